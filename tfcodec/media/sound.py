@@ -1,0 +1,138 @@
+"""Sound as the codec wants it: 16 kHz, one channel, float32, first sample at the first picture."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tfcodec.errors import MediaError
+
+if TYPE_CHECKING:
+    import av
+
+Samples = NDArray[np.float32]
+
+SAMPLE_RATE = 16_000
+MAX_CHANNELS = 64
+# a jump in the timestamps beyond this is a gap or an overlap, below it is jitter
+GAP_SECONDS = Fraction(1, 25)
+
+
+class SoundTrack:
+    """Collects decoded audio frames and lays them out by their timestamps at 16 kHz mono.
+
+    Frames that follow one another are resampled as one piece. Where the timestamps jump, a new piece begins,
+    so that sound stays with the pictures after a gap in the recording.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[Fraction, list[Samples]]] = []
+        self._resampler: Any = None
+        self._form: tuple[int, str, str] | None = None
+        self._next = Fraction(0)
+
+    def add(self, frame: av.AudioFrame) -> None:
+        """Take the next decoded frame."""
+        from av.audio.resampler import AudioResampler
+
+        rate = frame.sample_rate
+        if not rate or not frame.samples:
+            return
+        time = self._next
+        if frame.pts is not None and frame.time_base:
+            time = frame.pts * Fraction(frame.time_base)
+        form = (rate, frame.format.name, frame.layout.name)
+        if self._resampler is None or form != self._form or abs(time - self._next) > GAP_SECONDS:
+            self._flush()
+            # s16, not float: for whole numbers swresample scales a mix-down so that it cannot overflow
+            self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            self._form = form
+            self._pieces.append((time, []))
+            self._next = time
+        frame.pts = None  # one piece is continuous; the resampler must not act on jitter
+        self._keep(self._resampler.resample(frame))
+        self._next += Fraction(frame.samples, rate)
+
+    def _keep(self, frames: list[av.AudioFrame]) -> None:
+        for frame in frames:
+            self._pieces[-1][1].append(frame.to_ndarray().reshape(-1).astype(np.float32) / np.float32(32768))
+
+    def _flush(self) -> None:
+        if self._resampler is not None:
+            self._keep(self._resampler.resample(None))
+            self._resampler = None
+
+    def aligned(self, start: Fraction, duration: Fraction) -> Samples | None:
+        """The sound from `start` (seconds, on the clock of the timestamps) on, cut or filled with silence to
+        `duration`.
+
+        None when no sound was taken at all.
+        """
+        self._flush()
+        if not self._pieces:
+            return None
+        track = np.zeros(round(duration * SAMPLE_RATE), np.float32)
+        for time, parts in self._pieces:
+            if not parts:
+                continue
+            piece = np.concatenate(parts)
+            place = round((time - start) * SAMPLE_RATE)
+            if place < 0:
+                piece, place = piece[-place:], 0
+            piece = piece[: max(0, len(track) - place)]
+            track[place : place + len(piece)] = piece
+        return track
+
+
+def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) -> Samples:
+    """[n] or [n, channels] samples, float in -1...1 or int16, at `sample_rate` Hz -> float32 [round(duration
+    * 16000)].
+
+    Channels are averaged; the end is cut or filled with silence. Raises MediaError for other shapes or types,
+    for a missing or impossible rate, and for samples that are not finite.
+    """
+    samples = np.asarray(audio)
+    if samples.dtype == np.int16:
+        samples = samples.astype(np.float32) / np.float32(32768)
+    elif samples.dtype.kind != "f":
+        raise MediaError(f"audio must be float in -1...1 or int16, not {samples.dtype}")
+    if samples.ndim == 2 and 1 <= samples.shape[1] <= MAX_CHANNELS:
+        samples = samples.mean(axis=1)
+    if samples.ndim != 1:
+        raise MediaError(
+            f"audio must be [n] or [n, channels], at most {MAX_CHANNELS} of them, not {list(samples.shape)}"
+        )
+    if sample_rate is None:
+        raise MediaError("audio given as an array needs sample_rate=")
+    if not (1000 <= sample_rate <= 768_000) or sample_rate != int(sample_rate):
+        raise MediaError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate}")
+    if not np.isfinite(samples).all():
+        raise MediaError("audio holds samples that are not finite numbers")
+    wanted = round(duration * SAMPLE_RATE)
+    rate = int(sample_rate)
+    samples = samples[: int(duration * rate) + rate]  # a second more than needed: the resampler looks ahead
+    track = np.zeros(wanted, np.float32)
+    converted = resample(samples.astype(np.float32), rate, SAMPLE_RATE)[:wanted]
+    track[: len(converted)] = converted
+    return track
+
+
+def resample(samples: Samples, rate: int, to_rate: int) -> Samples:
+    """Float32 [n] mono at `rate` Hz -> at `to_rate` Hz, through swresample."""
+    if rate == to_rate or not len(samples):
+        return samples
+    import av
+    from av.audio.resampler import AudioResampler
+
+    resampler = AudioResampler(format="flt", layout="mono", rate=to_rate)
+    out: list[NDArray[Any]] = []
+    for start in range(0, len(samples), rate):
+        block = np.ascontiguousarray(samples[None, start : start + rate])
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout="mono")
+        frame.sample_rate = rate
+        out += [f.to_ndarray().reshape(-1) for f in resampler.resample(frame)]
+    out += [f.to_ndarray().reshape(-1) for f in resampler.resample(None)]
+    return np.concatenate(out).astype(np.float32)

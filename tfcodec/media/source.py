@@ -1,0 +1,357 @@
+"""Where the encoder's pictures and sound come from: `open_source` and `SourceClip`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tfcodec.errors import MediaError
+from tfcodec.media import crop as crops
+from tfcodec.media import frames, sound, timing
+
+Picture = NDArray[np.uint8]
+CropMode = Literal["auto", "none"]
+Progress = Callable[[int, int], None]
+
+MAX_FILE_BYTES = 16 << 30  # of a stream that has to be copied to disk first
+SIZE = crops.SIZE
+
+
+class SourceClip:
+    """A clip as the codec takes it: 256x256 RGB pictures at exactly 25 a second, and 16 kHz mono sound.
+
+    Made by `open_source`. Use it as a context manager, or call `close()`, to let go of the file.
+
+    frame_count       number of pictures that `frames_iter` yields
+    frame_count_hint  the same, under the name of interfaces that may not know it
+    duration_seconds  frame_count / 25
+    fps, sample_rate  25.0 and 16000
+    audio             float32 [round(duration_seconds * 16000)], aligned with the first picture; None without
+                      sound
+    crop              list of (frame_index, x, y, size): from that picture on, the square taken out of the
+                      source, in pixels of the upright source picture; None where the source is 256x256 and
+                      taken as it is
+    width, height     of the upright source picture, square pixels
+    """
+
+    fps = float(timing.FRAME_RATE)
+    sample_rate = sound.SAMPLE_RATE
+
+    def __init__(
+        self, pictures: _FilePictures | _ArrayPictures, audio: sound.Samples | None, held: ExitStack
+    ) -> None:
+        self._pictures = pictures
+        self._held = held
+        self.audio = audio
+        self.frame_count = timing.frame_count(pictures.end)
+        self.frame_count_hint: int | None = self.frame_count
+        self.duration_seconds = self.frame_count / self.fps
+        self.width, self.height = pictures.width, pictures.height
+        self.crop: list[tuple[int, int, int, int]] | None = None
+
+    def frames_iter(self) -> Iterator[Picture]:
+        """Yield the clip's pictures, [256, 256, 3] uint8 RGB, from the first on; may be called again.
+
+        Decodes as it goes, so that a long video is never in memory. Raises MediaError where the file turns
+        out to be damaged or to end early.
+        """
+        if self.crop is None:
+            yield from self.upright_iter()
+            return
+        cropper = crops.Cropper(self.crop)
+        last: tuple[int, Picture, Picture] | None = None
+        for index, picture in enumerate(self.upright_iter()):
+            key = cropper.key(index)
+            # not again where a frame is shown twice
+            if last is None or last[0] != key or last[1] is not picture:
+                last = (key, picture, cropper.cut(index, picture))
+            yield last[2]
+
+    def upright_iter(self) -> Iterator[Picture]:
+        """Yield the whole source pictures [height, width, 3] uint8 RGB at 25 a second, before cropping."""
+        try:
+            yield from timing.at_constant_rate(self._pictures.timed(), self._pictures.end)
+        except (OSError, ValueError) as error:
+            if isinstance(error, MediaError):
+                raise
+            raise MediaError(f"{self._pictures.name}: cannot be read ({error})") from error
+
+    def close(self) -> None:
+        """Let go of the file, and delete the temporary copy where there is one."""
+        self._held.close()
+
+    def __enter__(self) -> SourceClip:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_source(
+    source: str | os.PathLike[str] | bytes | BinaryIO | ArrayLike,
+    *,
+    audio: ArrayLike | None = None,
+    sample_rate: float | None = None,
+    fps: float | None = None,
+    crop: CropMode = "auto",
+    progress: Progress | None = None,
+) -> SourceClip:
+    """Open a video for encoding.
+
+    source       path, the bytes of a video file, a binary file object (read to its end from where it is; it
+                 need not be seekable), or pictures [T, H, W, 3] uint8 RGB
+    audio        [n] or [n, channels], float in -1...1 or int16; with a video file it replaces the file's own
+                 sound
+    sample_rate  of `audio`, Hz; needed with it
+    fps          of pictures given as an array, where it is needed; not allowed with a file, which knows its
+                 own
+    crop         "auto": find the face and keep a steady square around it. "none": the centre square.
+                 A source of 256x256 is taken as it is in both cases.
+    progress     called as progress(done, total) while the face is looked for, in frames
+
+    Raises MediaError for what cannot be read or has no pictures, NoFaceError when crop="auto" finds no face.
+    """
+    if crop not in ("auto", "none"):
+        raise MediaError(f'crop must be "auto" or "none", not {crop!r}')
+    with ExitStack() as held:
+        pictures: _FilePictures | _ArrayPictures
+        track: sound.Samples | None = None
+        if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read"):
+            if fps is not None:
+                raise MediaError("fps= is for pictures given as an array; a file has its own frame rate")
+            file, name = _as_file(cast(Any, source), held)
+            pictures, track = _scan(file, name, want_audio=audio is None)
+        else:
+            pictures = _array_pictures(cast(ArrayLike, source), fps)
+        duration = Fraction(timing.frame_count(pictures.end), timing.FRAME_RATE)
+        if audio is not None:
+            track = sound.from_array(audio, sample_rate, duration)
+        clip = SourceClip(pictures, track, held)
+        if (clip.width, clip.height) != (SIZE, SIZE):
+            if crop == "auto":
+                from tfcodec.media import face
+
+                found = face.track(clip.upright_iter(), clip.frame_count, progress)
+                clip.crop = crops.plan(found, clip.width, clip.height)
+            else:
+                clip.crop = [crops.centre_square(clip.width, clip.height)]
+        clip._held = held.pop_all()
+        return clip
+
+
+def _as_file(source: str | os.PathLike[str] | bytes | BinaryIO, held: ExitStack) -> tuple[BinaryIO, str]:
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            raise MediaError(f"{path}: is a directory, not a video")
+        if not path.exists():
+            raise MediaError(f"{path}: no such file")
+        if path.is_file():
+            try:
+                return held.enter_context(path.open("rb")), str(path)
+            except OSError as error:
+                raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
+        with path.open("rb") as pipe:  # a named pipe or a device
+            return _spooled(pipe, held), str(path)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        import io
+
+        return held.enter_context(io.BytesIO(source)), f"video of {len(source)} bytes"
+    name = getattr(source, "name", None)
+    return _spooled(source, held), name if isinstance(name, str) else "video stream"
+
+
+def _spooled(stream: BinaryIO, held: ExitStack) -> BinaryIO:
+    # Several passes are made over a video, and its index may be at its end: a pipe must be on disk first.
+    file = cast(BinaryIO, held.enter_context(tempfile.TemporaryFile(prefix="tfcodec-")))  # noqa: SIM115
+    total = 0
+    try:
+        while block := stream.read(1 << 20):
+            if not isinstance(block, (bytes, bytearray, memoryview)):
+                raise MediaError("source must be opened in binary mode: its read() returns text")
+            total += len(block)
+            if total > MAX_FILE_BYTES:
+                raise MediaError(f"video stream is longer than {MAX_FILE_BYTES >> 30} GiB")
+            file.write(block)
+    except OSError as error:
+        raise MediaError(f"video stream cannot be read or stored ({error})") from error
+    return file
+
+
+@dataclass(frozen=True)
+class _FilePictures:
+    file: BinaryIO
+    name: str
+    end: Fraction  # seconds from the first frame to the end of the last
+    width: int
+    height: int
+    orientation: frames.Orientation
+    step: Fraction
+
+    def timed(self) -> Iterator[tuple[Fraction, Picture]]:
+        from av.video.reformatter import VideoReformatter
+
+        reformatter = VideoReformatter()
+        seen = Fraction(0)
+        with frames.opened(self.file, self.name) as container:
+            stream = frames.video_stream(container, self.name)
+            lazy = frames.timed_frames(container, stream, self.step, self.name)
+            for time, frame in _only_shown(lazy):
+                seen = time
+                yield time, self.orientation.upright(frame, reformatter)
+        if self.end - seen > timing.MAX_STILL_SECONDS:
+            raise MediaError(
+                f"{self.name}: damaged, its pictures end at {float(seen):.1f} s of {float(self.end):.1f} s"
+            )
+
+
+def _only_shown(timed: Iterator[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
+    # Leaves out frames that no frame of the 25 a second will show (of 60, more than half), before they are
+    # converted.
+    held: tuple[Fraction, Any] | None = None
+    for time, frame in timed:
+        if held is not None and timing.frames_before(time) > timing.frames_before(held[0]):
+            yield held
+        held = (time, frame)
+    if held is not None:
+        yield held
+
+
+def _scan(file: BinaryIO, name: str, *, want_audio: bool) -> tuple[_FilePictures, sound.Samples | None]:
+    """One pass over the packets: when the video begins and ends, and all of the sound."""
+    import av
+
+    with frames.opened(file, name) as container:
+        stream = frames.video_stream(container, name)
+        step = frames.frame_step(stream)
+        base = Fraction(stream.time_base or Fraction(1, 1000))
+        speech = (
+            next((s for s in container.streams.audio if s.codec_context is not None), None)
+            if want_audio
+            else None
+        )
+        track = sound.SoundTrack()
+        first: av.VideoFrame | None = None
+        end: Fraction | None = None
+        packets = 0
+        last_byte_time = Fraction(0)
+        for packet in container.demux([s for s in (stream, speech) if s is not None]):
+            if packet.pts is not None and packet.time_base:
+                until = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
+                last_byte_time = max(last_byte_time, until)
+            if packet.stream is speech:
+                try:
+                    for sound_frame in packet.decode():
+                        track.add(cast("av.AudioFrame", sound_frame))
+                except av.error.FFmpegError:
+                    continue  # silence in its place
+                continue
+            if packet.size:
+                packets += 1
+            if first is None:
+                try:
+                    decoded = packet.decode()
+                except av.error.FFmpegError:
+                    decoded = []  # before the first picture that can be decoded
+                if decoded:
+                    first = cast("av.VideoFrame", decoded[0])
+            if packet.pts is not None and packet.size and not packet.is_discard:
+                stop = packet.pts * base + ((packet.duration or 0) * base or step)
+                end = stop if end is None else max(end, stop)
+        if first is None:
+            raise MediaError(f"{name}: has no picture that can be decoded")
+        start = first.pts * base if first.pts is not None else Fraction(0)
+        length = end - start if end is not None and first.pts is not None else packets * step
+        if length > timing.MAX_SECONDS:
+            raise MediaError(
+                f"{name}: lasts {float(length):.0f} s, longer than the limit of {timing.MAX_SECONDS} s"
+            )
+        _check_complete(container, stream, packets, last_byte_time, name)
+        orientation = frames.Orientation.of(first, stream)
+        pictures = _FilePictures(file, name, length, orientation.width, orientation.height, orientation, step)
+        duration = Fraction(timing.frame_count(length), timing.FRAME_RATE)
+        return pictures, track.aligned(start, duration)
+
+
+def _check_complete(container: Any, stream: Any, packets: int, seen_until: Fraction, name: str) -> None:
+    """Raise MediaError when the file announces more than it holds."""
+    if "mov" in container.format.name and stream.frames and packets < stream.frames:
+        raise MediaError(f"{name}: ends early: {packets} of its {stream.frames} frames are there")
+    if container.duration and "matroska" in container.format.name:
+        announced = Fraction(container.duration, 1_000_000)
+        if seen_until < announced - max(Fraction(1), announced / 20):
+            raise MediaError(
+                f"{name}: ends early: {float(seen_until):.1f} s of {float(announced):.1f} s are there"
+            )
+
+
+@dataclass(frozen=True)
+class _ArrayPictures:
+    pictures: Picture
+    fps: Fraction
+    name: str = "pictures"
+
+    @property
+    def end(self) -> Fraction:
+        return len(self.pictures) / self.fps
+
+    @property
+    def width(self) -> int:
+        return int(self.pictures.shape[2])
+
+    @property
+    def height(self) -> int:
+        return int(self.pictures.shape[1])
+
+    def timed(self) -> Iterator[tuple[Fraction, Picture]]:
+        for index in range(len(self.pictures)):
+            yield index / self.fps, np.ascontiguousarray(self.pictures[index])
+
+
+def _array_pictures(source: ArrayLike, fps: float | None) -> _ArrayPictures:
+    if source is None or isinstance(source, (int, float)):
+        raise MediaError(
+            f"source must be a path, bytes, a binary file or pictures, not {type(source).__name__}"
+        )
+    pictures = np.asanyarray(source)
+    if pictures.dtype != np.uint8:
+        raise MediaError(f"pictures must be uint8, not {pictures.dtype}")
+    if pictures.ndim != 4 or pictures.shape[3] != 3:
+        raise MediaError(f"pictures must have shape [T, H, W, 3], not {list(pictures.shape)}")
+    if not len(pictures):
+        raise MediaError("video has no frames")
+    frames.check_size(pictures.shape[2], pictures.shape[1])
+    if fps is None:
+        raise MediaError("pictures given as an array need fps=")
+    rate = _rate(fps)
+    if len(pictures) / rate > timing.MAX_SECONDS:
+        raise MediaError(f"pictures last longer than the limit of {timing.MAX_SECONDS} s")
+    return _ArrayPictures(pictures, rate)
+
+
+def _rate(fps: float) -> Fraction:
+    """A frame rate as a fraction: 29.97 is 30000/1001. Raises MediaError outside 0.1 to 1000."""
+    try:
+        ok = 0.1 <= fps <= 1000
+    except TypeError:
+        ok = False
+    if not ok:
+        raise MediaError(f"fps must be a number from 0.1 to 1000, not {fps!r}")
+    exact = Fraction(fps).limit_denominator(1001)
+    for scale in (24, 30, 48, 60, 120):
+        ntsc = Fraction(scale * 1000, 1001)
+        if abs(ntsc - Fraction(fps)) < Fraction(1, 200):
+            return ntsc
+    return exact
