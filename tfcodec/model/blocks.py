@@ -1,0 +1,72 @@
+"""Building blocks shared by both stages. 4-D operations only, so that the network can be exported."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv(cin: int, cout: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(cin, cout, kernel, stride, kernel // 2, padding_mode="zeros")
+
+
+def zero_conv(cin: int, cout: int) -> nn.Conv2d:
+    # Heads start at zero: the untrained network outputs the keyframe unchanged ("copy first").
+    layer = conv(cin, cout)
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions around a skip; optionally modulated by a conditioning vector (FiLM, arXiv 1709.07871)."""
+
+    def __init__(self, channels: int, condition: int = 0) -> None:
+        super().__init__()
+        self.conv1 = conv(channels, channels)
+        self.conv2 = conv(channels, channels)
+        self.film = nn.Linear(condition, 2 * channels) if condition else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+        nn.init.normal_(self.conv2.weight, std=1e-3)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        y = self.conv1(F.silu(x))
+        if self.film is not None and condition is not None:
+            scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+            y = y * (1 + scale) + shift
+        return x + self.conv2(F.silu(y))
+
+
+def identity_grid(size: int, like: Tensor) -> Tensor:
+    """Sampling grid [1, 2, size, size] of pixel centres in [-1, 1], x first (grid_sample, align_corners=False)."""
+    line = (torch.arange(size, device=like.device, dtype=torch.float32) * 2 + 1) / size - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack((x, y))[None]
+
+
+def warp(picture: Tensor, flow: Tensor) -> Tensor:
+    """Sample ``picture`` [B, C, S, S] at each pixel's own place plus ``flow`` [B, 2, s, s] (backward optical flow).
+
+    The flow is in units of half the picture's side and is enlarged to the picture's size when it is smaller.
+    """
+    size = picture.shape[-1]
+    flow = flow.float()
+    if flow.shape[-1] != size:
+        flow = F.interpolate(flow, size=(size, size), mode="bilinear", align_corners=False)
+    grid = (identity_grid(size, flow) + flow).permute(0, 2, 3, 1)
+    # Sampling positions need more than the 8 bits of bfloat16's mantissa.
+    sampled = F.grid_sample(picture.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.to(picture.dtype)
+
+
+def upsample(x: Tensor, factor: int = 2) -> Tensor:
+    return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
+
+
+def box_down(x: Tensor, size: int) -> Tensor:
+    """Box mean down to ``size``: the sender's own reduction from 256x256 to 8x8, as a network operation."""
+    return F.avg_pool2d(x, x.shape[-1] // size)

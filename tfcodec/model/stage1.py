@@ -1,0 +1,163 @@
+"""Stage 1, the audio-visual upsampler: tiny frames + speech + identity -> a coarse 64x64 video and its motion.
+
+The motion from the keyframe is estimated coarse to fine at 16, 32 and 64 pixels. After every level the keyframe is
+moved by the flow found so far, shrunk to 8x8 and compared with the transmitted tiny frame; the difference is an input of
+the next level, so the network sees its own error ("unrolled consistency").
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import ResBlock, box_down, conv, upsample, warp, zero_conv
+
+WINDOW = 5  # tiny frames around the current one
+MEL_COLUMNS = 20  # 0.2 s of log-mel at 100 columns a second
+MEL_BANDS = 80
+WIDTHS = {128: 24, 64: 40, 32: 80, 16: 112, 8: 144}
+AUDIO_WIDTH = 128
+FLOW_UNIT = 0.1  # head output 1.0 = 12.8 pixels at 256
+
+
+class KeyframeFeatures(NamedTuple):
+    """What is computed once per keyframe: pictures and feature maps, batch first."""
+
+    picture: Tensor  # [B, 3, 256, 256] in 0..1
+    small: Tensor  # [B, 3, 64, 64], box mean
+    f128: Tensor
+    f64: Tensor
+    f32: Tensor
+    f16: Tensor
+    f8: Tensor
+
+    def select(self, index: Tensor) -> KeyframeFeatures:
+        """The features for frames that use keyframe ``index[i]``."""
+        return KeyframeFeatures(*(t[index] for t in self))
+
+
+class CoarseFrame(NamedTuple):
+    """Stage 1's output: the coarse picture [B, 3, 64, 64] in 0..1, its features, the flows that led there."""
+
+    picture: Tensor
+    features: Tensor
+    flow: Tensor
+    flows: tuple[Tensor, ...]
+
+
+class KeyframeEncoder(nn.Module):
+    """Feature pyramid of the decoded keyframe, 128 ... 8 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w = WIDTHS
+        self.stem = conv(12, w[128])
+        self.block128 = ResBlock(w[128])
+        self.down64 = conv(w[128], w[64], 2)
+        self.block64 = ResBlock(w[64])
+        self.down32 = conv(w[64], w[32], 2)
+        self.block32 = ResBlock(w[32])
+        self.down16 = conv(w[32], w[16], 2)
+        self.block16 = ResBlock(w[16])
+        self.down8 = conv(w[16], w[8], 2)
+        self.block8 = ResBlock(w[8])
+
+    def forward(self, picture: Tensor) -> KeyframeFeatures:
+        f128 = self.block128(self.stem(F.pixel_unshuffle(picture - 0.5, 2)))
+        f64 = self.block64(self.down64(f128))
+        f32 = self.block32(self.down32(f64))
+        f16 = self.block16(self.down16(f32))
+        f8 = self.block8(self.down8(f16))
+        return KeyframeFeatures(picture, box_down(picture, 64), f128, f64, f32, f16, f8)
+
+
+class SpeechEncoder(nn.Module):
+    """Log-mel window [B, 20, 80] -> one vector per frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            conv(1, 24, 2), nn.SiLU(), conv(24, 48, 2), nn.SiLU(), conv(48, 64, 2), nn.SiLU()
+        )
+        self.out = nn.Linear(64 * 3 * 10, AUDIO_WIDTH)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return F.silu(self.out(self.layers(mel[:, None]).flatten(1)))
+
+
+class Stage1(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        w = WIDTHS
+        self.speech = SpeechEncoder()
+        self.tiny_in = conv(3 * WINDOW + 6, w[8])
+        self.merge8 = conv(2 * w[8], w[8])
+        self.trunk8 = nn.ModuleList(ResBlock(w[8], AUDIO_WIDTH) for _ in range(4))
+        self.up16 = conv(w[8], w[16], kernel=1)
+        self.merge16 = conv(2 * w[16] + 3, w[16])
+        self.trunk16 = nn.ModuleList(ResBlock(w[16], AUDIO_WIDTH) for _ in range(2))
+        self.flow16 = zero_conv(w[16], 2)
+        self.refine16 = conv(2 * w[16] + 6, w[16])
+        self.trunk16b = ResBlock(w[16])
+        self.flow16b = zero_conv(w[16], 2)
+        self.up32 = conv(w[16], w[32], kernel=1)
+        self.merge32 = conv(2 * w[32] + 9, w[32])
+        self.trunk32 = ResBlock(w[32], AUDIO_WIDTH)
+        self.flow32 = zero_conv(w[32], 2)
+        self.up64 = conv(w[32], w[64], kernel=1)
+        self.merge64 = conv(2 * w[64] + 9, w[64])
+        self.trunk64 = ResBlock(w[64], AUDIO_WIDTH)
+        self.flow64 = zero_conv(w[64], 2)
+        self.paint64 = zero_conv(w[64], 3)
+
+    def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> CoarseFrame:
+        """``tiny`` [B, 5, 3, 8, 8] in 0..1 (the middle one is the frame to draw), ``mel`` [B, 20, 80]."""
+        now = tiny[:, WINDOW // 2]
+        key8 = box_down(key.small, 8)
+        sound = self.speech(mel)
+
+        x = self.tiny_in(torch.cat((tiny.flatten(1, 2) - 0.5, key8 - 0.5, 4 * (now - key8)), 1))
+        x = self.merge8(torch.cat((F.silu(x), key.f8), 1))
+        for block in self.trunk8:
+            x = block(x, sound)
+
+        x = upsample(self.up16(x))
+        x = self.merge16(torch.cat((x, key.f16, upsample(4 * (now - key8))), 1))
+        for block in self.trunk16:
+            x = block(x, sound)
+        flow16 = FLOW_UNIT * self.flow16(F.silu(x)).float()
+
+        error, moved = self._error(key, flow16, now)
+        x = self.refine16(torch.cat((x, warp(key.f16, flow16), upsample(error), box_down(moved, 16)), 1))
+        x = self.trunk16b(x)
+        flow16b = flow16 + FLOW_UNIT * self.flow16b(F.silu(x)).float()
+
+        error, moved = self._error(key, flow16b, now)
+        flow = upsample(flow16b)
+        near = upsample(now, 4)
+        x = upsample(self.up32(x))
+        x = self.merge32(
+            torch.cat((x, warp(key.f32, flow), upsample(error, 4), box_down(moved, 32) - 0.5, near - 0.5), 1)
+        )
+        x = self.trunk32(x, sound)
+        flow32 = flow + FLOW_UNIT * self.flow32(F.silu(x)).float()
+
+        error, moved = self._error(key, flow32, now)
+        flow = upsample(flow32)
+        near = upsample(now, 8)
+        x = upsample(self.up64(x))
+        x = self.merge64(
+            torch.cat((x, warp(key.f64, flow), upsample(error, 8), moved - 0.5, near - 0.5), 1)
+        )
+        x = self.trunk64(x, sound)
+        flow64 = flow + FLOW_UNIT * self.flow64(F.silu(x)).float()
+        picture = warp(key.small, flow64) + self.paint64(F.silu(x))
+        return CoarseFrame(picture, x, flow64, (flow16, flow16b, flow32, flow64))
+
+    @staticmethod
+    def _error(key: KeyframeFeatures, flow: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
+        moved = warp(key.small, flow)
+        return 4 * (now - box_down(moved, 8)), moved

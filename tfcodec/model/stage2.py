@@ -1,0 +1,47 @@
+"""Stage 2, the animator: the coarse video moves the identity keyframe, and what it cannot show is painted in."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import ResBlock, box_down, conv, upsample, warp, zero_conv
+from .stage1 import FLOW_UNIT, WIDTHS, CoarseFrame, KeyframeFeatures
+
+
+class Stage2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        w = WIDTHS
+        self.merge64 = conv(2 * w[64] + 9, w[64])
+        self.block64 = ResBlock(w[64])
+        self.flow = zero_conv(w[64], 2)
+        self.up128 = conv(w[64], w[128], kernel=1)
+        self.merge128 = conv(2 * w[128] + 12, w[128])
+        self.block128 = ResBlock(w[128])
+        # Four 256-pixel positions per 128-pixel one: 3 colour residuals and one blending weight each.
+        self.paint = zero_conv(w[128], 16)
+        # How much of the 8x8 error is put back at the end ("projection"); a sigmoid keeps it between 0 and 1.
+        self.projection = nn.Parameter(torch.zeros(()))
+
+    def forward(self, key: KeyframeFeatures, coarse: CoarseFrame, now: Tensor) -> tuple[Tensor, Tensor]:
+        """Frame [B, 3, 256, 256] (0..1 but not clamped) and the final optical flow [B, 2, 64, 64]."""
+        moved = warp(key.small, coarse.flow)
+        error = upsample(4 * (now - box_down(coarse.picture, 8)), 8)
+        x = torch.cat(
+            (coarse.features, warp(key.f64, coarse.flow), coarse.picture - 0.5, coarse.picture - moved, error), 1
+        )
+        x = self.block64(self.merge64(x))
+        flow = coarse.flow + FLOW_UNIT * self.flow(F.silu(x)).float()
+
+        pixels = warp(key.picture, flow)
+        x = upsample(self.up128(x))
+        x = torch.cat((x, warp(key.f128, flow), F.pixel_unshuffle(pixels, 2) - 0.5), 1)
+        x = self.block128(self.merge128(x))
+        paint = F.pixel_shuffle(self.paint(F.silu(x)), 2)
+        blend = torch.sigmoid(paint[:, 3:] - 4)
+        picture = pixels + blend * (upsample(coarse.picture, 4) - pixels) + paint[:, :3]
+        missing = (now - box_down(picture, 8)).float()
+        correction = F.interpolate(missing, size=picture.shape[-2:], mode="bicubic", align_corners=False)
+        return picture + torch.sigmoid(self.projection) * correction, flow
