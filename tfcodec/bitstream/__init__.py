@@ -1,0 +1,56 @@
+"""The container: chunks, packets, checksums, limits.
+
+Bytes only: nothing here knows pictures, sound or networks. `bitstream_spec.md` defines the format; the rule
+numbers ``[R1]`` ... in error messages are those of that document.
+"""
+
+from tfcodec.bitstream.account import account_bytes, account_chunk
+from tfcodec.bitstream.chunks import (
+    MAX_FRAMES_PER_TINY_BYTE,
+    TAGS,
+    EndChunk,
+    KeyframeChunk,
+    KeyframePartChunk,
+    KeyframeRequestChunk,
+    SpeechChunk,
+    TinyChunk,
+)
+from tfcodec.bitstream.header import VERSION, AudioConfig, StreamHeader
+from tfcodec.bitstream.limits import DEFAULT_LIMITS, Limits
+from tfcodec.bitstream.meta import CropRegion, MetaChunk, PaddingChunk, UnknownChunk
+from tfcodec.bitstream.packets import iter_chunks_of_packet, join_keyframe_parts, split_keyframe
+from tfcodec.bitstream.parse import Chunk, parse_chunk
+from tfcodec.bitstream.registry import SIGNATURE, write_signature
+from tfcodec.bitstream.stream import ParsedStream, check_signature, read_stream
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "MAX_FRAMES_PER_TINY_BYTE",
+    "SIGNATURE",
+    "TAGS",
+    "VERSION",
+    "AudioConfig",
+    "Chunk",
+    "CropRegion",
+    "EndChunk",
+    "KeyframeChunk",
+    "KeyframePartChunk",
+    "KeyframeRequestChunk",
+    "Limits",
+    "MetaChunk",
+    "PaddingChunk",
+    "ParsedStream",
+    "SpeechChunk",
+    "StreamHeader",
+    "TinyChunk",
+    "UnknownChunk",
+    "account_bytes",
+    "account_chunk",
+    "check_signature",
+    "iter_chunks_of_packet",
+    "join_keyframe_parts",
+    "parse_chunk",
+    "read_stream",
+    "split_keyframe",
+    "write_signature",
+]

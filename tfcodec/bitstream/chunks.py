@@ -1,0 +1,254 @@
+"""The chunks of the media: keyframes, tiny frames, speech, and the end of the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tfcodec.bitstream import registry
+from tfcodec.bitstream.limits import Limits
+from tfcodec.bitstream.primitives import FieldReader, fail, write_varint
+from tfcodec.bitstream.registry import build_chunk
+from tfcodec.errors import BitstreamError, LimitExceeded
+
+TAGS = 4
+"""Keyframe tags count modulo this."""
+MAX_FRAMES_PER_TINY_BYTE = 32
+"""A TINY chunk may not claim more frames than this for every byte of its payload."""
+_MAX_TAGGED = 1 << 30
+
+
+def _tagged(value: int, tag: int) -> bytes:
+    if not 0 <= tag < TAGS or not 0 <= value < _MAX_TAGGED:
+        raise BitstreamError(f"index {value} with keyframe tag {tag} cannot be written")
+    return write_varint(value * TAGS + tag)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframeChunk:
+    """A keyframe: the random-access point, from which the prediction of tiny frames starts anew."""
+
+    TYPE: ClassVar[int] = registry.KEYFRAME
+
+    frame_index: int
+    """Frame that the picture shows, and the first that refers to it."""
+    data: bytes
+    """AV1 OBUs of one still picture."""
+    keyframe_tag: int = 0
+    """Number of the keyframe in the stream, modulo 4: 0, 1, 2, 3, 0, ..."""
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        if not self.data:
+            raise BitstreamError("a keyframe needs data")
+        return build_chunk(self.TYPE, _tagged(self.frame_index, self.keyframe_tag) + self.data)
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> KeyframeChunk:
+        """Parse the payload."""
+        start = reader.position
+        frame_index, tag = divmod(reader.varint("frame_index"), TAGS)
+        if frame_index >= limits.max_frames:
+            fail(LimitExceeded, 21, start, f"keyframe at frame {frame_index} is past the limit")
+        if not reader.remaining:
+            fail(BitstreamError, 10, reader.position, "keyframe without data")
+        return cls(frame_index, reader.rest(), tag)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframePartChunk:
+    """A piece of a keyframe that is too long for one call packet; never in files."""
+
+    TYPE: ClassVar[int] = registry.KEYFRAME_PART
+
+    frame_index: int
+    total_length: int
+    """Bytes of the whole keyframe."""
+    offset: int
+    """Where this piece begins in it."""
+    data: bytes
+    keyframe_tag: int = 0
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        if not self.data or self.offset < 0 or self.offset + len(self.data) > self.total_length:
+            raise BitstreamError(
+                f"{len(self.data)} bytes at {self.offset} of {self.total_length}: not a part"
+            )
+        head = _tagged(self.frame_index, self.keyframe_tag)
+        return build_chunk(
+            self.TYPE, head + write_varint(self.total_length) + write_varint(self.offset) + self.data
+        )
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> KeyframePartChunk:
+        """Parse the payload."""
+        start = reader.position
+        frame_index, tag = divmod(reader.varint("frame_index"), TAGS)
+        if frame_index >= limits.max_frames:
+            fail(LimitExceeded, 21, start, f"keyframe at frame {frame_index} is past the limit")
+        start = reader.position
+        total, offset = reader.varint("total_length"), reader.varint("offset")
+        if total > limits.max_keyframe_bytes:
+            fail(LimitExceeded, 6, start, f"keyframe of {total} bytes, limit {limits.max_keyframe_bytes}")
+        if not reader.remaining or offset + reader.remaining > total:
+            fail(
+                BitstreamError,
+                39,
+                start,
+                f"part of {reader.remaining} bytes at {offset} of a keyframe of {total}",
+            )
+        return cls(frame_index, total, offset, reader.rest(), tag)
+
+
+@dataclass(frozen=True, slots=True)
+class TinyChunk:
+    """Consecutive tiny frames; the payload belongs to the tiny-frame layer."""
+
+    TYPE: ClassVar[int] = registry.TINY
+
+    first_frame: int
+    frame_count: int
+    payload: bytes
+    """At least one byte for every 32 frames."""
+    keyframe_tag: int = 0
+    """Tag of the keyframe that the frames refer to."""
+
+    @property
+    def end_frame(self) -> int:
+        """Index of the frame after the last."""
+        return self.first_frame + self.frame_count
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        if not 1 <= self.frame_count <= MAX_FRAMES_PER_TINY_BYTE * len(self.payload):
+            raise BitstreamError(
+                f"{self.frame_count} tiny frames in {len(self.payload)} bytes cannot be written"
+            )
+        head = write_varint(self.first_frame) + _tagged(self.frame_count - 1, self.keyframe_tag)
+        return build_chunk(self.TYPE, head + self.payload)
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> TinyChunk:
+        """Parse the payload."""
+        start = reader.position
+        first_frame = reader.varint("first_frame")
+        position = reader.position
+        count, tag = divmod(reader.varint("frame_count"), TAGS)
+        count += 1
+        if count > limits.max_frames_per_chunk:
+            fail(
+                LimitExceeded,
+                6,
+                position,
+                f"{count} tiny frames in one chunk, limit {limits.max_frames_per_chunk}",
+            )
+        if count > MAX_FRAMES_PER_TINY_BYTE * reader.remaining:
+            fail(BitstreamError, 27, position, f"{count} tiny frames cannot lie in {reader.remaining} bytes")
+        if first_frame + count > limits.max_frames:
+            fail(LimitExceeded, 21, start, f"tiny frames up to {first_frame + count} are past the limit")
+        return cls(first_frame, count, reader.rest(), tag)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechChunk:
+    """Consecutive speech packets. An empty packet stands for one that is missing: the decoder conceals it."""
+
+    TYPE: ClassVar[int] = registry.SPEECH
+
+    first_packet: int
+    packets: tuple[bytes, ...]
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk, in the shorter list form. Raises BitstreamError if a field cannot be written."""
+        if not self.packets:
+            raise BitstreamError("a speech chunk needs packets")
+        lengths = [len(packet) for packet in self.packets]
+        shared = lengths[0] > 0 and len(set(lengths)) == 1
+        head = write_varint(self.first_packet) + write_varint(len(lengths) * 2 + shared)
+        if not shared:
+            head += b"".join(write_varint(length) for length in lengths[:-1])
+        return build_chunk(self.TYPE, head + b"".join(self.packets))
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> SpeechChunk:
+        """Parse the payload."""
+        first_packet = reader.varint("first_packet")
+        position = reader.position
+        count, shared = divmod(reader.varint("packet_count"), 2)
+        # In both forms a packet, the last one excepted, takes a byte of the payload at least.
+        if not 1 <= count <= reader.remaining + 1:
+            fail(
+                BitstreamError, 30, position, f"{count} speech packets cannot lie in {reader.remaining} bytes"
+            )
+        if shared:
+            length, rest = divmod(reader.remaining, count)
+            if rest or not length:
+                fail(
+                    BitstreamError,
+                    30,
+                    position,
+                    f"{reader.remaining} bytes are not {count} equal speech packets",
+                )
+            lengths = [length] * count
+        else:
+            lengths = [reader.varint("packet_length") for _ in range(count - 1)]
+            lengths.append(reader.remaining - sum(lengths))
+            if lengths[-1] < 0:
+                fail(BitstreamError, 30, position, "speech packets run past their chunk")
+            if lengths[0] > 0 and len(set(lengths)) == 1:
+                fail(BitstreamError, 30, position, "equal speech packets must use the shared length")
+        if max(lengths) > limits.max_speech_packet_bytes:
+            fail(LimitExceeded, 6, position, f"speech packet of {max(lengths)} bytes")
+        return cls(first_packet, tuple(reader.take(length, "packet") for length in lengths))
+
+
+@dataclass(frozen=True, slots=True)
+class EndChunk:
+    """Totals of a stream whose header could not know them."""
+
+    TYPE: ClassVar[int] = registry.END
+
+    frame_count: int
+    audio_samples: int | None = None
+    """Length of the speech after the pre-skip, at the codec's clock; None without speech."""
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        payload = write_varint(self.frame_count)
+        if self.audio_samples is not None:
+            payload += write_varint(self.audio_samples)
+        return build_chunk(self.TYPE, payload)
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> EndChunk:
+        """Parse the payload."""
+        start = reader.position
+        frame_count = reader.varint("frame_count")
+        if frame_count > limits.max_frames:
+            fail(LimitExceeded, 21, start, f"{frame_count} frames are more than the limit allows")
+        audio_samples = reader.varint("audio_samples") if reader.remaining else None
+        reader.finish("END")
+        return cls(frame_count, audio_samples)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframeRequestChunk:
+    """A receiver's wish, in a call, for a keyframe at or after a frame; never in files."""
+
+    TYPE: ClassVar[int] = registry.KEYFRAME_REQUEST
+
+    first_frame: int
+    """First frame that the receiver cannot show properly."""
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk."""
+        return build_chunk(self.TYPE, write_varint(self.first_frame))
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> KeyframeRequestChunk:
+        """Parse the payload."""
+        del limits  # nothing is allocated from the field
+        first_frame = reader.varint("first_frame")
+        reader.finish("KEYFRAME_REQUEST")
+        return cls(first_frame)

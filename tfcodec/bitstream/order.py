@@ -1,0 +1,176 @@
+"""The rules that bind the chunks of one file together."""
+
+from __future__ import annotations
+
+from tfcodec.bitstream.chunks import (
+    TAGS,
+    EndChunk,
+    KeyframeChunk,
+    KeyframePartChunk,
+    KeyframeRequestChunk,
+    SpeechChunk,
+    TinyChunk,
+)
+from tfcodec.bitstream.header import StreamHeader, check_frame_count
+from tfcodec.bitstream.limits import Limits
+from tfcodec.bitstream.parse import Chunk
+from tfcodec.bitstream.primitives import fail
+from tfcodec.errors import BitstreamError, LimitExceeded, TruncatedError
+
+
+class OrderChecker:
+    """Follows a file chunk by chunk; `strict` refuses gaps in frames and speech that are else bridged."""
+
+    def __init__(self, limits: Limits, *, strict: bool) -> None:
+        self.limits = limits
+        self.strict = strict
+        self.header: StreamHeader | None = None
+        self.next_frame = 0
+        self.next_packet = 0
+        self.ended = False
+        self._chunks = 0
+        self._ancillary = 0
+        self._keyframe: KeyframeChunk | None = None
+        self._keyframe_is_new = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the limits on the number of chunks are reached, so that no chunk can be accepted any more."""
+        return self._chunks > self.limits.max_chunks or self._ancillary > self.limits.max_ancillary_chunks
+
+    def accept(self, chunk: Chunk, offset: int) -> None:
+        """Check the chunk that was read at `offset` and take note of it. Raises what the broken rule says."""
+        self._chunks += 1
+        if self._chunks > self.limits.max_chunks:
+            fail(LimitExceeded, 38, offset, f"more than {self.limits.max_chunks} chunks")
+        if self.header is None:
+            if not isinstance(chunk, StreamHeader):
+                fail(BitstreamError, 12, offset, "the first chunk is not HEADER")
+            self.header = chunk
+        elif isinstance(chunk, StreamHeader):
+            if chunk != self.header:
+                fail(BitstreamError, 22, offset, "a repeated HEADER differs from the first")
+        elif isinstance(chunk, KeyframeChunk):
+            self._accept_keyframe(chunk, offset, self.header)
+        elif isinstance(chunk, TinyChunk):
+            self._accept_tiny(chunk, offset, self.header)
+        elif isinstance(chunk, SpeechChunk):
+            self._accept_speech(chunk, offset, self.header)
+        elif isinstance(chunk, EndChunk):
+            self._accept_end(chunk, offset, self.header)
+        elif isinstance(chunk, KeyframePartChunk | KeyframeRequestChunk):
+            fail(BitstreamError, 31, offset, "a chunk that belongs in calls only")
+        else:
+            self._ancillary += 1
+            if self._ancillary > self.limits.max_ancillary_chunks:
+                fail(
+                    LimitExceeded,
+                    38,
+                    offset,
+                    f"more than {self.limits.max_ancillary_chunks} ancillary chunks",
+                )
+        if self.header.frame_count:
+            self.ended = self.next_frame == self.header.frame_count and self._speech_complete(self.header)
+
+    def finish(self, offset: int) -> StreamHeader:
+        """Check that the stream, whose bytes end at `offset`, is complete, and return its header."""
+        if self.header is None or not self.ended:
+            fail(
+                TruncatedError, 33, offset, f"the stream ends after {self.next_frame} frames, before its end"
+            )
+        return self.header
+
+    def _accept_keyframe(self, chunk: KeyframeChunk, offset: int, header: StreamHeader) -> None:
+        self._check_position(chunk.frame_index, offset, 24, "keyframe")
+        if self._keyframe is None:
+            if self.strict and chunk.keyframe_tag != 0:
+                fail(BitstreamError, 25, offset, f"the first keyframe has tag {chunk.keyframe_tag}")
+        else:
+            if chunk.frame_index <= self._keyframe.frame_index:
+                fail(BitstreamError, 24, offset, f"second keyframe for frame {chunk.frame_index}")
+            if self.strict and chunk.keyframe_tag != (self._keyframe.keyframe_tag + 1) % TAGS:
+                fail(BitstreamError, 25, offset, f"keyframe tag {chunk.keyframe_tag} out of turn")
+        if header.frame_count and chunk.frame_index >= header.frame_count:
+            fail(
+                BitstreamError,
+                32,
+                offset,
+                f"keyframe at {chunk.frame_index} in a stream of {header.frame_count}",
+            )
+        self._keyframe = chunk
+        self._keyframe_is_new = True
+        self.next_frame = chunk.frame_index
+
+    def _accept_tiny(self, chunk: TinyChunk, offset: int, header: StreamHeader) -> None:
+        if self.strict and self._keyframe is None:
+            fail(BitstreamError, 23, offset, "tiny frames before the first keyframe")
+        self._check_position(chunk.first_frame, offset, 26, "TINY chunk")
+        if self.strict and self._keyframe is not None and chunk.keyframe_tag != self._keyframe.keyframe_tag:
+            fail(BitstreamError, 25, offset, f"tiny frames refer to a keyframe of tag {chunk.keyframe_tag}")
+        if header.frame_count and chunk.end_frame > header.frame_count:
+            fail(
+                BitstreamError,
+                32,
+                offset,
+                f"frames up to {chunk.end_frame} in a stream of {header.frame_count}",
+            )
+        check_frame_count(chunk.end_frame, header.rate, offset, self.limits)
+        self.next_frame = chunk.end_frame
+        self._keyframe_is_new = False
+
+    def _accept_speech(self, chunk: SpeechChunk, offset: int, header: StreamHeader) -> None:
+        audio = header.audio
+        if audio is None:
+            fail(BitstreamError, 28, offset, "speech in a stream whose header has no audio")
+        end = chunk.first_packet + len(chunk.packets)
+        longest = self.limits.max_gap_frames * header.rate[1] * audio.sample_rate // header.rate[0]
+        gap = 0 if self.strict else longest // audio.packet_samples
+        if not self.next_packet <= chunk.first_packet <= self.next_packet + gap:
+            fail(
+                BitstreamError,
+                29,
+                offset,
+                f"speech packet {chunk.first_packet} where {self.next_packet} is due",
+            )
+        total = audio.total_samples or self.limits.max_duration_seconds * audio.sample_rate
+        if end > audio.packets_for(total):
+            if audio.total_samples:
+                fail(
+                    BitstreamError,
+                    32,
+                    offset,
+                    f"{end} speech packets, {audio.packets_for(total)} are announced",
+                )
+            fail(LimitExceeded, 21, offset, f"{end} speech packets are more than the limit allows")
+        self.next_packet = end
+
+    def _accept_end(self, chunk: EndChunk, offset: int, header: StreamHeader) -> None:
+        if header.frame_count:
+            fail(BitstreamError, 34, offset, "END in a stream whose header has the totals")
+        if (chunk.audio_samples is None) != (header.audio is None):
+            fail(BitstreamError, 34, offset, "END and HEADER disagree about speech")
+        if chunk.frame_count == 0:
+            fail(BitstreamError, 35, offset, "a stream without frames")
+        if self._keyframe_is_new:
+            fail(BitstreamError, 35, offset, "a keyframe without tiny frames")
+        packets = None if header.audio is None else header.audio.packets_for(chunk.audio_samples or 0)
+        if self.strict and (chunk.frame_count != self.next_frame or packets not in (None, self.next_packet)):
+            fail(
+                BitstreamError,
+                34,
+                offset,
+                f"END counts {chunk.frame_count} frames and {packets or 0} speech packets, "
+                f"there are {self.next_frame} and {self.next_packet}",
+            )
+        self.ended = True
+
+    def _speech_complete(self, header: StreamHeader) -> bool:
+        audio = header.audio
+        return audio is None or self.next_packet == audio.packets_for(audio.total_samples)
+
+    def _check_position(self, frame: int, offset: int, rule: int, what: str) -> None:
+        gap = 0 if self.strict else self.limits.max_gap_frames
+        if not self.next_frame <= frame <= self.next_frame + gap:
+            fail(
+                BitstreamError, rule, offset, f"{what} at frame {frame} where frame {self.next_frame} is due"
+            )
