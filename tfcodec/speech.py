@@ -1,0 +1,368 @@
+"""Speech: 16 kHz mono sound as Opus packets (RFC 6716) and back, and the log-mel spectrogram of it.
+
+Decoded speech is aligned with its source: sample `i` of :func:`decode_speech` is sample `i` of what went into
+:func:`encode_speech`, so it belongs to time `i / 16000` s of the pictures.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfcodec.errors import BitstreamError, LimitExceeded, MediaError, TruncatedError
+
+__all__ = [
+    "MAX_PACKET_BYTES",
+    "MEL_BANDS",
+    "PACKET_MS",
+    "PRE_SKIP",
+    "SAMPLE_RATE",
+    "SpeechDecoder",
+    "SpeechEncoder",
+    "SpeechTrack",
+    "bitrate_of",
+    "decode_speech",
+    "encode_speech",
+    "log_mel",
+    "packet_duration_ms",
+]
+
+SAMPLE_RATE = 16000
+PACKET_MS = (20, 40, 60, 80, 100, 120)
+PRE_SKIP = 104
+"""Samples at 16 kHz that the Opus encoder puts before the first sample of its input (312 at 48 kHz)."""
+MAX_PACKET_BYTES = 6 * 1275 + 7
+"""More than six Opus frames of 20 ms can ever need (RFC 6716, 3.2.1: at most 1275 bytes a frame)."""
+
+_BITRATES = (6000, 6500, 7000, 7600, 8300, 9000, 10500, 12500, 15500, 19500, 24000)
+_OPUS_RATE = 48000  # the rate at which the Opus decoder gives its samples
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SpeechTrack:
+    """One coded sound track: Opus packets of `packet_ms` each; the first `pre_skip` samples are dropped."""
+
+    packets: list[bytes]
+    pre_skip: int
+    """Samples at 16 kHz."""
+    samples: int
+    """Length of the decoded sound, in samples at 16 kHz."""
+    packet_ms: int
+
+
+def bitrate_of(quality: int) -> int:
+    """Nominal Opus bit rate in bit/s for quality 0...10: 6000 to 24000.
+
+    5 is the lowest at which Opus codes wide-band speech (up to 8 kHz); below it, it sounds like a telephone.
+    """
+    if isinstance(quality, bool) or not isinstance(quality, (int, np.integer)) or not 0 <= quality <= 10:
+        raise MediaError(f"speech quality must be a whole number from 0 to 10, not {quality!r}")
+    return _BITRATES[int(quality)]
+
+
+def packet_duration_ms(packet: bytes) -> float:
+    """Duration that the packet's TOC byte declares, in ms (RFC 6716, 3.1 and 3.2).
+
+    Raises:
+        TruncatedError: if the packet is empty or lacks its frame count.
+        BitstreamError: if it is not mono, holds no frame, or more than 120 ms.
+    """
+    config, count = _toc(packet)
+    return _frame_ms(config) * count
+
+
+class SpeechEncoder:
+    """Opus encoder for a stream of sound.
+
+    Args:
+        bitrate: nominal rate, 6000 to 24000 bit/s; see :func:`bitrate_of`.
+        packet_ms: one of :data:`PACKET_MS`. Longer packets cost fewer bits and more delay.
+    """
+
+    pre_skip = PRE_SKIP
+    """Samples at 16 kHz by which the decoded sound lags behind the input."""
+
+    def __init__(self, bitrate: int, packet_ms: int = 60) -> None:
+        if not isinstance(bitrate, (int, np.integer)) or not 6000 <= bitrate <= 24000:
+            raise MediaError(f"speech bit rate must be 6000 to 24000 bit/s, not {bitrate!r}")
+        if packet_ms not in PACKET_MS:
+            raise MediaError(f"speech packets last {', '.join(map(str, PACKET_MS))} ms, not {packet_ms!r}")
+        self.packet_ms = packet_ms
+        self.packet_samples = packet_ms * SAMPLE_RATE // 1000
+        self._codec = _open_encoder(int(bitrate), packet_ms)
+        self._rest = np.zeros(0, np.float32)
+        self._pushed = 0
+        self._coded = 0
+
+    def push(self, pcm: npt.ArrayLike) -> list[bytes]:
+        """Take `[n] float32` samples at 16 kHz, clipped to -1...1; give the packets that are ready.
+
+        Raises:
+            MediaError: if the samples are not one-dimensional, or one of them is NaN or infinite.
+        """
+        if self._codec is None:
+            raise MediaError("the speech encoder has been flushed")
+        samples = _checked(pcm)
+        self._pushed += len(samples)
+        return self._code(samples)
+
+    def flush(self) -> list[bytes]:
+        """Give the last packets, so that all samples pushed can be decoded, and close the encoder."""
+        if self._codec is None:
+            return []
+        padding = self.pre_skip + -(self._pushed + self.pre_skip) % self.packet_samples if self._pushed else 0
+        packets = self._code(np.zeros(padding, np.float32))
+        self._codec = None
+        return packets
+
+    def _code(self, samples: Samples) -> list[bytes]:
+        import av
+
+        buffered = np.concatenate([self._rest, samples])
+        size = self.packet_samples
+        packets = []
+        try:
+            for start in range(0, len(buffered) - size + 1, size):
+                frame = av.AudioFrame.from_ndarray(buffered[None, start : start + size], "flt", "mono")
+                frame.sample_rate = SAMPLE_RATE
+                frame.pts = self._coded
+                packets += [bytes(packet) for packet in self._codec.encode(frame)]
+                self._coded += size
+        except av.FFmpegError as error:
+            raise MediaError(f"the Opus encoder failed: {error}") from error
+        self._rest = buffered[len(buffered) - len(buffered) % size :]
+        return packets
+
+
+class SpeechDecoder:
+    """Opus decoder for a stream of packets. Its output lags behind the encoder's input by the pre-skip.
+
+    Args:
+        packet_ms: duration of a packet, for packets lost before the first one has come.
+    """
+
+    def __init__(self, packet_ms: int = 60) -> None:
+        if packet_ms not in PACKET_MS:
+            raise MediaError(f"speech packets last {', '.join(map(str, PACKET_MS))} ms, not {packet_ms!r}")
+        self._codec = _open_decoder()
+        self._last: tuple[int, int] | None = None
+        self._samples = packet_ms * SAMPLE_RATE // 1000
+
+    def decode(self, packet: bytes | None) -> Samples:
+        """Decode one packet to `[n] float32` at 16 kHz; None stands for a lost packet, which Opus conceals.
+
+        Raises:
+            BitstreamError: if the packet is not a mono Opus packet. The decoder stays usable.
+        """
+        if packet is None:
+            if self._last is None:
+                return np.zeros(self._samples, np.float32)
+            config, count = self._last
+            # Opus takes frames without a byte for lost ones (RFC 6716, 3.2.1): config, code 3, `count` frames
+            # of equal size, none of which has data. PyAV has no other way to its packet loss concealment.
+            return self._decode(bytes((config << 3 | 3, count)), config, count)
+        packet = bytes(packet)
+        config, count = _toc(packet)
+        decoded = self._decode(packet, config, count)
+        self._last, self._samples = (config, count), len(decoded)
+        return decoded
+
+    def _decode(self, packet: bytes, config: int, count: int) -> Samples:
+        import av
+
+        try:
+            parts = [frame.to_ndarray().reshape(-1) for frame in self._codec.decode(av.Packet(packet))]
+        except (av.FFmpegError, ValueError) as error:
+            raise BitstreamError("speech: not a decodable Opus packet") from error
+        wide = np.concatenate(parts) if parts else np.zeros(0, np.int16)
+        expected = round(_frame_ms(config) * count * _OPUS_RATE / 1000)
+        if wide.dtype != np.int16 or len(wide) != expected:
+            raise BitstreamError(f"speech: {len(wide)} samples instead of {expected}")
+        # What the encoder was given has nothing above 8 kHz, so every third sample is all there is to keep.
+        return (wide[::3] / np.float32(32768)).astype(np.float32)
+
+
+def encode_speech(pcm: npt.ArrayLike, quality: int = 5, packet_ms: int = 120) -> SpeechTrack:
+    """Code `[n] float32` mono sound at 16 kHz; no samples give a track without packets.
+
+    Raises:
+        MediaError: see :class:`SpeechEncoder`.
+    """
+    samples = _checked(pcm)
+    encoder = SpeechEncoder(bitrate_of(quality), packet_ms)
+    packets = encoder.push(samples) + encoder.flush()
+    return SpeechTrack(packets, encoder.pre_skip, len(samples), packet_ms)
+
+
+def decode_speech(track: SpeechTrack) -> Samples:
+    """Decode a track to `[track.samples] float32` at 16 kHz; sample `i` is the source's sample `i`.
+
+    Raises:
+        BitstreamError: if a packet is damaged or does not last `packet_ms`, or if the packets are too few or
+            too many for the number of samples (TruncatedError, LimitExceeded).
+    """
+    check_track(track)
+    decoder = SpeechDecoder(track.packet_ms)
+    parts = [decoder.decode(packet) for packet in track.packets]
+    sound = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return sound[track.pre_skip : track.pre_skip + track.samples]
+
+
+def check_track(track: SpeechTrack) -> None:
+    """Raise unless the track's numbers and every packet's TOC byte agree; nothing is decoded."""
+    if track.packet_ms not in PACKET_MS:
+        raise BitstreamError(f"speech: packets of {track.packet_ms} ms")
+    if track.samples < 0 or not 0 <= track.pre_skip <= SAMPLE_RATE:
+        raise BitstreamError(f"speech: {track.samples} samples after a pre-skip of {track.pre_skip}")
+    size = track.packet_ms * SAMPLE_RATE // 1000
+    needed = -(-(track.samples + track.pre_skip) // size) if track.samples else 0
+    if len(track.packets) != needed:
+        message = f"speech: {len(track.packets)} packets for {track.samples} samples, must be {needed}"
+        raise TruncatedError(message) if len(track.packets) < needed else LimitExceeded(message)
+    for index, packet in enumerate(track.packets):
+        duration = packet_duration_ms(packet)
+        if duration != track.packet_ms:
+            raise BitstreamError(f"speech: packet {index} lasts {duration:g} ms instead of {track.packet_ms}")
+
+
+# Opus
+
+
+def _checked(pcm: npt.ArrayLike) -> Samples:
+    try:
+        samples = np.asarray(pcm, np.float32)
+    except (TypeError, ValueError) as error:
+        raise MediaError("speech must be an array of numbers") from error
+    if samples.ndim != 1:
+        raise MediaError(f"speech must be mono, [n], not {list(samples.shape)}")
+    if not np.isfinite(samples).all():
+        raise MediaError(f"speech: sample {int(np.argmin(np.isfinite(samples)))} is not a finite number")
+    return np.clip(samples, -1, 1)
+
+
+def _frame_ms(config: int) -> float:
+    if config < 12:
+        return (10, 20, 40, 60)[config & 3]
+    return (10, 20)[config & 1] if config < 16 else (2.5, 5, 10, 20)[config & 3]
+
+
+def _toc(packet: bytes) -> tuple[int, int]:
+    if not packet:
+        raise TruncatedError("speech: empty packet")
+    if len(packet) > MAX_PACKET_BYTES:
+        raise LimitExceeded(f"speech: packet of {len(packet)} bytes, at most {MAX_PACKET_BYTES} are allowed")
+    config, stereo, code = packet[0] >> 3, packet[0] & 4, packet[0] & 3
+    if stereo:
+        raise BitstreamError("speech: stereo packet, only mono is allowed")
+    count = (1, 2, 2)[code] if code < 3 else 0
+    if code == 3:
+        if len(packet) < 2:
+            raise TruncatedError("speech: packet ends before its frame count")
+        count = packet[1] & 63
+    if not 0 < _frame_ms(config) * count <= 120:
+        raise BitstreamError(f"speech: packet of {count} frames of {_frame_ms(config):g} ms")
+    return config, count
+
+
+def _open_encoder(bitrate: int, packet_ms: int) -> Any:
+    import av
+
+    try:
+        codec: Any = av.codec.CodecContext.create("libopus", "w")
+        codec.sample_rate, codec.layout, codec.format = SAMPLE_RATE, "mono", "flt"
+        codec.bit_rate = bitrate
+        codec.options = {"application": "voip", "frame_duration": str(packet_ms), "compression_level": "10"}
+        codec.open()
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(f"this PyAV ({av.__version__}) cannot encode Opus: {error}") from error
+    if codec.frame_size != packet_ms * SAMPLE_RATE // 1000 or bytes(codec.extradata)[10:12] != b"\x38\x01":
+        raise MediaError("the Opus encoder has another delay or packet size than the stream format")
+    return codec
+
+
+def _open_decoder() -> Any:
+    import av
+
+    try:
+        codec: Any = av.codec.CodecContext.create("libopus", "r")
+        codec.sample_rate, codec.layout, codec.thread_count = _OPUS_RATE, "mono", 1
+        codec.open()
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(f"this PyAV ({av.__version__}) cannot decode Opus: {error}") from error
+    return codec
+
+
+# Mel spectrogram
+
+MEL_BANDS = 80
+_WINDOW, _FFT = 400, 512
+_FLOOR_DB, _SPAN_DB = -90.0, 45.0  # -90 dB -> -1, 0 dB -> 1
+
+
+@functools.cache
+def _mel_matrix() -> tuple[Samples, Samples]:
+    """Window `[400]`, scaled so that a full-scale sine has power 1, and filter bank `[257, 80]`.
+
+    The bank is `librosa.filters.mel(sr=16000, n_fft=512, n_mels=80, norm=None).T`, computed here because
+    importing librosa takes seconds; a test compares the two.
+    """
+    top = 15 + np.log(8) / (
+        np.log(6.4) / 27
+    )  # 8000 Hz on Slaney's scale: 1000 Hz is 15, linear below, log above
+    mel = np.linspace(0, top, MEL_BANDS + 2)
+    edges = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * (np.log(6.4) / 27)))
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    hertz = np.linspace(0, SAMPLE_RATE / 2, _FFT // 2 + 1)[:, None]
+    bank = np.maximum(0, np.minimum((hertz - lower) / (centre - lower), (upper - hertz) / (upper - centre)))
+    window = np.hanning(_WINDOW + 1)[:-1]
+    return (2 * window / window.sum()).astype(np.float32), bank.astype(np.float32)
+
+
+def log_mel(pcm: Samples | Sequence[float], frames: int, fps: float = 25.0, start: int = 0) -> Samples:
+    """Log-mel spectrogram, four columns a video frame.
+
+    Column `c` is taken from a Hann window of 25 ms around the middle of the `c`-th quarter of a frame, so
+    that columns `4 t ... 4 t + 3` cover the 40 ms in which frame `t` is shown. Power in 80 mel bands
+    (Slaney's scale, 0 to 8 kHz, triangles of height 1) relative to a full-scale sine, in dB: -90 dB and less
+    become -1, 0 dB becomes 1.
+
+    Args:
+        pcm: `[n] float32` at 16 kHz. What lies outside it counts as silence.
+        frames: video frames to cover.
+        fps: frames a second.
+        start: index in `pcm` of the first frame's first sample. With at least 120 samples before and after
+            the frames asked for, a window of a longer signal gives the columns of the whole (streaming).
+
+    Returns:
+        `[4 * frames, 80] float32` in -1...1.
+
+    Raises:
+        MediaError: if the sound is not one-dimensional and finite, or `frames` or `fps` make no sense.
+    """
+    from scipy.fft import rfft
+
+    if frames < 0 or not 1 <= fps <= 1000:
+        raise MediaError(f"log-mel of {frames} frames at {fps} frames/s")
+    samples = _checked(pcm)
+    window, bank = _mel_matrix()
+    columns = 4 * frames
+    # Integer positions: the same column of the same sound never depends on where the array begins.
+    middles = np.floor((np.arange(columns) + 0.5) * (SAMPLE_RATE / (4 * fps))).astype(np.int64)
+    first = middles - _WINDOW // 2 + start
+    out = np.full((columns, MEL_BANDS), -1.0, np.float32)
+    inside = np.flatnonzero((first > -_WINDOW) & (first < len(samples)))
+    padded = np.concatenate([np.zeros(_WINDOW, np.float32), samples, np.zeros(_WINDOW, np.float32)])
+    views = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)
+    for at in range(0, len(inside), 4096):  # bounded memory for long sound
+        chosen = inside[at : at + 4096]
+        power = np.abs(rfft(views[first[chosen] + _WINDOW] * window, _FFT, axis=1)) ** 2
+        level = 10 * np.log10(np.maximum(power @ bank, 1e-12))
+        out[chosen] = np.clip((level - _FLOOR_DB) / _SPAN_DB - 1, -1, 1)
+    return out
