@@ -1,0 +1,344 @@
+"""Train the tiny-frame coder's integer tables on the `train` clips.
+
+    python benchmarks/train_tables.py --cache FOLDER [--data FOLDER] [--rounds 3] [--fraction 1.0]
+
+Writes tfcodec/tinyframe/tables.bin and its SHA-256 into tables.py. The tiny frames of all clips are extracted once and
+kept in the cache folder. Starting from rough statistics, each round codes the clips with the tables so far and fits
+the tables to the levels that were chosen. Same clips, same tables (floating-point libraries permitting: the tables
+themselves are normative, not their making).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tfcodec.tinyframe import tables as layout
+from tfcodec.tinyframe.model import (
+    BIN_EDGES,
+    DENSITY_EDGES,
+    SHIFT,
+    History,
+    Model,
+    activity_level,
+    capped,
+)
+from tfcodec.tinyframe.planes import SAMPLES, SCALE, IntArray, tiny_from_frames
+from tfcodec.tinyframe.search import Group, Search
+
+CHROMA_WEIGHT = 0.85  # against luma, in the transform's training
+UNIT = 32.0  # score per nat
+FloatArray = npt.NDArray[np.float64]
+Arrays = dict[str, IntArray]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def extract(clip: Path) -> IntArray:
+    import av
+
+    with av.open(str(clip)) as container:
+        frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+    return tiny_from_frames(frames).samples()
+
+
+def load_clips(data: Path, cache: Path) -> list[IntArray]:
+    """Tiny frames `[T, 96]` of every training clip, by name."""
+    cache.mkdir(parents=True, exist_ok=True)
+    store = cache / "train_tiny.npz"
+    if not store.is_file():
+        paths = sorted((data / "train").glob("*.mp4"))
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            clips = list(pool.map(extract, paths, chunksize=8))
+        np.savez(store, **{p.stem: c.astype(np.int16) for p, c in zip(paths, clips, strict=True)})
+    with np.load(store) as archive:
+        return [archive[name].astype(np.int64) for name in sorted(archive.files)]
+
+
+def sine_transform(n: int) -> FloatArray:
+    """DST-VII: the best transform of a random walk that starts at a known value."""
+    k, i = np.arange(1, n + 1)[:, None], np.arange(1, n + 1)[None]
+    return np.asarray(2 / np.sqrt(2 * n + 1) * np.sin((2 * k - 1) * np.pi * i / (2 * n + 1)))
+
+
+def spatial_transform(clips: list[IntArray]) -> FloatArray:
+    """Karhunen-Loeve basis of frame differences, rows by falling energy; each clip counts about alike."""
+    weight = np.ones(SAMPLES)
+    weight[64:] = CHROMA_WEIGHT
+    covariance = np.zeros((SAMPLES, SAMPLES))
+    for clip in clips:
+        x = clip * (weight / SCALE)
+        for distance in (1, 4, 16):
+            if len(x) > distance:
+                change = x[distance:] - x[:-distance]
+                change /= np.sqrt(np.maximum(np.square(change).sum(axis=1), 200.0))[:, None]
+                covariance += change.T @ change / len(change) * min(len(change), 60)
+    basis = np.linalg.eigh(covariance)[1][:, ::-1].T
+    return np.asarray(basis * np.sign(basis.sum(axis=1) + 1e-9)[:, None])
+
+
+def first_tables(clips: list[IntArray]) -> Arrays:
+    """Transforms, and an entropy model of frequencies alone."""
+    a: Arrays = {name: np.zeros(shape, np.int64) for name, _, shape in layout.LAYOUT}
+    weight = np.ones(SAMPLES)
+    weight[64:] = CHROMA_WEIGHT
+    basis = spatial_transform(clips)
+    one = 1 << SHIFT
+    a["forward"] = np.rint(basis * weight * one).astype(np.int64)
+    a["inverse"] = np.rint((basis / weight).T * one).astype(np.int64)
+    temporal = [np.rint((sine_transform(n) if n > 1 else np.ones((1, 1))) * one) for n in layout.SIZES]
+    a["temporal"] = np.concatenate([t.ravel() for t in temporal]).astype(np.int64)
+    a["steps"] = np.rint(SCALE * 2 ** (np.arange(layout.STEPS) / 8)).astype(np.int64)
+    scores = (np.arange(2 * layout.SCORE_LIMIT) - layout.SCORE_LIMIT + 0.5) / UNIT
+    a["weight_of_one"] = np.rint((1 << 24) / (1 + np.exp(-scores))).astype(np.int64)
+    for n, matrix in zip(layout.SIZES, temporal, strict=True):
+        counts, blocks = np.zeros((n, SAMPLES)), 0
+        for clip in clips[::4]:
+            y = clip @ (basis * weight).T
+            b = (len(y) - 1) // n
+            if b:
+                segment = y[1 : 1 + b * n].reshape(b, n, SAMPLES) - y[0 : b * n : n][:, None]
+                rows = np.abs(np.einsum("mn,bnk->bmk", matrix / one, segment)) / (8 * SCALE)
+                counts += (rows > 0.7).sum(axis=0)
+                blocks += b
+        p = np.clip(counts / blocks, 1e-3, 0.8)
+        a["zero_row"][n - 1 : 2 * n - 1] = np.rint(UNIT * np.log(p / (1 - p)))
+        filled = np.clip(1 - np.prod(1 - p, axis=1), 1e-3, 0.99)
+        a["filled_row"][n - 1 : 2 * n - 1] = np.rint(UNIT * np.log(filled / (1 - filled)))
+    a["large"][0], a["large"][1] = -48, -24
+    a["group_split"][:] = -32
+    return a
+
+
+@dataclass
+class Rows:
+    """What the coder saw before each row, and the row: one entry per coded row."""
+
+    kind: IntArray
+    index: IntArray
+    recent: IntArray
+    density: IntArray
+    step: IntArray
+    previous: IntArray
+    before: IntArray
+    levels: IntArray
+    sizes: IntArray  # [decisions, 3]: last size, size asked, answer
+
+
+_search: Search | None = None
+
+
+def _start(content: bytes) -> None:
+    global _search
+    _search = Search(Model(layout.parse_tables(content)))
+
+
+def code_clip(task: tuple[IntArray, int, float, float, int, int]) -> list[tuple[int, list[Group]]]:
+    """Closed-loop coding of one clip: (step, groups) of each payload."""
+    samples, step, rate, rho, largest, seed = task
+    if _search is None:
+        raise RuntimeError("worker not started")
+    search, model = _search, _search.model
+    wanted = model.analyse(samples)
+    weight = search.luma_share + rho * search.chroma_share
+    # a decoded keyframe is off by about a grey level
+    base = wanted[0] + np.random.default_rng(seed).integers(-2 * SCALE, 2 * SCALE + 1, SAMPLES)
+    payloads: list[tuple[int, list[Group]]] = []
+    for start in range(0, len(wanted), 128):
+        part, done, history = wanted[start : start + 128], 0, History()
+        groups: list[Group] = []
+        while done < len(part):
+            n = 1 << largest
+            while n > len(part) - done:
+                n //= 2
+            new, history = search.tree(
+                part[done : done + n], base, step, history, weight, rate, len(part) - done, largest
+            )
+            groups += new
+            base = new[-1].state[-1]
+            done += n
+        payloads.append((step, groups))
+    return payloads
+
+
+def replay(coded: list[list[tuple[int, list[Group]]]]) -> Rows:
+    """The contexts of every row, as the decoder would have them."""
+    out: list[tuple[int, int, int, int, int]] = []
+    previous: list[IntArray] = []
+    before: list[IntArray] = []
+    levels: list[IntArray] = []
+    sizes: list[tuple[int, int, int]] = []
+    for payloads in coded:
+        for step, groups in payloads:
+            history = History()
+            left = sum(len(g.rows) for g in groups)
+            for g in groups:
+                for s in range(len(layout.SIZES) - 1, 0, -1):
+                    if layout.SIZES[s] <= left:
+                        sizes.append((history.last_size, s, int(s == g.size)))
+                        if s == g.size:
+                            break
+                left -= len(g.rows)
+                density = activity_level(history.density, DENSITY_EDGES)
+                for n, row in enumerate(g.rows):
+                    kind = (0 if g.size == 0 else 1) if n == 0 else min(n + 1, 3)
+                    p = history.first if n == 0 else capped(g.rows[n - 1])
+                    b = history.before if n == 0 else capped(g.rows[n - 2]) if n >= 2 else history.first
+                    recent = activity_level(int(np.count_nonzero(p)), BIN_EDGES)
+                    out.append((kind, len(g.rows) - 1 + n, recent, density, step // 4))
+                    previous.append(p)
+                    before.append(b)
+                    levels.append(row)
+                history.add(g.size, g.rows)
+    k = np.array(out, np.int64)
+    return Rows(
+        k[:, 0], k[:, 1], k[:, 2], k[:, 3], k[:, 4],
+        np.array(previous), np.array(before), np.array(levels), np.array(sizes),
+    )  # fmt: skip
+
+
+def fit(a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0) -> float:
+    """Fit the entropy tables to the rows by gradient descent, starting from `a`, which is changed.
+
+    Returns the mean cost in bits per row after rounding to integers is ignored.
+    """
+    torch.manual_seed(seed)
+    names = [n for n, _, _ in layout.LAYOUT if n.split("_")[0] in ("filled", "zero", "sign")]
+    names += ["large", "large_score", "larger"]
+    w = {n: torch.tensor(a[n] / UNIT, dtype=torch.float32, requires_grad=True) for n in names}
+    upper = torch.triu(torch.ones(SAMPLES, SAMPLES), 1)
+    kind, index, recent, density, step = (
+        torch.from_numpy(x) for x in (rows.kind, rows.index, rows.recent, rows.density, rows.step)
+    )
+    previous, before = (torch.from_numpy(x.astype(np.float32)) for x in (rows.previous, rows.before))
+    levels = torch.from_numpy(rows.levels)
+    context = torch.from_numpy(capped(rows.levels).astype(np.float32))
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    matrices = [n for n in names if n.endswith(("previous", "before", "current"))]
+    optimiser = torch.optim.Adam(
+        [
+            {"params": [w[n] for n in matrices], "lr": 0.004},
+            {"params": [w[n] for n in names if n not in matrices], "lr": 0.02},
+        ]
+    )
+    total = len(levels)
+    batch = 2048
+    cost = 0.0
+    for epoch in range(epochs):
+        for group, rate in zip(optimiser.param_groups, (0.004, 0.02), strict=True):
+            group["lr"] = rate * 0.5 * (1 + np.cos(np.pi * epoch / epochs)) + 1e-4
+        cost = 0.0
+        order = torch.randperm(total)
+        for start in range(0, total, batch):
+            pick = order[start : start + batch]
+            loss = torch.zeros(())
+            for c in range(layout.CLASSES):
+                at = pick[kind[pick] == c]
+                if not len(at):
+                    continue
+                q = levels[at]
+                any_level = (q != 0).any(dim=1)
+                filled = w["filled_row"][index[at]] + w["filled_recent"][c][recent[at]]
+                filled = filled + w["filled_density"][c][density[at]] + w["filled_step"][c][step[at]]
+                loss = loss + bce(filled, any_level.float(), reduction="sum")
+                at = at[any_level]
+                if not len(at):
+                    continue
+                q, m, p, b = levels[at], context[at], previous[at], before[at]
+                score = w["zero_row"][index[at]] + w["zero_recent"][c][recent[at]]
+                score = score + w["zero_density"][c][density[at]] + w["zero_step"][c][step[at]]
+                score = score + p.abs() @ w["zero_previous"][c] + b.abs() @ w["zero_before"][c]
+                score = score + m.abs() @ (w["zero_current"][c] * upper)
+                present = q != 0
+                loss = loss + bce(score, present.float(), reduction="sum")
+                sign = p @ w["sign_previous"][c] + m @ (w["sign_current"][c] * upper)
+                loss = loss + bce(sign[present], (q[present] > 0).float(), reduction="sum")
+                bins = ((score.detach() * UNIT).clamp(-320, 319) + 320).long() // 32
+                column = torch.arange(SAMPLES).expand_as(q)
+                size = q.abs()
+                for i in range(2):
+                    asked = size > i
+                    large = w["large"][i, c][column[asked]] + w["large_score"][i, c][bins[asked]]
+                    loss = loss + bce(large, (size[asked] > i + 1).float(), reduction="sum")
+                for i in range(12):
+                    asked = size > i + 2
+                    if asked.any():
+                        answer = (size[asked] > i + 3).float()
+                        loss = loss + bce(w["larger"][i].expand_as(answer), answer, reduction="sum")
+            penalty = sum((w[n] ** 2).sum() for n in matrices) * (2.0 * len(pick) / total)
+            penalty = penalty + sum((w[n] ** 2).sum() for n in names if n not in matrices) * (0.05 * len(pick) / total)
+            cost += float(loss.detach())
+            optimiser.zero_grad()
+            ((loss + penalty) / len(pick)).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    for n in names:
+        value = w[n].detach()
+        if n.endswith("current"):
+            value = value * upper
+        limit = 127 if n in matrices else 2000
+        a[n] = np.clip(np.rint(value.double().numpy() * UNIT), -limit, limit).astype(np.int64)
+    split = np.zeros((len(layout.SIZES) + 1, len(layout.SIZES), 2)) + 1.0
+    np.add.at(split, (rows.sizes[:, 0], rows.sizes[:, 1], rows.sizes[:, 2]), 1)
+    a["group_split"] = np.rint(UNIT * np.log(split[..., 1] / split[..., 0])).astype(np.int64)
+    return cost / np.log(2) / total
+
+
+def tasks(clips: list[IntArray], single: bool, seed: int) -> list[tuple[IntArray, int, float, float, int, int]]:
+    """A quantiser step, a price of bits and a chroma weight for each clip, drawn from the range in use."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for i, clip in enumerate(clips):
+        step = int(np.clip(np.rint(rng.normal(22 if single else 27, 6)), 2, 48))
+        out.append((clip, step, float(rng.uniform(0.04, 0.12) if single else rng.uniform(0.1, 0.2)),
+                    float(rng.uniform(0.3, 1.0)), 0 if single else 5, i))  # fmt: skip
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("TFCODEC_DATA", ROOT.parent / "shared/data")))
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fraction", type=float, default=1.0, help="part of the clips to code in each round")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--output", type=Path, default=ROOT / "tfcodec/tinyframe/tables.bin")
+    parser.add_argument("--resume", type=Path, help="start from this table file")
+    options = parser.parse_args()
+    clips = load_clips(options.data, options.cache)
+    if options.resume:
+        arrays = {n: v.copy() for n, v in layout.parse_tables(options.resume.read_bytes()).arrays.items()}
+    else:
+        arrays = first_tables(clips)
+    started = time.time()
+    for turn in range(options.rounds):
+        chosen = [c for i, c in enumerate(clips) if (i * 0.6180339887 + turn * 0.37) % 1 < options.fraction]
+        # single-frame prediction belongs to calls, groups to files; one set of tables serves both
+        work = tasks(chosen, True, 2 * turn) + tasks(chosen, False, 2 * turn + 1)
+        with ProcessPoolExecutor(os.cpu_count(), initializer=_start, initargs=(layout.table_bytes(arrays),)) as pool:
+            coded = list(pool.map(code_clip, work, chunksize=16))
+        rows = replay(coded)
+        levels = float(np.count_nonzero(rows.levels)) / len(rows.levels)
+        bits = fit(arrays, rows, options.epochs)
+        print(f"round {turn}: {len(rows.levels)} rows, {levels:.2f} levels and {bits:.3f} bits a row, "
+              f"{time.time() - started:.0f} s", flush=True)  # fmt: skip
+    content = layout.table_bytes(arrays)
+    options.output.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    if options.output == ROOT / "tfcodec/tinyframe/tables.bin":
+        module = ROOT / "tfcodec/tinyframe/tables.py"
+        text = re.sub(r'TABLES_SHA256 = "[^"]*"', f'TABLES_SHA256 = "{digest}"', module.read_text())
+        module.write_text(text)
+    print(f"{len(content)} bytes, SHA-256 {digest}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Tiny frames: 8x8 luma and 4x4 chroma averages of the picture, coded at some hundred bits a second."""
+
+from tfcodec.tinyframe.decoder import TinyDecoder
+from tfcodec.tinyframe.encoder import TinyEncoder
+from tfcodec.tinyframe.model import MAX_FRAMES
+from tfcodec.tinyframe.planes import TinyPlanes, tiny_from_frames, tiny_to_rgb
+from tfcodec.tinyframe.tables import TABLES_ID, tables_sha256
+
+__all__ = [
+    "MAX_FRAMES",
+    "TABLES_ID",
+    "TinyDecoder",
+    "TinyEncoder",
+    "TinyPlanes",
+    "tables_sha256",
+    "tiny_from_frames",
+    "tiny_to_rgb",
+]

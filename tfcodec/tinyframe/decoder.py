@@ -1,0 +1,91 @@
+"""Decoding of tiny-frame payloads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfcodec.errors import BitstreamError, TfcodecError
+from tfcodec.tinyframe.model import MAX_FRAMES, History, Model, clip_score
+from tfcodec.tinyframe.planes import SAMPLES, IntArray, TinyPlanes
+from tfcodec.tinyframe.rangecoder import RangeDecoder
+from tfcodec.tinyframe.rows import read_row
+from tfcodec.tinyframe.tables import SIZES, load_tables
+
+FRESH = (1 << 24) // 32  # weight of "contexts start anew" in a payload that could go on from the one before
+STEP_CHANGE = (1 << 24) // 64
+
+
+class TinyDecoder:
+    """Payloads back to tiny frames; exact on every machine."""
+
+    def __init__(self) -> None:
+        self._model = Model(load_tables())
+        self._state: IntArray | None = None
+        self._history: History | None = None  # None: only a fresh payload can be read
+        self._first = True
+        self._step = 0
+        self._last = TinyPlanes.concatenate([])
+
+    def reset(self, reference: TinyPlanes) -> None:
+        """Start a keyframe group: predict from `reference`, the one tiny frame of the decoded keyframe."""
+        if len(reference) != 1:
+            raise TfcodecError(f"the reference is one tiny frame, not {len(reference)}")
+        self._state = self._model.analyse(reference.samples())[0]
+        self._history, self._first = None, True
+        self._last = reference
+
+    def decode(self, payload: bytes, frames: int) -> TinyPlanes:
+        """The `frames` (1..128) tiny frames of one payload.
+
+        After :meth:`conceal` a payload that builds on lost contexts cannot be read; its frames are then concealed
+        too, until one comes that starts anew.
+
+        Raises:
+            BitstreamError: the payload is malformed; the decoder's state is as before the call.
+            TfcodecError: no :meth:`reset` yet, or `frames` out of range.
+        """
+        if self._state is None:
+            raise TfcodecError("TinyDecoder.reset must come before decode")
+        if not 1 <= frames <= MAX_FRAMES:
+            raise BitstreamError(f"a tiny-frame payload holds 1..{MAX_FRAMES} frames, not {frames}")
+        coder = RangeDecoder(payload)
+        history, step = self._history, self._step
+        if self._first or coder.decode(FRESH):
+            history, step = History(), coder.decode_bits(6)
+        elif history is None:
+            return self.conceal(frames)
+        else:
+            history = history.copy()
+            if coder.decode(STEP_CHANGE):
+                step = coder.decode_bits(6)
+        state, done = self._state, 0
+        parts: list[IntArray] = []
+        while done < frames:
+            size = self._read_size(coder, history, frames - done)
+            rows = np.zeros((SIZES[size], SAMPLES), np.int64)
+            for n in range(SIZES[size]):
+                rows[n] = read_row(coder, self._model, self._model.row_context(size, n, step, rows, history))
+            parts.append(self._model.reconstruct(size, rows, step, state))
+            state = parts[-1][-1]
+            history.add(size, rows)
+            done += SIZES[size]
+        coder.finish()
+        self._state, self._history, self._step, self._first = state, history, step, False
+        planes = TinyPlanes.from_samples(self._model.synthesise(np.concatenate(parts)))
+        self._last = planes[-1]
+        return planes
+
+    def _read_size(self, coder: RangeDecoder, history: History, left: int) -> int:
+        for size in range(len(SIZES) - 1, 0, -1):
+            if SIZES[size] <= left:
+                score = int(self._model.tables.group_split[history.last_size, size])
+                if coder.decode(self._model.one[clip_score(score)]):
+                    return size
+        return 0
+
+    def conceal(self, frames: int) -> TinyPlanes:
+        """Stand-in for `frames` lost tiny frames: the last one, held."""
+        if self._state is None:
+            raise TfcodecError("TinyDecoder.reset must come before conceal")
+        self._history, self._first = None, False
+        return TinyPlanes.concatenate([self._last] * frames)

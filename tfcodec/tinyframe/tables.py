@@ -1,0 +1,120 @@
+"""The shipped integer tables: transforms, quantiser steps and the entropy model's weights.
+
+One binary file, `tables.bin`: 8 bytes magic, then for each array in the order of `LAYOUT` its values, big-endian,
+row by row. Nothing else is in the file, so its length is fixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+
+from tfcodec.errors import WeightsError
+from tfcodec.tinyframe.planes import SAMPLES, IntArray
+
+TABLES_ID = 1
+TABLES_SHA256 = "f91381345e666524cd0adf350c42f518b91963256d2ea542ff0711a53d930fa3"
+MAGIC = b"TFTABLE1"
+
+SIZES = (1, 2, 4, 8, 16, 32)  # group lengths in frames
+ROWS = sum(SIZES)  # one row of coefficients per temporal frequency of each group length
+CLASSES = 4  # single frame; first, second, later row of a group
+BINS = 8  # activity levels
+STEPS = 64
+STEP_BINS = 16
+SCORE_LIMIT = 320  # scores are log-odds in 1/32 nat
+
+LAYOUT: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+    ("forward", ">i2", (SAMPLES, SAMPLES)),
+    ("inverse", ">i2", (SAMPLES, SAMPLES)),
+    ("temporal", ">i2", (sum(n * n for n in SIZES),)),
+    ("steps", ">i2", (STEPS,)),
+    ("weight_of_one", ">i4", (2 * SCORE_LIMIT,)),
+    ("group_split", ">i2", (len(SIZES) + 1, len(SIZES))),
+    ("filled_row", ">i2", (ROWS,)),
+    ("filled_recent", ">i2", (CLASSES, BINS)),
+    ("filled_density", ">i2", (CLASSES, BINS)),
+    ("filled_step", ">i2", (CLASSES, STEP_BINS)),
+    ("zero_row", ">i2", (ROWS, SAMPLES)),
+    ("zero_recent", ">i2", (CLASSES, BINS, SAMPLES)),
+    ("zero_density", ">i2", (CLASSES, BINS, SAMPLES)),
+    ("zero_step", ">i2", (CLASSES, STEP_BINS, SAMPLES)),
+    ("zero_previous", "i1", (CLASSES, SAMPLES, SAMPLES)),
+    ("zero_before", "i1", (CLASSES, SAMPLES, SAMPLES)),
+    ("zero_current", "i1", (CLASSES, SAMPLES, SAMPLES)),
+    ("sign_previous", "i1", (CLASSES, SAMPLES, SAMPLES)),
+    ("sign_current", "i1", (CLASSES, SAMPLES, SAMPLES)),
+    ("large", ">i2", (2, CLASSES, SAMPLES)),
+    ("large_score", ">i2", (2, CLASSES, 2 * SCORE_LIMIT // 32)),
+    ("larger", ">i2", (12,)),
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The arrays of `LAYOUT` as int64."""
+
+    arrays: dict[str, IntArray]
+    sha256: str
+
+    def __getattr__(self, name: str) -> IntArray:
+        try:
+            return self.arrays[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def table_bytes(arrays: dict[str, IntArray]) -> bytes:
+    """The file's content for these arrays."""
+    parts = [MAGIC]
+    for name, kind, shape in LAYOUT:
+        values = arrays[name]
+        if values.shape != shape:
+            raise WeightsError(f"table {name} must have shape {shape}, not {values.shape}")
+        stored = values.astype(kind)
+        if not np.array_equal(stored, values):
+            raise WeightsError(f"table {name} does not fit {kind}")
+        parts.append(stored.tobytes())
+    return b"".join(parts)
+
+
+def parse_tables(content: bytes) -> Tables:
+    """Read a table file; the caller checks its hash."""
+    expected = len(MAGIC) + sum(np.dtype(kind).itemsize * int(np.prod(shape)) for _, kind, shape in LAYOUT)
+    if len(content) != expected or not content.startswith(MAGIC):
+        raise WeightsError(f"the tiny-frame tables are not {expected} bytes beginning with {MAGIC!r}")
+    arrays: dict[str, IntArray] = {}
+    offset = len(MAGIC)
+    for name, kind, shape in LAYOUT:
+        count = int(np.prod(shape))
+        array = np.frombuffer(content, kind, count, offset).astype(np.int64).reshape(shape)
+        array.flags.writeable = False
+        arrays[name] = array
+        offset += count * np.dtype(kind).itemsize
+    return Tables(arrays, hashlib.sha256(content).hexdigest())
+
+
+@cache
+def load_tables() -> Tables:
+    """The tables that come with the package.
+
+    Raises:
+        WeightsError: the file is missing or is not the one this version was made with.
+    """
+    try:
+        content = resources.files("tfcodec.tinyframe").joinpath("tables.bin").read_bytes()
+    except OSError as error:
+        raise WeightsError(f"the tiny-frame tables are missing from the installation: {error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != TABLES_SHA256:
+        raise WeightsError(f"tinyframe/tables.bin is damaged: SHA-256 {digest}, expected {TABLES_SHA256}")
+    return parse_tables(content)
+
+
+def tables_sha256() -> str:
+    """SHA-256 of the tables in use, in hex: two coders with the same value give the same symbols."""
+    return load_tables().sha256
