@@ -1,3 +1,67 @@
-"""tfcodec: talking-face video at very low bit rates."""
+"""tfcodec: talking-face video at very low bit rates.
+
+    data = tfcodec.encode("talk.mp4")          # bytes of a .tfc stream
+    clip = tfcodec.decode(data)                # clip.frames [T, 256, 256, 3] uint8, clip.audio float32
+    info = tfcodec.probe(data)                 # where every byte goes
+
+Heavy libraries (torch, PyAV, librosa) are loaded when they are first needed, not by this import.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .api import decode, encode, probe
+from .errors import (
+    BitstreamError,
+    ChecksumError,
+    LimitExceeded,
+    MediaError,
+    NoFaceError,
+    TfcodecError,
+    TruncatedError,
+    UnsupportedVersion,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from .codec.encoder import Encoder
+    from .codec.live import Decoder
+    from .codec.types import Clip, StreamInfo
 
 __version__ = "0.1.0"
+__all__ = [
+    "BitstreamError",
+    "ChecksumError",
+    "Clip",
+    "Decoder",
+    "Encoder",
+    "LimitExceeded",
+    "MediaError",
+    "NoFaceError",
+    "StreamInfo",
+    "TfcodecError",
+    "TruncatedError",
+    "UnsupportedVersion",
+    "WeightsError",
+    "__version__",
+    "decode",
+    "encode",
+    "probe",
+]
+
+_LAZY = {"Encoder": "encoder", "Decoder": "live", "Clip": "types", "StreamInfo": "types"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        value = getattr(import_module(f".codec.{_LAZY[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

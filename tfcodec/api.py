@@ -1,0 +1,157 @@
+"""The one-shot functions: `encode`, `decode`, `probe`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
+
+from .errors import LimitExceeded, MediaError, TfcodecError
+
+if TYPE_CHECKING:
+    from .codec.types import Clip, StreamInfo
+
+Progress = Callable[[int, int], None]
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+MAX_STREAM_BYTES = 1 << 30
+
+
+@overload
+def encode(
+    source: Any, out: None = None, *, audio: Any = None, sample_rate: int | None = None, fps: float | None = None,
+    quality: int = 5, crop: Literal["auto", "none"] = "auto", progress: Progress | None = None,
+) -> bytes: ...  # fmt: skip
+@overload
+def encode(
+    source: Any, out: str | os.PathLike[str], *, audio: Any = None, sample_rate: int | None = None,
+    fps: float | None = None, quality: int = 5, crop: Literal["auto", "none"] = "auto",
+    progress: Progress | None = None,
+) -> StreamInfo: ...  # fmt: skip
+def encode(
+    source: Any,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    audio: Any = None,
+    sample_rate: int | None = None,
+    fps: float | None = None,
+    quality: int = 5,
+    crop: Literal["auto", "none"] = "auto",
+    progress: Progress | None = None,
+) -> bytes | StreamInfo:
+    """Encode a talking-face video.
+
+    Args:
+        source: path of a video, its bytes, a binary file object, or pictures [T, H, W, 3] uint8 RGB (then ``fps``).
+        out: where to write the stream; it appears there only when it is complete.
+        audio: speech for pictures given as an array: [n] or [n, channels] float, with ``sample_rate`` in Hz.
+        fps: frame rate of pictures given as an array. The stream always has 25 frames per second; time is kept.
+        quality: 0 (fewest bits) to 10.
+        crop: ``"auto"`` finds the face and keeps a steady square around it; ``"none"`` takes the centre square. A
+            256x256 source is taken as it is.
+        progress: called with (frames done, frames in all).
+
+    Returns:
+        The stream's bytes, or with ``out`` its StreamInfo.
+
+    Raises:
+        NoFaceError: ``crop="auto"`` found no face.
+        MediaError: the source cannot be read, or has no frames.
+        TfcodecError: an argument is out of range.
+    """
+    from .codec.encoder import check_quality, encode_clip
+    from .media import open_source
+
+    quality = check_quality(quality)
+    with open_source(source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop) as clip:
+        data = encode_clip(clip.frames_iter(), clip.audio, quality, clip.frame_count_hint, progress)
+    if out is None:
+        return data
+    write_atomically(out, data)
+    return probe(data)
+
+
+def decode(
+    source: Source,
+    *,
+    errors: Literal["raise", "conceal"] = "raise",
+    pixels: bool = True,
+    progress: Progress | None = None,
+) -> Clip:
+    """Decode a stream.
+
+    Args:
+        source: path, bytes or binary file object.
+        errors: ``"raise"`` refuses a damaged stream; ``"conceal"`` carries on past damaged packets and lists them in
+            ``clip.damaged``.
+        pixels: False leaves out the network: ``clip.frames`` is None, everything else is there.
+        progress: called with (frames done, frames in all).
+
+    Raises:
+        BitstreamError: the stream is malformed or damaged (its subclasses say how).
+        WeightsError: the stream names a network that is not installed; use ``pixels=False``.
+        MediaError: the file cannot be read.
+    """
+    from .codec.decoder import decode_bytes
+
+    return decode_bytes(read_source(source), errors=_checked(errors), pixels=pixels, progress=progress)
+
+
+def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> StreamInfo:
+    """What a stream holds and where its bytes go, without decoding it; needs no torch.
+
+    Raises:
+        BitstreamError: the container is malformed or damaged.
+        MediaError: the file cannot be read.
+    """
+    from .codec.decoder import probe_bytes
+
+    return probe_bytes(read_source(source), errors=_checked(errors))
+
+
+def _checked(errors: Literal["raise", "conceal"]) -> Literal["raise", "conceal"]:
+    if errors not in ("raise", "conceal"):
+        raise TfcodecError(f'errors must be "raise" or "conceal", not {errors!r}')
+    return errors
+
+
+def read_source(source: Source) -> bytes:
+    """The bytes of a path, bytes or binary file object. Raises MediaError, LimitExceeded beyond 1 GiB."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    try:
+        if isinstance(source, str | os.PathLike):
+            with open(source, "rb") as file:
+                data = file.read(MAX_STREAM_BYTES + 1)
+        elif hasattr(source, "read"):
+            data = source.read(MAX_STREAM_BYTES + 1)
+        else:
+            raise MediaError(f"a stream is a path, bytes or a binary file object, not {type(source).__name__}")
+    except OSError as error:
+        raise MediaError(f"cannot read {source!s}: {error.strerror or error}") from None
+    if not isinstance(data, bytes):
+        raise MediaError("the file object must be opened in binary mode")
+    if len(data) > MAX_STREAM_BYTES:
+        raise LimitExceeded(f"the stream is longer than {MAX_STREAM_BYTES} bytes")
+    return data
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file under a temporary name beside its place and rename it: it is there whole or not at all."""
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            # mkstemp makes the file private; an output has the permissions that any new file would have.
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(name, 0o666 & ~mask)
+            os.replace(name, target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise MediaError(f"cannot write {target}: {error.strerror or error}") from None

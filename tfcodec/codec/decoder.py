@@ -1,0 +1,136 @@
+"""Whole streams back to clips: `read_exact` for the exact parts, `decode` for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bitstream import (
+    KeyframeChunk,
+    Limits,
+    ParsedStream,
+    SpeechChunk,
+    StreamHeader,
+    TinyChunk,
+    account_bytes,
+    read_stream,
+)
+from ..errors import BitstreamError
+from ..model.registry import find_model
+from .render import Renderer, render_all
+from .tracks import TinyTrack, decode_speech_packets
+from .types import Clip, StreamInfo
+
+SAMPLE_RATE = 16_000
+Errors = Literal["raise", "conceal"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class ExactParts:
+    """The normative part of a decoded stream: the same on every machine."""
+
+    header: StreamHeader
+    tiny: NDArray[np.uint8]
+    keyframes: list[tuple[int, NDArray[np.uint8]]]
+    audio: NDArray[np.float32] | None
+    damaged: list[str] = field(default_factory=list)
+
+
+def read_exact(data: bytes, errors: Errors = "raise", limits: Limits | None = None) -> ExactParts:
+    """Decode tiny frames, keyframes and speech; needs no network. Raises BitstreamError."""
+    stream = read_stream(data, errors=errors, limits=limits or Limits())
+    strict = errors == "raise"
+    track = TinyTrack(stream.header.tables_id, strict=strict)
+    tiny: list[NDArray[np.uint8]] = []
+    keyframes: list[tuple[int, NDArray[np.uint8]]] = []
+    position = 0
+
+    def fill(until: int) -> None:
+        nonlocal position
+        if until > position:
+            tiny.append(track.hold(until - position))
+            position = until
+
+    for chunk in stream.chunks:
+        if isinstance(chunk, KeyframeChunk):
+            fill(chunk.frame_index)
+            picture = track.keyframe(chunk)
+            if picture is not None:
+                keyframes.append((chunk.frame_index, picture))
+        elif isinstance(chunk, TinyChunk):
+            fill(chunk.first_frame)
+            tiny.append(track.tiny(chunk))
+            position = chunk.end_frame
+    fill(stream.frame_count)
+    if not keyframes:
+        raise BitstreamError("the stream has no keyframe that can be decoded")
+    damaged = [reason for _, _, reason in stream.damaged] + track.damaged
+    return ExactParts(stream.header, np.concatenate(tiny), keyframes, _speech(stream), damaged)
+
+
+def _speech(stream: ParsedStream) -> NDArray[np.float32] | None:
+    audio = stream.header.audio
+    if audio is None:
+        return None
+    packets = {
+        chunk.first_packet + i: packet
+        for chunk in stream.chunks
+        if isinstance(chunk, SpeechChunk)
+        for i, packet in enumerate(chunk.packets)
+    }
+    # With damage the total may be unknown; the video's length stands in for it.
+    rate = stream.header.rate
+    length = stream.audio_samples or stream.frame_count * rate[1] * audio.sample_rate // rate[0]
+    return decode_speech_packets(audio, packets, length)
+
+
+def render_exact(parts: ExactParts, *, coarse: bool = False) -> Iterator[NDArray[np.uint8]]:
+    """Draw a stream's frames, in batches [n, 256, 256, 3] uint8. Raises WeightsError before the first one."""
+    from ..speech import log_mel
+
+    renderer = Renderer(find_model(parts.header.model_id, parts.header.model_hash))
+    mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
+    return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse)
+
+
+def decode_bytes(
+    data: bytes, *, errors: Errors = "raise", pixels: bool = True, progress: Progress | None = None
+) -> Clip:
+    """A whole stream as a clip; see `tfcodec.decode`."""
+    parts = read_exact(data, errors)
+    frames = None
+    if pixels:
+        batches = render_exact(parts)
+        frames = np.empty((len(parts.tiny), 256, 256, 3), np.uint8)
+        done = 0
+        for batch in batches:
+            frames[done : done + len(batch)] = batch
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(frames))
+    return Clip(
+        frames, parts.header.fps, parts.audio, SAMPLE_RATE, parts.tiny, parts.keyframes, tuple(parts.damaged)
+    )
+
+
+def probe_bytes(data: bytes, *, errors: Errors = "raise") -> StreamInfo:
+    """What a stream holds; see `tfcodec.probe`."""
+    stream = read_stream(data, errors=errors)
+    if not stream.frame_count:
+        raise BitstreamError("the stream has no frames")
+    header = stream.header
+    return StreamInfo(
+        frames=stream.frame_count,
+        fps=header.fps,
+        model_id=header.model_id,
+        model_hash=header.model_hash.hex(),
+        keyframes=len(stream.keyframes),
+        has_audio=header.audio is not None,
+        bytes=account_bytes(data, errors=errors),
+        damaged=tuple(reason for _, _, reason in stream.damaged),
+    )

@@ -1,0 +1,278 @@
+"""The streaming encoder: frames and speech in, packets out; and the whole-clip encoder built on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import speech
+from ..bitstream import (
+    TAGS,
+    AudioConfig,
+    Chunk,
+    EndChunk,
+    KeyframeChunk,
+    SpeechChunk,
+    StreamHeader,
+    TinyChunk,
+    split_keyframe,
+    write_signature,
+)
+from ..errors import MediaError, TfcodecError
+from ..keyframe import decode_keyframe, encode_keyframe
+from ..model.registry import default_model
+from ..tinyframe import TABLES_ID, TinyEncoder, TinyPlanes, tiny_from_frames
+from . import policy
+
+Frame = NDArray[np.uint8]
+Latency = Literal["call", "file"]
+Progress = Callable[[int, int], None]
+
+WINDOW = 128
+"""Frames (5.12 s) that the encoder looks at together when delay does not matter."""
+PACKET_MS = {"file": 120, "call": 20}
+MAX_PACKET = 1200
+"""Bytes of a call packet: what fits into one datagram on any path."""
+
+
+class Encoder:
+    """Turns frames and speech into packets, as they come.
+
+    ``latency="call"``: every frame gives its packets at once; each packet fits into a datagram and can be lost.
+    ``latency="file"``: looks up to 5 seconds ahead, costs fewer bits; the packets put together are a `.tfc` file.
+
+    Args:
+        quality: 0 (fewest bits) to 10 (best picture and sound).
+        latency: see above.
+        audio: whether there will be speech; None: decided by the first `push`.
+        sample_rate: of the speech that is pushed, in Hz; only 16000.
+
+    Raises:
+        TfcodecError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        quality: int = 5,
+        latency: Latency = "call",
+        *,
+        audio: bool | None = None,
+        sample_rate: int = speech.SAMPLE_RATE,
+    ) -> None:
+        if latency not in PACKET_MS:
+            raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
+        if sample_rate != speech.SAMPLE_RATE:
+            raise TfcodecError(f"speech must be sampled at {speech.SAMPLE_RATE} Hz, not {sample_rate}")
+        self.quality = check_quality(quality)
+        self.latency: Latency = latency
+        self.frames = 0
+        self._audio = audio
+        self._speech: speech.SpeechEncoder | None = None
+        self._speech_packets: list[bytes] = []
+        self._speech_sent = 0
+        self._samples = 0
+        self._tiny = TinyEncoder(self.quality, mode=latency)
+        self._window: list[Frame] = []
+        self._signatures: list[policy.Signature] = []
+        self._previous: policy.Signature | None = None
+        self._key: policy.Signature | None = None
+        self._key_frame = 0
+        self._tag = -1
+        self._wanted = True
+        self._requested = False
+        self._begun = False
+        self._finished = False
+
+    def request_keyframe(self) -> None:
+        """Send a keyframe with the next frame."""
+        self._requested = True
+
+    def push(self, frame: Frame, audio: ArrayLike | None = None) -> list[bytes]:
+        """Encode one frame and the speech that goes with it.
+
+        Args:
+            frame: [256, 256, 3] uint8 RGB; frames are 1/25 s apart.
+            audio: [n] float32 mono at 16 kHz in -1..1, any length; time 0 is the beginning of frame 0.
+
+        Returns:
+            Packets to send, in order; with ``latency="file"`` often none.
+
+        Raises:
+            MediaError: wrong shape or type, or speech after a beginning without.
+        """
+        return self._to_packets(self.push_chunks(frame, audio))
+
+    def flush(self) -> list[bytes]:
+        """The last packets. The encoder takes nothing after that; a second call returns nothing."""
+        return self._to_packets(self.flush_chunks())
+
+    def push_chunks(self, frame: Frame, audio: ArrayLike | None = None) -> list[Chunk]:
+        """`push`, as chunks; the HEADER is left to the caller."""
+        if self._finished:
+            raise TfcodecError("the encoder was flushed; make a new one")
+        frame = _checked(frame)
+        if self._audio is None:
+            self._audio = audio is not None
+        out = self._push_speech(audio)
+        mark = policy.signature(frame)
+        cut = self._requested or (self._previous is not None and policy.is_scene_cut(self._previous, mark))
+        self._previous, self._requested = mark, False
+        if self.latency == "call":
+            self._wanted |= cut
+            out = self._push_now(frame, mark) + out
+        else:
+            if cut or len(self._window) == WINDOW:
+                out = self._code_window() + out
+                self._wanted |= cut
+            self._window.append(frame)
+            self._signatures.append(mark)
+        self.frames += 1
+        return out
+
+    def flush_chunks(self) -> list[Chunk]:
+        """`flush`, as chunks; END is left to the caller."""
+        if self._finished:
+            return []
+        self._finished = True
+        out = self._code_window()
+        if self._speech is not None:
+            self._speech_packets += self._speech.flush()
+            # The codec may round its last block up; the stream holds what the length asks for.
+            config = self.audio_config(self._samples)
+            del self._speech_packets[config.packets_for(3 * self._samples) - self._speech_sent :]
+            out += self._speech_chunks(1)
+        return out
+
+    def audio_config(self, samples: int) -> AudioConfig:
+        """How the speech is coded; ``samples`` at 16 kHz, 0 if not known yet."""
+        skip = self._speech_encoder().pre_skip
+        return AudioConfig(48 * PACKET_MS[self.latency], skip, 3 * samples)
+
+    def header(self, *, final: bool = False) -> StreamHeader:
+        """The stream's HEADER; ``final``: with the totals, which are known after `flush_chunks`."""
+        entry = default_model()
+        frames, samples = (self.frames, self._samples) if final else (0, 0)
+        audio = self.audio_config(samples) if self._audio else None
+        return StreamHeader(frames, entry.model_id, entry.hash_prefix, TABLES_ID, audio)
+
+    def _speech_encoder(self) -> speech.SpeechEncoder:
+        if self._speech is None:
+            self._speech = speech.SpeechEncoder(speech.bitrate_of(self.quality), PACKET_MS[self.latency])
+        return self._speech
+
+    def _push_speech(self, audio: ArrayLike | None) -> list[Chunk]:
+        if not self._audio:
+            if audio is not None and np.size(audio):
+                raise MediaError("speech after a beginning without: give Encoder audio=True")
+            return []
+        if audio is None:
+            return []
+        samples = np.asarray(audio, np.float32)
+        self._speech_packets += self._speech_encoder().push(samples)
+        self._samples += len(samples)
+        # Long lists are cheaper to frame; in a call every packet goes at once.
+        return self._speech_chunks(1 if self.latency == "call" else 5000 // PACKET_MS["file"])
+
+    def _speech_chunks(self, at_least: int) -> list[Chunk]:
+        if len(self._speech_packets) < at_least or not self._speech_packets:
+            return []
+        chunk = SpeechChunk(self._speech_sent, tuple(self._speech_packets))
+        self._speech_sent += len(self._speech_packets)
+        self._speech_packets = []
+        return [chunk]
+
+    def _push_now(self, frame: Frame, mark: policy.Signature) -> list[Chunk]:
+        out: list[Chunk] = []
+        if self._key is not None and self.frames - self._key_frame >= policy.MIN_INTERVAL:
+            self._wanted |= policy.distance(self._key, mark) > policy.DRIFT
+        if self._wanted:
+            out.append(self._send_keyframe(frame, mark, self.frames))
+        payload = self._tiny.encode(tiny_from_frames(frame[None]))
+        out.append(TinyChunk(self.frames, 1, payload, self._tag))
+        return out
+
+    def _code_window(self) -> list[Chunk]:
+        if not self._window:
+            return []
+        out: list[Chunk] = []
+        first = self.frames - len(self._window)
+        if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
+            best = policy.choose_keyframe(self._signatures)
+            out.append(self._send_keyframe(self._window[best], self._signatures[best], first))
+        planes = TinyPlanes.concatenate([tiny_from_frames(f[None]) for f in self._window])
+        out.append(TinyChunk(first, len(planes), self._tiny.encode(planes), self._tag))
+        self._window, self._signatures = [], []
+        return out
+
+    def _send_keyframe(self, frame: Frame, mark: policy.Signature, index: int) -> KeyframeChunk:
+        data = encode_keyframe(frame, self.quality)
+        self._tiny.reset(tiny_from_frames(decode_keyframe(data)[None]))
+        self._tag = (self._tag + 1) % TAGS
+        self._key, self._key_frame, self._wanted = mark, index, False
+        return KeyframeChunk(index, data, self._tag)
+
+    def _to_packets(self, chunks: list[Chunk]) -> list[bytes]:
+        if self.latency == "file":
+            packets = [c.to_bytes() for c in chunks]
+            if chunks and not self._begun:
+                self._begun = True
+                packets[0] = write_signature() + self.header().to_bytes() + packets[0]
+            if self._finished and self._begun:
+                self._begun = False
+                packets.append(EndChunk(self.frames, 3 * self._samples if self._audio else None).to_bytes())
+            return packets
+        packets, current = [], b""
+        for chunk in chunks:
+            for piece in self._pieces(chunk):
+                if current and len(current) + len(piece) > MAX_PACKET:
+                    packets.append(current)
+                    current = b""
+                current += piece
+        return packets + [current] * bool(current)
+
+    def _pieces(self, chunk: Chunk) -> Iterator[bytes]:
+        if isinstance(chunk, KeyframeChunk):
+            header = self.header().to_bytes()
+            for i, part in enumerate(split_keyframe(chunk, MAX_PACKET - len(header))):
+                yield header + part.to_bytes() if i == 0 else part.to_bytes()
+        else:
+            yield chunk.to_bytes()
+
+
+def check_quality(quality: int) -> int:
+    """The quality, if it is one. Raises TfcodecError."""
+    if isinstance(quality, bool) or not isinstance(quality, int | np.integer) or not 0 <= quality <= 10:
+        raise TfcodecError(f"quality must be a whole number from 0 to 10, not {quality!r}")
+    return int(quality)
+
+
+def _checked(frame: Frame) -> Frame:
+    if not isinstance(frame, np.ndarray) or frame.shape != (256, 256, 3) or frame.dtype != np.uint8:
+        got = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise MediaError(f"a frame must be [256, 256, 3] uint8 RGB, not {got}")
+    return frame
+
+
+def encode_clip(
+    frames: Iterator[Frame],
+    audio: NDArray[np.float32] | None,
+    quality: int,
+    expected: int | None,
+    progress: Progress | None,
+) -> bytes:
+    """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
+    encoder = Encoder(quality, "file", audio=audio is not None)
+    per_frame = speech.SAMPLE_RATE // 25
+    chunks: list[Chunk] = []
+    for i, frame in enumerate(frames):
+        part = None if audio is None else audio[i * per_frame : (i + 1) * per_frame]
+        chunks += encoder.push_chunks(frame, part)
+        if progress is not None:
+            progress(i + 1, expected or i + 1)
+    if not encoder.frames:
+        raise MediaError("the source has no frames")
+    chunks += encoder.flush_chunks()
+    return b"".join([write_signature(), encoder.header(final=True).to_bytes(), *(c.to_bytes() for c in chunks)])

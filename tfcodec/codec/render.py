@@ -1,0 +1,106 @@
+"""Runs the network: decoded keyframe, tiny frames and speech in, pictures out. numpy outside, torch inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model.registry import ModelEntry
+
+if TYPE_CHECKING:
+    from ..model.stage1 import KeyframeFeatures
+
+WINDOW = 5
+MEL_COLUMNS = 20
+MEL_PER_FRAME = 4
+MEL_BANDS = 80
+MEL_SILENCE = -1.0
+BATCH = 8
+
+
+class Renderer:
+    """The network with one keyframe. Raises WeightsError when the weights are not there or do not fit."""
+
+    def __init__(self, entry: ModelEntry) -> None:
+        import torch
+
+        from ..model.weights import load_model
+
+        self._torch = torch
+        self._model = load_model(entry)
+        self._key: KeyframeFeatures | None = None
+
+    def set_keyframe(self, picture: NDArray[np.uint8]) -> None:
+        """Use the decoded keyframe [256, 256, 3] uint8 from now on; costs about as much as a third of a frame."""
+        torch = self._torch
+        with torch.inference_mode():
+            tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+            self._key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
+
+    def render(
+        self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False
+    ) -> NDArray[np.uint8]:
+        """Draw frames.
+
+        Args:
+            tiny: windows [N, 5, 8, 8, 3] uint8, each with the frame to draw in the middle.
+            mel: log-mel windows [N, 20, 80].
+            coarse: return stage 1's 64x64 pictures instead.
+
+        Returns:
+            [N, 256, 256, 3] uint8 RGB, or [N, 64, 64, 3] with ``coarse``.
+        """
+        torch = self._torch
+        if self._key is None:
+            raise RuntimeError("set_keyframe comes first")
+        with torch.inference_mode():
+            windows = torch.from_numpy(np.ascontiguousarray(tiny)).permute(0, 1, 4, 2, 3).float() / 255
+            sound = torch.from_numpy(np.ascontiguousarray(mel, np.float32))
+            key = self._key.select(torch.zeros(len(tiny), dtype=torch.long))
+            if coarse:
+                picture = self._model.stage1(key, windows, sound).picture
+            else:
+                picture = self._model(key, windows, sound).frame
+            pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+            return np.ascontiguousarray(pixels.numpy())
+
+
+def tiny_windows(tiny: NDArray[np.uint8], frames: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Windows [N, 5, 8, 8, 3] around the given frames of ``tiny`` [T, 8, 8, 3]; the ends are repeated."""
+    offsets = np.arange(-(WINDOW // 2), WINDOW // 2 + 1)
+    return tiny[np.clip(frames[:, None] + offsets, 0, len(tiny) - 1)]
+
+
+def mel_windows(mel: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Windows [N, 20, 80], 0.2 s centred on the given frames, of ``mel`` [4 T, 80]; silence outside."""
+    first = MEL_PER_FRAME * frames + MEL_PER_FRAME // 2 - MEL_COLUMNS // 2
+    index = first[:, None] + np.arange(MEL_COLUMNS)
+    inside = (index >= 0) & (index < len(mel))
+    out = np.full((len(frames), MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+    out[inside] = mel[index[inside]]
+    return out
+
+
+def render_all(
+    renderer: Renderer,
+    keyframes: list[tuple[int, NDArray[np.uint8]]],
+    tiny: NDArray[np.uint8],
+    mel: NDArray[np.float32] | None,
+    coarse: bool = False,
+) -> Iterator[NDArray[np.uint8]]:
+    """Draw a whole clip in batches [n, 256, 256, 3]; windows do not reach across a keyframe (it may be a scene cut)."""
+    if mel is None:
+        mel = np.full((MEL_PER_FRAME * len(tiny), MEL_BANDS), MEL_SILENCE, np.float32)
+    starts = [first for first, _ in keyframes]
+    for i, (first, picture) in enumerate(keyframes):
+        # Frames before the first keyframe exist only in damaged streams; they are drawn with it as well.
+        begin = 0 if i == 0 else first
+        end = starts[i + 1] if i + 1 < len(starts) else len(tiny)
+        renderer.set_keyframe(picture)
+        for at in range(begin, end, BATCH):
+            frames = np.arange(at, min(end, at + BATCH))
+            windows = tiny_windows(tiny[begin:end], frames - begin)
+            yield renderer.render(windows, mel_windows(mel, frames), coarse)

@@ -1,0 +1,75 @@
+"""Speech of a call, decoded as far as the pictures have got."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bitstream import AudioConfig, SpeechChunk
+from ..errors import BitstreamError
+from ..speech import SAMPLE_RATE, SpeechDecoder, log_mel
+
+SAMPLES_PER_FRAME = SAMPLE_RATE // 25
+REACH = 2
+KEEP = SAMPLE_RATE  # one second is far more than the spectrogram's window
+MAX_PENDING = 4096
+
+
+class SpeechLine:
+    """Packets in any order, samples in order; missing packets are concealed when their time has come."""
+
+    def __init__(self, audio: AudioConfig) -> None:
+        self._skip = audio.pre_skip // 3
+        self._packet = audio.packet_samples // 3
+        self._decoder = SpeechDecoder(audio.packet_samples // 48)
+        self._packets: dict[int, bytes] = {}
+        self._next = 0
+        self._pcm = np.zeros(0, np.float32)
+        self._start = -self._skip  # time of _pcm[0] in samples; sample 0 is the beginning of frame 0
+
+    def add(self, chunk: SpeechChunk) -> None:
+        for i, packet in enumerate(chunk.packets, chunk.first_packet):
+            if i >= self._next and len(self._packets) < MAX_PENDING:
+                self._packets[i] = packet
+
+    def frame(self, frame: int) -> NDArray[np.float32]:
+        """Speech of a frame, [640] float32."""
+        first = frame * SAMPLES_PER_FRAME
+        self._decode_until(first + SAMPLES_PER_FRAME)
+        out = np.zeros(SAMPLES_PER_FRAME, np.float32)
+        piece = self._pcm[max(0, first - self._start) : max(0, first + SAMPLES_PER_FRAME - self._start)]
+        out[: len(piece)] = piece
+        return out
+
+    def mel(self, frame: int, future: int) -> NDArray[np.float32]:
+        """Log-mel of frames ``frame - 2 ... frame + 2``, [20, 80]; speech is decoded ``future`` frames ahead."""
+        self._decode_until((frame + future + 1) * SAMPLES_PER_FRAME, only_present=True)
+        start = (frame - REACH) * SAMPLES_PER_FRAME - self._start
+        if start < 0:
+            return log_mel(np.pad(self._pcm, (-start, 0)), 2 * REACH + 1)
+        return log_mel(self._pcm, 2 * REACH + 1, start=start)
+
+    def _decode_until(self, end: int, only_present: bool = False) -> None:
+        parts = [self._pcm]
+        # A receiver that joins late has nothing to decode before its first packet.
+        if self._next == 0 and self._packets and not len(self._pcm) and 0 not in self._packets:
+            self._next = min(self._packets)
+            self._start = self._next * self._packet - self._skip
+        have = self._start + len(self._pcm)
+        while have < end:
+            packet = self._packets.pop(self._next, None)
+            if packet is None and only_present:
+                break
+            try:
+                decoded = self._decoder.decode(packet or None)
+            except BitstreamError:
+                decoded = self._decoder.decode(None)
+            decoded = np.resize(decoded, self._packet) if len(decoded) != self._packet else decoded
+            parts.append(decoded)
+            have += len(decoded)
+            self._next += 1
+        self._pcm = np.concatenate(parts)
+        extra = len(self._pcm) - KEEP
+        if extra > 0:
+            self._pcm = self._pcm[extra:]
+            self._start += extra

@@ -1,0 +1,93 @@
+"""What the public functions return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIXELS = 256 * 256
+
+
+@dataclass(frozen=True, repr=False)
+class Clip:
+    """A decoded clip.
+
+    Attributes:
+        frames: [T, 256, 256, 3] uint8 RGB; None when pixels were not asked for.
+        fps: frames per second.
+        audio: [N] float32 mono in -1..1, or None without sound; sample 0 belongs to the beginning of frame 0.
+        sample_rate: of ``audio``, in Hz.
+        tiny: [T, 8, 8, 3] uint8, the decoded tiny frames.
+        keyframes: list of (index of the first frame drawn with it, [256, 256, 3] uint8).
+        damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
+    """
+
+    frames: NDArray[np.uint8] | None
+    fps: float
+    audio: NDArray[np.float32] | None
+    sample_rate: int
+    tiny: NDArray[np.uint8]
+    keyframes: list[tuple[int, NDArray[np.uint8]]]
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the video in seconds."""
+        return len(self.tiny) / self.fps
+
+    def __repr__(self) -> str:
+        sound = "no audio" if self.audio is None else f"audio [{len(self.audio)}] at {self.sample_rate} Hz"
+        pixels = "no pixels" if self.frames is None else f"frames {list(self.frames.shape)}"
+        return f"Clip({pixels}, {self.fps:g} fps, {self.duration_seconds:.2f} s, {len(self.keyframes)} keyframes, {sound})"
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a stream holds, without decoding it.
+
+    Attributes:
+        frames: number of frames.
+        fps: frames per second.
+        model_id: registry number of the network, 0 for none.
+        model_hash: first 8 hexadecimal digits of the SHA-256 of its weights.
+        keyframes: number of keyframes.
+        has_audio: whether there is speech.
+        bytes: ``container``, ``keyframe``, ``tiny``, ``audio`` and ``total``; the four sum to the total, exactly.
+        damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
+    """
+
+    frames: int
+    fps: float
+    model_id: int
+    model_hash: str
+    keyframes: int
+    has_audio: bool
+    bytes: dict[str, int]
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the video in seconds."""
+        return self.frames / self.fps
+
+    @property
+    def video_bytes(self) -> int:
+        """Everything but the speech."""
+        return self.bytes["total"] - self.bytes["audio"]
+
+    @property
+    def video_bpp(self) -> float:
+        """Bits per pixel of the video: container, keyframes and tiny frames over all pixels."""
+        return self.video_bytes * 8 / (self.frames * PIXELS)
+
+    @property
+    def video_kbps(self) -> float:
+        """Kilobits (1000 bits) per second of the video."""
+        return self.video_bytes * 8 / 1000 / self.duration_seconds
+
+    @property
+    def audio_kbps(self) -> float:
+        """Kilobits (1000 bits) per second of the speech."""
+        return self.bytes["audio"] * 8 / 1000 / self.duration_seconds

@@ -1,0 +1,42 @@
+"""Loading and saving the network's weights (safetensors, float16 on disk, float32 in memory)."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from ..errors import WeightsError
+from .registry import ModelEntry, weights_file
+from .upsampler import Upsampler
+
+
+def save_weights(model: Upsampler, path: str | Path) -> None:
+    """Write the weights as float16, under a temporary name first."""
+    path = Path(path)
+    state = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(safetensors.torch.save(state))
+    os.replace(partial, path)
+
+
+def read_weights(path: str | Path) -> Upsampler:
+    """The network with weights from a file. Raises WeightsError if the file does not fit."""
+    try:
+        state = safetensors.torch.load_file(path)
+        with torch.device("meta"):
+            model = Upsampler()
+        model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
+    return model.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@lru_cache(maxsize=2)
+def load_model(entry: ModelEntry) -> Upsampler:
+    """A registered network, ready to run; kept in memory for the next call."""
+    return read_weights(weights_file(entry))

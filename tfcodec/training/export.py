@@ -1,0 +1,41 @@
+"""Turn a run's averaged weights into the package's: ``python -m tfcodec.training.export RUN MODEL_ID [--folder ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from ..model.registry import FOLDER
+from ..model.upsampler import Upsampler
+from ..model.weights import save_weights
+
+
+def main(argv: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(prog="tfcodec.training.export", description=__doc__)
+    p.add_argument("run", type=Path)
+    p.add_argument("model_id", type=int)
+    p.add_argument("--folder", type=Path, default=FOLDER)
+    args = p.parse_args(argv)
+    state = torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)
+    model = Upsampler()
+    model.load_state_dict(state["ema"])
+    args.folder.mkdir(parents=True, exist_ok=True)
+    partial = args.folder / "new.safetensors"
+    save_weights(model, partial)
+    sha = hashlib.sha256(partial.read_bytes()).hexdigest()
+    name = f"tfcodec-{args.model_id}-{sha[:8]}.safetensors"
+    partial.rename(args.folder / name)
+    registry = args.folder / "registry.json"
+    lines = json.loads(registry.read_text()) if registry.exists() else []
+    lines = [x for x in lines if x["model_id"] != args.model_id]
+    lines.append({"model_id": args.model_id, "file": name, "sha256": sha})
+    registry.write_text(json.dumps(lines, indent=1) + "\n")
+    print(f"{args.folder / name}: step {state['step']}, {state['seconds'] / 60:.0f} minutes of training")
+
+
+if __name__ == "__main__":
+    main()
