@@ -14,7 +14,8 @@ from tfcodec.errors import BitstreamError, LimitExceeded
 TAGS = 4
 """Keyframe tags count modulo this."""
 MAX_FRAMES_PER_TINY_BYTE = 32
-"""A TINY chunk may not claim more frames than this for every byte of its payload."""
+"""A TINY chunk may not claim more frames than this for every byte of its payload and one byte more: the payload of a
+frame in which nothing changed is empty."""
 _MAX_TAGGED = 1 << 30
 
 
@@ -110,7 +111,7 @@ class TinyChunk:
     first_frame: int
     frame_count: int
     payload: bytes
-    """At least one byte for every 32 frames."""
+    """At least one byte for every 32 frames after the first 32."""
     keyframe_tag: int = 0
     """Tag of the keyframe that the frames refer to."""
 
@@ -121,7 +122,7 @@ class TinyChunk:
 
     def to_bytes(self) -> bytes:
         """The whole chunk. Raises BitstreamError if a field cannot be written."""
-        if not 1 <= self.frame_count <= MAX_FRAMES_PER_TINY_BYTE * len(self.payload):
+        if not 1 <= self.frame_count <= MAX_FRAMES_PER_TINY_BYTE * (len(self.payload) + 1):
             raise BitstreamError(
                 f"{self.frame_count} tiny frames in {len(self.payload)} bytes cannot be written"
             )
@@ -143,7 +144,7 @@ class TinyChunk:
                 position,
                 f"{count} tiny frames in one chunk, limit {limits.max_frames_per_chunk}",
             )
-        if count > MAX_FRAMES_PER_TINY_BYTE * reader.remaining:
+        if count > MAX_FRAMES_PER_TINY_BYTE * (reader.remaining + 1):
             fail(BitstreamError, 27, position, f"{count} tiny frames cannot lie in {reader.remaining} bytes")
         if first_frame + count > limits.max_frames:
             fail(LimitExceeded, 21, start, f"tiny frames up to {first_frame + count} are past the limit")

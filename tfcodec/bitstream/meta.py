@@ -15,6 +15,13 @@ _TAG_CROP = 1
 _TAG_TEXT = 2
 
 
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise BitstreamError(f"{text!r} cannot be written as UTF-8") from None
+
+
 @dataclass(frozen=True, slots=True)
 class CropRegion:
     """The square of the source picture that the stream shows, from `first_frame` until the next region."""
@@ -48,8 +55,8 @@ class MetaChunk:
             body = b"".join(map(write_varint, (*numbers, zigzag(crop.x), zigzag(crop.y), crop.side)))
             payload += bytes([_TAG_CROP]) + write_varint(len(body)) + body
         for key, value in self.texts:
-            key_bytes = key.encode()
-            body = write_varint(len(key_bytes)) + key_bytes + value.encode()
+            key_bytes = _utf8(key)
+            body = write_varint(len(key_bytes)) + key_bytes + _utf8(value)
             payload += bytes([_TAG_TEXT]) + write_varint(len(body)) + body
         return build_chunk(self.TYPE, payload)
 
@@ -72,6 +79,8 @@ class MetaChunk:
                 x, y = unzigzag(item.varint("x")), unzigzag(item.varint("y"))
                 crops.append(CropRegion(first_frame, width, height, x, y, item.varint("side")))
                 item.finish("crop region")
+                if not (width and height and crops[-1].side):
+                    fail(BitstreamError, 37, start, "crop region without extent")
             elif tag == _TAG_TEXT:
                 key = item.take(item.varint("key_length"), "key")
                 try:
@@ -92,7 +101,7 @@ class PaddingChunk:
 
     def to_bytes(self) -> bytes:
         """The whole chunk, filled with zeros."""
-        return build_chunk(self.TYPE, bytes(self.length))
+        return build_chunk(self.TYPE, bytes(max(self.length, 0)))
 
     @classmethod
     def read(cls, reader: FieldReader, limits: Limits) -> PaddingChunk:

@@ -35,7 +35,7 @@ class OrderChecker:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the limits on the number of chunks are reached, so that no chunk can be accepted any more."""
+        """Whether the limits on the number of chunks are used up, so that no chunk can be accepted."""
         return self._chunks > self.limits.max_chunks or self._ancillary > self.limits.max_ancillary_chunks
 
     def accept(self, chunk: Chunk, offset: int) -> None:

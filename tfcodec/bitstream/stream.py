@@ -125,7 +125,7 @@ def _read_past_damage(data: bytes, limits: Limits) -> ParsedStream:
                 order.accept(chunk, offset)
                 chunks.append(chunk)
             except BitstreamError as error:
-                if damage.count == _MAX_DAMAGE or order.exhausted:
+                if damage.count >= _MAX_DAMAGE or order.exhausted:
                     stop = len(data)
                 damage.add(offset, stop, error)
         offset = stop

@@ -1,0 +1,283 @@
+"""Writes the container vectors and their README: ``python tests/vectors/make_bitstream_vectors.py``.
+
+The media in these files are placeholder bytes: they test the container, not the layers above it. Faulty files
+are built field by field, because the package refuses to write them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tfcodec.bitstream import (
+    AudioConfig,
+    Chunk,
+    CropRegion,
+    EndChunk,
+    KeyframeChunk,
+    KeyframeRequestChunk,
+    MetaChunk,
+    PaddingChunk,
+    SpeechChunk,
+    StreamHeader,
+    TinyChunk,
+    UnknownChunk,
+    split_keyframe,
+    write_signature,
+)
+from tfcodec.bitstream.registry import build_chunk
+
+HERE = Path(__file__).parent
+SIGNATURE = write_signature()
+AUDIO = AudioConfig(packet_samples=2880, pre_skip=312, total_samples=9600)
+HEADER = StreamHeader(frame_count=5, model_id=1, model_hash=bytes.fromhex("a1b2c3d4"), tables_id=1)
+OPEN = replace(HEADER, frame_count=0)
+KEYFRAME = KeyframeChunk(0, b"keyframe")
+TINY = TinyChunk(0, 5, b"tiny")
+SPEECH = SpeechChunk(0, (b"one", b"three", b"", b"four"))
+END = EndChunk(5)
+HEADER_BODY = bytes.fromhex("1100 05 01 a1b2c3d4 01")
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One file: what it holds, or what is wrong with it and which rule and error class say so."""
+
+    name: str
+    data: bytes
+    sentence: str
+    rule: int = 0
+    error: str = ""
+
+
+def stream(*chunks: Chunk | bytes) -> bytes:
+    """A file made of chunks, or of raw bytes where a chunk is not to be written by the package."""
+    return SIGNATURE + b"".join(c if isinstance(c, bytes) else c.to_bytes() for c in chunks)
+
+
+def raw(chunk_type: int, payload: str | bytes) -> bytes:
+    """A well-framed chunk with an arbitrary payload."""
+    return build_chunk(chunk_type, bytes.fromhex(payload) if isinstance(payload, str) else payload)
+
+
+def flip(data: bytes, position: int, mask: int = 1) -> bytes:
+    """`data` with bits of one byte inverted."""
+    changed = bytearray(data)
+    changed[position] ^= mask
+    return bytes(changed)
+
+
+def valid() -> list[Vector]:
+    """Streams that a reader must accept."""
+    second = KeyframeChunk(3, b"second", 1)
+    audio = replace(HEADER, audio=AUDIO)
+    open_audio = replace(OPEN, audio=replace(AUDIO, total_samples=0))
+    crop = CropRegion(0, 1280, 720, -64, 320, 8000)
+    newer = raw(0xC1, bytes([0x21]) + HEADER_BODY[1:] + b"new fields")
+    tags: list[Chunk] = [
+        chunk for k in range(5) for chunk in (KeyframeChunk(k, b"k", k % 4), TinyChunk(k, 1, b"t", k % 4))
+    ]
+    # fmt: off
+    return [
+        Vector("smallest", stream(replace(HEADER, frame_count=1), KeyframeChunk(0, b"k"),
+                                  TinyChunk(0, 1, b"t")),
+               "One frame; nothing that could be left out."),
+        Vector("silent", stream(HEADER, KEYFRAME, TINY), "Five frames in one TINY chunk, no speech."),
+        Vector("speech", stream(audio, KEYFRAME, SPEECH, TINY),
+               "Speech packets of different lengths, one missing."),
+        Vector("speech_shared_length", stream(audio, KEYFRAME, TINY, SpeechChunk(0, (b"aa",) * 2),
+                      SpeechChunk(2, (b"bb",) * 2)),
+               "Speech in two chunks of equal packets."),
+        Vector("two_keyframes", stream(HEADER, KEYFRAME, TinyChunk(0, 3, b"tiny"), second,
+                                       TinyChunk(3, 2, b"t", 1)),
+               "A second keyframe at frame 3."),
+        Vector("keyframe_tags_wrap", stream(HEADER, *tags), "Five keyframes: tags 0, 1, 2, 3, 0."),
+        Vector("open_ended", stream(OPEN, KEYFRAME, TINY, END),
+               "Totals in an END chunk, as a live writer does it."),
+        Vector("open_ended_speech", stream(open_audio, KEYFRAME, TINY, SPEECH, EndChunk(5, 9600)),
+               "Totals of frames and speech in an END chunk."),
+        Vector("repeated_header", stream(OPEN, KEYFRAME, TINY, OPEN, END),
+               "The HEADER repeated, as in a recorded call."),
+        Vector("metadata", stream(HEADER, MetaChunk((crop,), (("title", "Grüße"),)), KEYFRAME, TINY),
+               "A crop region and a text."),
+        Vector("padding", stream(HEADER, PaddingChunk(7), KEYFRAME, TINY), "Seven bytes of padding."),
+        Vector("unknown_ancillary", stream(HEADER, UnknownChunk(0x2A, b"?"), UnknownChunk(0x6A, b"?"),
+                      KEYFRAME, TINY),
+               "Two ancillary chunks of unknown type, one with each checksum: to be skipped."),
+        Vector("rate_30000_1001", stream(replace(HEADER, rate=(30000, 1001)), KEYFRAME, TINY),
+               "A frame rate other than 25."),
+        Vector("no_model", stream(replace(HEADER, model_id=0, model_hash=bytes(4)), KEYFRAME, TINY),
+               "No network is named."),
+        Vector("newer_version", stream(newer, KEYFRAME, TINY),
+               "Written by version 2, readable by version 1, with fields appended to HEADER."),
+        Vector("32_frames_a_byte", stream(replace(HEADER, frame_count=64), KEYFRAME, TinyChunk(0, 64, b"tt")),
+               "As many frames as two payload bytes may hold."),
+    ]
+    # fmt: on
+
+
+def faulty() -> list[Vector]:
+    """Streams that a reader must refuse, by rule."""
+    head, kf, tiny = HEADER.to_bytes(), KEYFRAME.to_bytes(), TINY.to_bytes()
+    audio = replace(HEADER, audio=AUDIO)
+    good = stream(HEADER, KEYFRAME, TINY)
+    b, t, c = "BitstreamError", "TruncatedError", "ChecksumError"
+    u, x = "UnsupportedVersion", "LimitExceeded"
+
+    def header(payload: str) -> bytes:
+        return stream(raw(0xC1, payload), kf, tiny)
+
+    def speech(payload: str) -> bytes:
+        return stream(audio, KEYFRAME, TINY, raw(0x85, payload))
+
+    # fmt: off
+    return [
+        Vector("not_tfc", b"RIFF" + good[4:], "The signature of another format.", 1, b),
+        Vector("text_mode", good.replace(b"\r\n", b"\n"),
+               "CR LF turned into LF by a transfer in text mode.", 1, b),
+        Vector("empty", b"", "No bytes at all.", 1, t),
+        Vector("type_0", stream(HEADER, bytes(8)), "Zeros where a chunk should be.", 2, b),
+        Vector("length_not_shortest", stream(head[:1] + b"\x80" + head[1:], kf, tiny),
+               "A chunk length with a leading zero digit.", 3, b),
+        Vector("field_not_shortest", header("1100 8005 01 a1b2c3d4 01"),
+               "A frame count with a leading zero digit.", 3, b),
+        Vector("length_6_bytes", stream(b"\xc1\xff\xff\xff\xff\xff\x01"),
+               "A chunk length of six bytes.", 4, b),
+        Vector("field_2_pow_32", header("1100 9080808000 01 a1b2c3d4 01"), "A frame count of 2^32.", 4, b),
+        Vector("empty_payload", stream(HEADER, b"\x08\x00\x00\x00"), "A chunk without payload.", 5, b),
+        Vector("length_2_pow_32_minus_1", stream(HEADER, b"\xc2\x8f\xff\xff\xff\x7f"),
+               "A keyframe of 2^32-1 bytes.", 6, x),
+        Vector("frames_per_chunk", stream(replace(HEADER, frame_count=5000), KEYFRAME, TinyChunk(0, 4097,
+                      bytes(200))),
+               "4097 frames in one TINY chunk.", 6, x),
+        Vector("speech_packet_too_long", stream(audio, KEYFRAME, TINY, SpeechChunk(0, (bytes(4001),))),
+               "A speech packet of 4001 bytes.", 6, x),
+        Vector("cut_in_chunk", good[:-1], "The last byte is missing.", 7, t),
+        Vector("cut_in_length", good[:5], "The data end after the type of the first chunk.", 7, t),
+        Vector("bad_crc32", flip(good, 8), "A bit of HEADER is inverted.", 8, c),
+        Vector("bad_crc16", flip(good, len(good) - 3), "A bit of the tiny frames is inverted.", 8, c),
+        Vector("unknown_critical", stream(HEADER, raw(170, "00"), KEYFRAME, TINY),
+               "A critical chunk of unknown type.", 9, u),
+        Vector("header_short", header("1100 05 01 a1b2"), "HEADER ends within the model hash.", 10, b),
+        Vector("keyframe_empty", stream(HEADER, raw(194, "00"), TINY), "A keyframe without data.", 10, b),
+        Vector("header_long", header("1100 05 01 a1b2c3d4 01 00"),
+               "A byte after the last field of HEADER.", 11, b),
+        Vector("no_header", stream(KEYFRAME, TINY), "The first chunk is a keyframe.", 12, b),
+        Vector("version_0", header("0000 05 01 a1b2c3d4 01"), "Version 0.", 13, b),
+        Vector("minimum_above_version", header("1200 05 01 a1b2c3d4 01"),
+               "Version 1 needs a reader of version 2.", 13, b),
+        Vector("needs_version_2", header("2200 05 01 a1b2c3d4 01"),
+               "Only readers of version 2 may go on.", 14, u),
+        Vector("profile_1", header("1110 05 01 a1b2c3d4 01"), "An unknown profile.", 15, u),
+        Vector("reserved_flag", header("1108 05 01 a1b2c3d4 01"), "The reserved header flag.", 15, u),
+        Vector("experimental", stream(replace(HEADER, experimental=True), KEYFRAME, TINY),
+               "The experimental flag.", 16, u),
+        Vector("rate_not_lowest", header("1102 3202 05 01 a1b2c3d4 01"), "Frame rate 50/2.", 17, b),
+        Vector("rate_zero", header("1102 1900 05 01 a1b2c3d4 01"), "Frame rate 25/0.", 17, b),
+        Vector("rate_default", header("1102 1901 05 01 a1b2c3d4 01"),
+               "The default frame rate written out.", 17, b),
+        Vector("hash_without_model", header("1100 05 00 a1b2c3d4 01"), "A model hash but no model.", 18, b),
+        Vector("audio_codec", header("1104 05 01 a1b2c3d4 01 02 18 00 01"), "An unknown audio codec.", 19, u),
+        Vector("packet_duration", header("1104 05 01 a1b2c3d4 01 01 03 00 01"),
+               "Opus packets of 7.5 ms.", 20, b),
+        Vector("total_samples", header("1104 05 01 a1b2c3d4 01 01 18 00 00"),
+               "Frames are counted, samples are not.", 20, b),
+        Vector("frames_over_limit", header("1100 c1f541 01 a1b2c3d4 01"), "1,080,001 frames.", 21, x),
+        Vector("rate_over_limit", header("1102 7901 05 01 a1b2c3d4 01"), "121 frames per second.", 21, x),
+        Vector("duration_over_limit", header("1102 0102 05 01 a1b2c3d4 01"),
+               "Half a frame per second.", 21, x),
+        Vector("speech_over_limit", header("1104 05 01 a1b2c3d4 01 01 18 00 8fffffff7f"),
+               "Speech of 24.8 hours.", 21, x),
+        Vector("header_changes", stream(OPEN, KEYFRAME, TINY, replace(OPEN, tables_id=2), END),
+               "A second HEADER that differs.", 22, b),
+        Vector("tiny_first", stream(HEADER, TINY, KEYFRAME), "Tiny frames before the keyframe.", 23, b),
+        Vector("keyframe_late", stream(HEADER, KeyframeChunk(1, b"k"), TINY),
+               "No keyframe for frame 0.", 24, b),
+        Vector("keyframe_twice", stream(HEADER, KEYFRAME, replace(KEYFRAME, keyframe_tag=1), TINY),
+               "Two keyframes for frame 0.", 24, b),
+        Vector("first_tag", stream(HEADER, replace(KEYFRAME, keyframe_tag=1), replace(TINY, keyframe_tag=1)),
+               "The first keyframe has tag 1.", 25, b),
+        Vector("tag_skipped", stream(HEADER, KEYFRAME, TinyChunk(0, 3, b"t"), KeyframeChunk(3, b"k", 2)),
+               "The second keyframe has tag 2.", 25, b),
+        Vector("tiny_tag", stream(HEADER, KEYFRAME, replace(TINY, keyframe_tag=3)),
+               "Tiny frames of a keyframe that is not the last.", 25, b),
+        Vector("tiny_gap", stream(HEADER, KEYFRAME, TinyChunk(1, 4, b"t")), "Frame 0 is missing.", 26, b),
+        Vector("tiny_overlap", stream(HEADER, KEYFRAME, TinyChunk(0, 3, b"t"), TinyChunk(2, 3, b"t")),
+               "Frame 2 comes twice.", 26, b),
+        Vector("33_frames_a_byte", stream(replace(HEADER, frame_count=33), KEYFRAME, raw(132, "00 8100 00")),
+               "33 frames in a payload of one byte.", 27, b),
+        Vector("speech_unannounced", stream(HEADER, KEYFRAME, SPEECH, TINY),
+               "Speech that HEADER does not announce.", 28, b),
+        Vector("speech_gap", stream(audio, KEYFRAME, TINY, SpeechChunk(1, (b"a",) * 3)),
+               "Speech packet 0 is missing.", 29, b),
+        Vector("speech_count_0", speech("00 00 61"), "A list of no packets.", 30, b),
+        Vector("speech_count", speech("00 08 61"), "Four packets in one byte.", 30, b),
+        Vector("speech_not_divisible", speech("00 05 616161"),
+               "Three bytes for two packets of one length.", 30, b),
+        Vector("speech_overrun", speech("00 04 09 616161"), "A packet longer than its chunk.", 30, b),
+        Vector("speech_not_shared", speech("00 04 01 6161"),
+               "Equal packets without the shared length.", 30, b),
+        Vector("part_in_file", stream(HEADER, split_keyframe(KeyframeChunk(0, bytes(40)), 45)[0], TINY),
+               "A keyframe part in a file.", 31, b),
+        Vector("request_in_file", stream(HEADER, KeyframeRequestChunk(0), KEYFRAME, TINY),
+               "A keyframe request in a file.", 31, b),
+        Vector("too_many_frames", stream(HEADER, KEYFRAME, replace(TINY, frame_count=6)),
+               "Six frames of five.", 32, b),
+        Vector("too_many_packets", stream(audio, KEYFRAME, TINY, SpeechChunk(0, (b"a",) * 5)),
+               "Five speech packets of four.", 32, b),
+        Vector("keyframe_past_end", stream(audio, KEYFRAME, TINY, KeyframeChunk(5, b"k", 1)),
+               "A keyframe for frame 5 of five.", 32, b),
+        Vector("cut_after_keyframe", stream(HEADER, KEYFRAME), "The tiny frames are missing.", 33, t),
+        Vector("cut_before_speech", stream(audio, KEYFRAME, TINY), "The speech is missing.", 33, t),
+        Vector("cut_before_end", stream(OPEN, KEYFRAME, TINY), "The END chunk is missing.", 33, t),
+        Vector("end_and_totals", stream(audio, KEYFRAME, TINY, EndChunk(5, 9600)),
+               "END although HEADER counts.", 34, b),
+        Vector("end_disagrees", stream(OPEN, KEYFRAME, TINY, EndChunk(6)),
+               "END counts a frame too many.", 34, b),
+        Vector("end_without_speech", stream(OPEN, KEYFRAME, TINY, EndChunk(5, 1)),
+               "END counts speech that there is not.", 34, b),
+        Vector("no_frames", stream(OPEN, EndChunk(0)), "A stream of no frames.", 35, b),
+        Vector("keyframe_alone", stream(OPEN, KEYFRAME, TINY, KeyframeChunk(5, b"k", 1), END),
+               "A keyframe that no tiny frame follows.", 35, b),
+        Vector("trailing", good + b"\x00", "A byte after the last chunk.", 36, b),
+        Vector("text_not_utf8", stream(HEADER, raw(7, "02 03 01 61 ff"), KEYFRAME, TINY),
+               "A text of byte 0xFF.", 37, b),
+        Vector("crop_without_extent", stream(HEADER, raw(7, "01 06 00 0a 0a 00 00 00"), KEYFRAME, TINY),
+               "A crop region of side 0.", 37, b),
+    ]
+    # fmt: on
+
+
+def write_all() -> None:
+    """Write every vector and the table that describes them."""
+    lines = [
+        "# Container vectors",
+        "",
+        "Written by `make_bitstream_vectors.py`; the media in them are placeholder bytes. Every row is",
+        "checked by `tests/test_bitstream_vectors.py`. R38 and R39 need more chunks than a small file has,",
+        "or call packets; they are tested in code.",
+        "",
+        "## valid: a reader must accept them",
+        "",
+        "| file | what |",
+        "|---|---|",
+    ]
+    for vector in valid():
+        (HERE / "valid" / f"{vector.name}.tfc").write_bytes(vector.data)
+        lines.append(f"| `valid/{vector.name}.tfc` | {vector.sentence} |")
+    lines += [
+        "",
+        "## faulty: a reader must refuse them",
+        "",
+        "| file | rule | error | what |",
+        "|---|---|---|---|",
+    ]
+    for vector in faulty():
+        name = f"faulty/r{vector.rule:02d}_{vector.name}.tfc"
+        (HERE / name).write_bytes(vector.data)
+        lines.append(f"| `{name}` | R{vector.rule} | {vector.error} | {vector.sentence} |")
+    (HERE / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_all()
