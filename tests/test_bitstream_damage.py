@@ -275,7 +275,7 @@ HOSTILE = {
     "nested 16 KB TINY": b"\x84\xff\x7f\x00\x00" * 200_000,
     "nested 64 KB TINY": b"\x84\x83\x7f" * 333_333,
     "nested 1 MB KEYFRAME": b"\xc2\xbf\x7f" * 333_333,
-    "smallest TINY": b"".join(bs.TinyChunk(i, 1, b"t").to_bytes() for i in range(115_000)),
+    "smallest TINY": b"".join(bs.TinyChunk(i, 1, b"").to_bytes() for i in range(125_000)),
     "repeated TINY": bs.TinyChunk(0, 1, b"t").to_bytes() * 140_000,
     "padding": bs.PaddingChunk(1).to_bytes() * 200_000,
     "headers": HEADER.to_bytes() * 65_000,

@@ -110,8 +110,10 @@ def valid() -> list[Vector]:
                "No network is named."),
         Vector("newer_version", stream(newer, KEYFRAME, TINY),
                "Written by version 2, readable by version 1, with fields appended to HEADER."),
-        Vector("32_frames_a_byte", stream(replace(HEADER, frame_count=64), KEYFRAME, TinyChunk(0, 64, b"tt")),
+        Vector("32_frames_a_byte", stream(replace(HEADER, frame_count=96), KEYFRAME, TinyChunk(0, 96, b"tt")),
                "As many frames as two payload bytes may hold."),
+        Vector("empty_tiny_payload", stream(HEADER, KEYFRAME, TinyChunk(0, 5, b"")),
+               "Tiny frames that cost no bytes."),
     ]
     # fmt: on
 
@@ -204,8 +206,8 @@ def faulty() -> list[Vector]:
         Vector("tiny_gap", stream(HEADER, KEYFRAME, TinyChunk(1, 4, b"t")), "Frame 0 is missing.", 26, b),
         Vector("tiny_overlap", stream(HEADER, KEYFRAME, TinyChunk(0, 3, b"t"), TinyChunk(2, 3, b"t")),
                "Frame 2 comes twice.", 26, b),
-        Vector("33_frames_a_byte", stream(replace(HEADER, frame_count=33), KEYFRAME, raw(132, "00 8100 00")),
-               "33 frames in a payload of one byte.", 27, b),
+        Vector("65_frames_a_byte", stream(replace(HEADER, frame_count=65), KEYFRAME, raw(0x84, "00 8200 00")),
+               "65 frames in a payload of one byte.", 27, b),
         Vector("speech_unannounced", stream(HEADER, KEYFRAME, SPEECH, TINY),
                "Speech that HEADER does not announce.", 28, b),
         Vector("speech_gap", stream(audio, KEYFRAME, TINY, SpeechChunk(1, (b"a",) * 3)),
