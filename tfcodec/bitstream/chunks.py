@@ -14,8 +14,8 @@ from tfcodec.errors import BitstreamError, LimitExceeded
 TAGS = 4
 """Keyframe tags count modulo this."""
 MAX_FRAMES_PER_TINY_BYTE = 32
-"""A TINY chunk may claim this many frames, and as many again for every byte of its payload: frames in which nothing
-changes may be free, and yet the number of frames is bounded by the size of the file."""
+"""A TINY chunk may claim this many frames, and as many again for every byte of its payload: frames in which
+nothing changes may be free, and yet the number of frames is bounded by the size of the file."""
 _MAX_TAGGED = 1 << 30
 
 
