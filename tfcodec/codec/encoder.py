@@ -148,7 +148,7 @@ class Encoder:
 
     def audio_config(self, samples: int) -> AudioConfig:
         """How the speech is coded; ``samples`` at 16 kHz, 0 if not known yet."""
-        skip = self._speech_encoder().pre_skip
+        skip = 3 * self._speech_encoder().pre_skip  # at the codec's clock of 48 kHz
         return AudioConfig(48 * PACKET_MS[self.latency], skip, 3 * samples)
 
     def header(self, *, final: bool = False) -> StreamHeader:

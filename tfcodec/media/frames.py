@@ -29,6 +29,11 @@ def check_size(width: int, height: int) -> None:
         raise MediaError(f"picture size {width}x{height} is outside 1x1 to {MAX_SIDE}x{MAX_SIDE}")
 
 
+def scaled(width: int, height: int, scale: Fraction) -> tuple[int, int]:
+    """A size times `scale`, at least 1x1."""
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 @contextmanager
 def opened(file: BinaryIO, name: str) -> Iterator[av.container.InputContainer]:
     """A PyAV container on an open file, from its beginning, closed afterwards; PyAV's errors become
@@ -110,12 +115,14 @@ class Orientation:
             width, height = height, width
         return cls(width, height, mirror, turns)
 
-    def upright(self, frame: av.VideoFrame, reformatter: Any) -> Picture:
+    def upright(self, frame: av.VideoFrame, reformatter: Any, scale: Fraction = Fraction(1)) -> Picture:
         """The frame as [height, width, 3] uint8 RGB. A frame of another size (the stream may change it) is
         scaled."""
         from av.video.reformatter import Interpolation
 
-        width, height = (self.height, self.width) if self.turns % 2 else (self.width, self.height)
+        width, height = scaled(self.width, self.height, scale)
+        if self.turns % 2:
+            width, height = height, width
         if frame.width == width and frame.height == height and frame.colorspace != _UNSPECIFIED:
             picture = cast(Picture, frame.to_ndarray(format="rgb24"))
         else:
@@ -125,7 +132,7 @@ class Orientation:
                 height=height,
                 format="rgb24",
                 src_colorspace=_guess_colorspace(frame),
-                interpolation=Interpolation.BICUBIC,
+                interpolation=Interpolation.BICUBIC if scale == 1 else Interpolation.AREA,
             )
             picture = cast(Picture, out.to_ndarray())
         if self.mirror:

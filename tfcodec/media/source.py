@@ -77,10 +77,13 @@ class SourceClip:
                 last = (key, picture, cropper.cut(index, picture))
             yield last[2]
 
-    def upright_iter(self) -> Iterator[Picture]:
-        """Yield the whole source pictures [height, width, 3] uint8 RGB at 25 a second, before cropping."""
+    def upright_iter(self, scale: Fraction = Fraction(1)) -> Iterator[Picture]:
+        """Yield the whole source pictures, uint8 RGB, at 25 a second, before cropping.
+
+        They are [height, width, 3], with a `scale` below 1 made smaller by that.
+        """
         try:
-            yield from timing.at_constant_rate(self._pictures.timed(), self._pictures.end)
+            yield from timing.at_constant_rate(self._pictures.timed(scale), self._pictures.end)
         except (OSError, ValueError) as error:
             if isinstance(error, MediaError):
                 raise
@@ -143,7 +146,15 @@ def open_source(
             if crop == "auto":
                 from tfcodec.media import face
 
-                found = face.track(clip.upright_iter(), clip.frame_count, progress)
+                def scale(short_side: int) -> Fraction:
+                    return min(Fraction(1), Fraction(short_side, min(clip.width, clip.height)))
+
+                found = face.track(
+                    lambda side: clip.upright_iter(scale(side)),
+                    lambda side: float(1 / scale(side)),
+                    clip.frame_count,
+                    progress,
+                )
                 clip.crop = crops.plan(found, clip.width, clip.height)
             else:
                 clip.crop = [crops.centre_square(clip.width, clip.height)]
@@ -194,13 +205,14 @@ def _spooled(stream: BinaryIO, held: ExitStack) -> BinaryIO:
 class _FilePictures:
     file: BinaryIO
     name: str
-    end: Fraction  # seconds from the first frame to the end of the last
+    end: Fraction  # seconds from the first frame's beginning to the last one's end
+    last: Fraction  # to the last one's beginning
     width: int
     height: int
     orientation: frames.Orientation
     step: Fraction
 
-    def timed(self) -> Iterator[tuple[Fraction, Picture]]:
+    def timed(self, scale: Fraction) -> Iterator[tuple[Fraction, Picture]]:
         from av.video.reformatter import VideoReformatter
 
         reformatter = VideoReformatter()
@@ -210,8 +222,8 @@ class _FilePictures:
             lazy = frames.timed_frames(container, stream, self.step, self.name)
             for time, frame in _only_shown(lazy):
                 seen = time
-                yield time, self.orientation.upright(frame, reformatter)
-        if self.end - seen > timing.MAX_STILL_SECONDS:
+                yield time, self.orientation.upright(frame, reformatter, scale)
+        if self.last - seen > 1:
             raise MediaError(
                 f"{self.name}: damaged, its pictures end at {float(seen):.1f} s of {float(self.end):.1f} s"
             )
@@ -245,6 +257,7 @@ def _scan(file: BinaryIO, name: str, *, want_audio: bool) -> tuple[_FilePictures
         track = sound.SoundTrack()
         first: av.VideoFrame | None = None
         end: Fraction | None = None
+        last: Fraction | None = None
         packets = 0
         last_byte_time = Fraction(0)
         for packet in container.demux([s for s in (stream, speech) if s is not None]):
@@ -270,6 +283,7 @@ def _scan(file: BinaryIO, name: str, *, want_audio: bool) -> tuple[_FilePictures
             if packet.pts is not None and packet.size and not packet.is_discard:
                 stop = packet.pts * base + ((packet.duration or 0) * base or step)
                 end = stop if end is None else max(end, stop)
+                last = packet.pts * base if last is None else max(last, packet.pts * base)
         if first is None:
             raise MediaError(f"{name}: has no picture that can be decoded")
         start = first.pts * base if first.pts is not None else Fraction(0)
@@ -280,7 +294,16 @@ def _scan(file: BinaryIO, name: str, *, want_audio: bool) -> tuple[_FilePictures
             )
         _check_complete(container, stream, packets, last_byte_time, name)
         orientation = frames.Orientation.of(first, stream)
-        pictures = _FilePictures(file, name, length, orientation.width, orientation.height, orientation, step)
+        pictures = _FilePictures(
+            file,
+            name,
+            length,
+            (last if last is not None and first.pts is not None else start) - start,
+            orientation.width,
+            orientation.height,
+            orientation,
+            step,
+        )
         duration = Fraction(timing.frame_count(length), timing.FRAME_RATE)
         return pictures, track.aligned(start, duration)
 
@@ -315,9 +338,15 @@ class _ArrayPictures:
     def height(self) -> int:
         return int(self.pictures.shape[1])
 
-    def timed(self) -> Iterator[tuple[Fraction, Picture]]:
-        for index in range(len(self.pictures)):
-            yield index / self.fps, np.ascontiguousarray(self.pictures[index])
+    def timed(self, scale: Fraction) -> Iterator[tuple[Fraction, Picture]]:
+        for time, index in _only_shown((index / self.fps, index) for index in range(len(self.pictures))):
+            picture = np.ascontiguousarray(self.pictures[index])
+            yield (
+                time,
+                picture
+                if scale == 1
+                else crops.resize(picture, *frames.scaled(self.width, self.height, scale)),
+            )
 
 
 def _array_pictures(source: ArrayLike, fps: float | None) -> _ArrayPictures:

@@ -112,24 +112,25 @@ class Pack:
             np.save(cache, np.stack([_box8(rgb(f)) for f in self.frames]).astype(np.float16))
         return np.load(cache).astype(np.float32)
 
-    def window(self, clip: int, frame: int, rng: np.random.Generator | None = None) -> NDArray[np.int64]:
-        """Frame numbers of the tiny window; with ``rng`` sometimes without the future, or with losses."""
+    def window(
+        self, clip: int, frame: int, future: int = WINDOW // 2, lost: int | None = None
+    ) -> NDArray[np.int64]:
+        """Frame numbers of the tiny window, at most ``future`` frames ahead; slot ``lost`` repeats the one before."""
         _, start, count = self.clips[clip]
-        offsets = np.arange(-(WINDOW // 2), WINDOW // 2 + 1)
-        if rng is not None and rng.random() < 0.3:
-            offsets = np.minimum(offsets, 0)  # a call: the future is not there yet
+        offsets = np.minimum(np.arange(-(WINDOW // 2), WINDOW // 2 + 1), future)
         index = np.clip(frame + offsets, 0, count - 1)
-        if rng is not None and rng.random() < 0.1:
-            lost = rng.integers(WINDOW)  # a lost tiny frame is replaced by the one before it
+        if lost is not None:
             index[lost] = index[max(0, lost - 1)]
         return np.asarray(start + index, np.int64)
 
-    def mel_window(self, clip: int, frame: int) -> NDArray[np.float32]:
+    def mel_window(self, clip: int, frame: int, future: int = WINDOW // 2) -> NDArray[np.float32]:
+        """Log-mel [20, 80] around a frame; silence outside the clip and later than ``future`` frames ahead."""
         _, start, count = self.clips[clip]
         out = np.full((MEL_COLUMNS, 80), -1, np.float32)
         first = MEL_PER_FRAME * frame + MEL_PER_FRAME // 2 - MEL_COLUMNS // 2
-        lo, hi = max(0, first), min(MEL_PER_FRAME * count, first + MEL_COLUMNS)
-        out[lo - first : hi - first] = self.mel[MEL_PER_FRAME * start + lo : MEL_PER_FRAME * start + hi]
+        end = min(MEL_PER_FRAME * count, first + MEL_COLUMNS, MEL_PER_FRAME * (frame + future + 1))
+        lo = max(0, first)
+        out[lo - first : end - first] = self.mel[MEL_PER_FRAME * start + lo : MEL_PER_FRAME * start + end]
         return out
 
 
@@ -161,11 +162,14 @@ def make_pair(
     luma, chroma = (8.0, 8.0) if rng is None else (rng.uniform(3, 16), rng.uniform(4, 16))
     picture = _chw(rgb(pack.key_pictures[key]))
     targets = np.stack([_chw(rgb(pack.frames[start + f])) for f in frames])
+    # A call sees less of the future than a file, or none; now and then a tiny frame is lost.
+    future = 2 if rng is None else int(rng.choice([0, 1, 2], p=[0.2, 0.2, 0.6]))
     windows = [
-        quantise_tiny(pack.tiny[pack.window(clip, f, rng)], pack.key_tiny[key], luma, chroma) for f in frames
+        pack.window(clip, f, future, int(rng.integers(WINDOW)) if rng and rng.random() < 0.1 else None) for f in frames
     ]
-    tiny = np.stack(windows).transpose(0, 1, 4, 2, 3) / 255
-    mel = np.stack([pack.mel_window(clip, f) for f in frames])
+    coded = [quantise_tiny(pack.tiny[w], pack.key_tiny[key], luma, chroma) for w in windows]
+    tiny = np.stack(coded).transpose(0, 1, 4, 2, 3) / 255
+    mel = np.stack([pack.mel_window(clip, f, future) for f in frames])
     marks = pack.marks[[start + f for f in frames]]
     key_marks = np.repeat(pack.marks[start + key_frame][None], len(frames), 0)
     if rng is not None:
