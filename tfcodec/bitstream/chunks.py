@@ -48,7 +48,7 @@ class KeyframeChunk:
     def read(cls, reader: FieldReader, limits: Limits) -> KeyframeChunk:
         """Parse the payload."""
         start = reader.position
-        frame_index, tag = divmod(reader.varint("frame_index"), TAGS)
+        frame_index, tag = divmod(reader.varint("position"), TAGS)
         if frame_index >= limits.max_frames:
             fail(LimitExceeded, 21, start, f"keyframe at frame {frame_index} is past the limit")
         if not reader.remaining:
@@ -85,7 +85,7 @@ class KeyframePartChunk:
     def read(cls, reader: FieldReader, limits: Limits) -> KeyframePartChunk:
         """Parse the payload."""
         start = reader.position
-        frame_index, tag = divmod(reader.varint("frame_index"), TAGS)
+        frame_index, tag = divmod(reader.varint("position"), TAGS)
         if frame_index >= limits.max_frames:
             fail(LimitExceeded, 21, start, f"keyframe at frame {frame_index} is past the limit")
         start = reader.position
@@ -126,17 +126,16 @@ class TinyChunk:
             raise BitstreamError(
                 f"{self.frame_count} tiny frames in {len(self.payload)} bytes cannot be written"
             )
-        head = write_varint(self.first_frame) + _tagged(self.frame_count - 1, self.keyframe_tag)
+        head = _tagged(self.first_frame, self.keyframe_tag) + write_varint(self.frame_count - 1)
         return build_chunk(self.TYPE, head + self.payload)
 
     @classmethod
     def read(cls, reader: FieldReader, limits: Limits) -> TinyChunk:
         """Parse the payload."""
         start = reader.position
-        first_frame = reader.varint("first_frame")
+        first_frame, tag = divmod(reader.varint("position"), TAGS)
         position = reader.position
-        count, tag = divmod(reader.varint("frame_count"), TAGS)
-        count += 1
+        count = reader.varint("frame_count") + 1
         if count > limits.max_frames_per_chunk:
             fail(
                 LimitExceeded,
