@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -76,8 +77,6 @@ def track(
     """
     from tfcodec.media.mtcnn import Detector
 
-    import torch
-
     detector = Detector()
     looks = -(-count // LOOK_EVERY)
     best = 0
@@ -91,7 +90,9 @@ def track(
                 cuts.append(index)
             before = thumbnail
             if index % LOOK_EVERY == 0:
-                for face in detector(picture, MIN_FACE):
+                with _one_thread():
+                    faces = detector(picture, MIN_FACE)
+                for face in faces:
                     _assign(people, _suits(face, index, scale(side)))
                 if progress is not None:
                     progress(index + 1, count)
@@ -101,6 +102,20 @@ def track(
             return Found(sightings, cuts)
     seen = f"a face in only {best} of {looks} pictures looked at" if best else "no face found"
     raise NoFaceError(f'{seen}; use crop="none" to take the centre of the picture')
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # For networks this small, handing work to other threads takes longer than doing it, and tens of times longer
+    # where other programs keep the cores busy.
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _is_cut(before: Picture, after: Picture) -> bool:
