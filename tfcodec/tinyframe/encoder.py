@@ -13,12 +13,15 @@ from tfcodec.tinyframe.planes import IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeEncoder
 from tfcodec.tinyframe.rows import write_row
 from tfcodec.tinyframe.search import FloatArray, Group, Search
-from tfcodec.tinyframe.tables import SIZES, load_tables
+from tfcodec.tinyframe.tables import SIZES, STEPS, load_tables
 
 LUMA_TARGET = tuple(3.4 * 2 ** ((5 - q) / 2) for q in range(11))  # mean squared error, 0..255 scale
 CHROMA_TARGET = tuple(2.4 * 2 ** ((5 - q) / 2.5) for q in range(11))
-FILE_STEP, CALL_STEP = 28, 22  # at quality 5; two table entries make the error about 1.4 times as large
-RHO_RANGE = (0.25, 4.0)
+FILE_STEP, CALL_STEP = 28, 20  # at quality 5; three entries of the step table make the error about 1.4 times larger
+FILE_RATE, CALL_RATE = 0.14, 0.09  # price of a bit, in squared quantiser steps
+CALL_PRICES = (1.0, 0.6, 0.8, 1.25, 1.6)  # tried for every frame of a call
+BYTE_LUCK = 0.4  # bits by which a payload may exceed its bytes and mostly still fit
+RHO_RANGE = (0.2, 6.0)
 REFRESH = 25  # frames between payloads that can be read after a loss, in calls
 
 
@@ -48,14 +51,16 @@ class TinyEncoder:
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
-        self._luma, self._chroma = LUMA_TARGET[quality], CHROMA_TARGET[quality]
-        self._wanted_step = (CALL_STEP if self._call else FILE_STEP) + 2 * (5 - quality)
-        self._rate = 0.08 if self._call else 0.14  # price of a bit in squared quantiser steps
+        margin = 0.98 if self._call else 1.0  # a call cannot go back and correct
+        self._luma, self._chroma = LUMA_TARGET[quality] * margin, CHROMA_TARGET[quality] * margin
+        self._nominal_step = (CALL_STEP if self._call else FILE_STEP) + 3 * (5 - quality)
+        self._rate = CALL_RATE if self._call else FILE_RATE
         self._rho = 0.5  # weight of chroma errors
-        self._errors = np.zeros(3)  # frames, luma, chroma so far
+        self._errors = np.zeros(3)  # frames, sum of luma errors, sum of chroma errors
+        self._recent = np.zeros(2)
         self._state: IntArray | None = None
         self._history: History | None = None
-        self._step = -1
+        self._step = self._sent_step = -1
         self._first = True
         self._since_fresh = 0
         self._reconstruction = TinyPlanes.concatenate([])
@@ -83,106 +88,177 @@ class TinyEncoder:
             raise TfcodecError(f"a tiny-frame payload holds 1..{MAX_FRAMES} frames, not {len(planes)}")
         fresh = self._history is None or not self._call or self._since_fresh >= self._refresh
         history = History() if fresh or self._history is None else self._history
-        step = self._wanted_step
-        groups = self._groups_call(planes, history, step) if self._call else self._groups_file(planes, history, step)
-        payload = self._write(groups, history, step, fresh)
+        if self._call:
+            groups = self._groups_call(planes, history, fresh)
+        else:
+            groups = self._groups_file(planes, history)
+        payload = self._write(groups, history, fresh)
         self._since_fresh = (0 if fresh else self._since_fresh) + len(planes)
         self._first = False
         states = np.concatenate([g.state for g in groups])
         self._state = states[-1]
         self._reconstruction = TinyPlanes.from_samples(self._model.synthesise(states))
-        luma, chroma = self._reconstruction.mse(planes)
-        self._errors += np.array([1, luma, chroma]) * len(planes)
         return payload
 
-    def _weight(self) -> FloatArray:
-        return self._search.luma_share + self._rho * self._search.chroma_share
-
-    def _groups_call(self, planes: TinyPlanes, history: History, step: int) -> list[Group]:
-        if self._state is None:
-            raise TfcodecError("TinyEncoder.reset must come before encode")
-        count = self._errors[0]
-        if count >= 4:
-            # steer the running error to the target over the coming second or so
-            luma, chroma = self._errors[1:] / count
-            gain = min(1.0, 0.02 * count**0.5)
-            self._rate *= float(np.clip((self._luma / max(luma, 1e-6)) ** gain, 0.8, 1.25))
-            self._rate = float(np.clip(self._rate, 0.01, 0.5))
-            self._rho *= float(np.clip((chroma / self._chroma) ** gain, 0.8, 1.25))
-            self._rho = float(np.clip(self._rho, *RHO_RANGE))
-        weight, base = self._weight(), self._state
-        groups: list[Group] = []
-        for wanted in self._model.analyse(planes.samples()):
-            group = self._search.group(0, wanted[None], base, step, history, weight, self._rate)
+    def _groups_call(self, planes: TinyPlanes, history: History, fresh: bool) -> list[Group]:
+        """Each frame at the price of its whole bytes, the price steered by the errors so far."""
+        frames, base, groups = self._model.analyse(planes.samples()), self._base(), []
+        samples = planes.samples()
+        for index, wanted in enumerate(frames):
+            self._steer(fresh and index == 0)
+            weight = self._search.weight(self._rho)
+            single = len(frames) == 1
+            best, best_cost, seen = None, float("inf"), set()
+            for factor in CALL_PRICES if single else (1.0,):
+                group = self._search.group(
+                    0, wanted[None], base, self._step, history, weight, self._rate * factor
+                )
+                key = group.rows.tobytes()
+                if key in seen:
+                    continue
+                seen.add(key)
+                bits = group.bits
+                if single:  # a half-full byte costs as much as a full one
+                    header = 6.05 if fresh and self._first else 11.0 if fresh else 0.07
+                    bits = 8.0 * np.ceil((bits + header - BYTE_LUCK) / 8) if bits + header > 0.5 else 0.0
+                cost = group.error + self._rate * bits
+                if best is None or cost < best_cost:
+                    best, best_cost = group, cost
+            if best is None:
+                raise TfcodecError("no way to code a tiny frame")  # CALL_PRICES is never empty
+            groups.append(best)
+            base = best.state[-1]
             history = history.copy()
-            history.add(0, group.rows)
-            base = group.state[0]
-            groups.append(group)
+            history.add(0, best.rows)
+            decoded = TinyPlanes.from_samples(self._model.synthesise(best.state))
+            luma, chroma = decoded.mse(TinyPlanes.from_samples(samples[index : index + 1]))
+            self._note(1, luma, chroma)
         return groups
 
-    def _groups_file(self, planes: TinyPlanes, history: History, step: int) -> list[Group]:
-        """Repeat the search with prices that bring this payload's errors, with those before, to the target."""
-        samples = planes.samples()
-        wanted = self._model.analyse(samples)
-        count, luma_sum, chroma_sum = self._errors
-        total = count + len(planes)
-        # errors saved or overspent before are settled here, within reason
-        luma_goal = float(np.clip((self._luma * total - luma_sum) / len(planes), self._luma / 2, self._luma * 1.5))
-        chroma_goal = float(
-            np.clip((self._chroma * total - chroma_sum) / len(planes), self._chroma / 2, self._chroma * 1.5)
-        )
-        best: list[Group] = []
-        best_key = (True, float("inf"))
-        rate, rho = self._rate, self._rho
-        for _ in range(4):
-            weight = self._search.luma_share + rho * self._search.chroma_share
-            groups = self._divide(wanted, history, step, weight, rate)
-            states = np.concatenate([g.state for g in groups])
-            luma, chroma = TinyPlanes.from_samples(self._model.synthesise(states)).mse(planes)
-            bits = sum(g.bits for g in groups)
+    def _note(self, frames: int, luma: float, chroma: float) -> None:
+        self._errors += np.array([frames, luma * frames, chroma * frames])
+        pace = 0.5 ** (frames / 6)
+        now = np.array([luma, chroma])
+        self._recent = now if self._errors[0] == frames else self._recent * pace + now * (1 - pace)
+
+    def _goals(self, frames: float, slack: float) -> tuple[float, float]:
+        """Errors (luma, chroma) for the coming `frames` that bring the mean since the start to its target."""
+        count, luma, chroma = self._errors
+        goals = []
+        for target, spent in ((self._luma, luma), (self._chroma, chroma)):
+            goal = (target * (count + frames) - spent) / frames
+            goals.append(float(np.clip(goal, target / 2, target * slack)))
+        return goals[0], goals[1]
+
+    def _steer(self, fresh: bool) -> None:
+        """Set price, chroma weight and, where it costs nothing, the step for the next frame of a call."""
+        count = self._errors[0]
+        if count >= 3:
+            luma, chroma = self._goals(20 + count / 4, 1.5)
+            self._rate *= float(np.clip(luma / max(self._recent[0], 1e-6), 0.4, 2.5)) ** 0.12
+            self._rho *= float(np.clip(self._recent[1] / chroma, 0.4, 2.5)) ** 0.12
+            self._rho = float(np.clip(self._rho, *RHO_RANGE))
+            self._rate = float(np.clip(self._rate, CALL_RATE / 12, CALL_RATE * 8))
+        if fresh or self._step < 0:
+            if self._step < 0:
+                self._step = self._nominal_step
+            shift = round(2.3 * float(np.log2(self._rate / CALL_RATE)))
+            if self._rho > 2:  # chroma cannot reach its target with this step at any weight
+                shift -= round(3 * float(np.log2(self._rho / 2)))
+                self._rho = 2.0
+            step = int(np.clip(self._step + shift, 0, STEPS - 1))
+            self._rate *= 2.0 ** ((self._step - step) / 2.3)
+            self._step = step
+
+    def _groups_file(self, planes: TinyPlanes, history: History) -> list[Group]:
+        """Search for the step and the prices that bring the errors just to their targets."""
+        wanted = self._model.analyse(planes.samples())
+        luma_goal, chroma_goal = self._goals(len(planes), 1.3)
+        best, best_key, best_at = None, (True, float("inf")), (0, 0.0, 0.0)
+        step = self._step if self._step >= 0 else self._nominal_step
+        rate, rho = FILE_RATE, self._rho
+        sizes: list[int] | None = None
+        for turn in range(7):
+            weight = self._search.weight(rho)
+            groups = self._divide(wanted, history, step, weight, rate, sizes)
+            decoded = TinyPlanes.from_samples(self._model.synthesise(np.concatenate([g.state for g in groups])))
+            luma, chroma = decoded.mse(planes)
             over = max(luma / luma_goal, chroma / chroma_goal)
-            key = (over > 1.0, over if over > 1.0 else bits)
+            key = (over > 1.0, over if over > 1.0 else sum(g.bits for g in groups))
             if key < best_key:
-                best, best_key = groups, key
-                self._rate, self._rho = rate, rho
-            if 0.97 < luma / luma_goal <= 1.0 and (0.93 < chroma / chroma_goal <= 1.0 or rho <= RHO_RANGE[0]):
+                best, best_key, best_at = groups, key, (step, rate, rho)
+            on_chroma = 0.95 < chroma / chroma_goal <= 1.0 or (chroma < chroma_goal and rho <= RHO_RANGE[0])
+            if 0.98 < luma / luma_goal <= 1.0 and on_chroma:
                 break
-            rate = float(np.clip(rate * np.clip(0.99 * luma_goal / max(luma, 1e-6), 0.3, 3) ** 1.5, 0.02, 0.6))
-            rho = float(np.clip(rho * np.clip(chroma / (0.97 * chroma_goal), 0.3, 3) ** 1.2, *RHO_RANGE))
+            rho = float(np.clip(rho * np.clip(chroma / (0.98 * chroma_goal), 0.3, 3) ** 1.3, *RHO_RANGE))
+            shift = 5.8 * float(np.log2(np.clip(luma_goal / max(luma, 1e-6), 0.1, 10)))
+            if turn < 2 and abs(shift) > 1 and 0 <= step + round(shift) < STEPS:
+                step += round(shift)
+            else:
+                # once the step is right only prices move, and the division into groups can stay
+                sizes = [g.size for g in groups]
+                rate *= float(np.clip(0.992 * luma_goal / max(luma, 1e-6), 0.5, 2)) ** 2.2
+                rate = float(np.clip(rate, FILE_RATE / 12, FILE_RATE * 6))
+        if best is None:
+            raise TfcodecError("no way to code the tiny frames")  # the loop runs at least once
+        self._step, _, self._rho = best_at
+        decoded = TinyPlanes.from_samples(self._model.synthesise(np.concatenate([g.state for g in best])))
+        self._note(len(planes), *decoded.mse(planes))
         return best
 
     def _divide(
-        self, wanted: IntArray, history: History, step: int, weight: FloatArray, rate: float
+        self,
+        wanted: IntArray,
+        history: History,
+        step: int,
+        weight: FloatArray,
+        rate: float,
+        sizes: list[int] | None,
     ) -> list[Group]:
-        if self._state is None:
-            raise TfcodecError("TinyEncoder.reset must come before encode")
+        """Groups for all of `wanted`: of the given sizes, or of the best ones."""
         groups: list[Group] = []
-        base, done, largest = self._state, 0, len(SIZES) - 1
+        base, done = self._base(), 0
+        if sizes is not None:
+            for size in sizes:
+                part = wanted[done : done + SIZES[size]]
+                left = len(wanted) - done
+                group = self._search.group(size, part, base, step, history, weight, rate)
+                group.bits += self._search.size_bits(size, left, history)
+                groups.append(group)
+                history = history.copy()
+                history.add(size, group.rows)
+                base = group.state[-1]
+                done += SIZES[size]
+            return groups
         while done < len(wanted):
             n = SIZES[-1]
             while n > len(wanted) - done:
                 n //= 2
-            part = wanted[done : done + n]
             new, history = self._search.tree(
-                part, base, step, history, weight, rate, len(wanted) - done, largest
+                wanted[done : done + n], base, step, history, weight, rate, len(wanted) - done, len(SIZES) - 1
             )
             groups += new
             base = new[-1].state[-1]
             done += n
         return groups
 
-    def _write(self, groups: list[Group], history: History, step: int, fresh: bool) -> bytes:
-        coder = RangeEncoder()
+    def _base(self) -> IntArray:
+        if self._state is None:
+            raise TfcodecError("TinyEncoder.reset must come before encode")
+        return self._state
+
+    def _write(self, groups: list[Group], history: History, fresh: bool) -> bytes:
+        coder, step = RangeEncoder(), self._step
         if not self._first:
             coder.encode(fresh, FRESH)
         if fresh:
             coder.encode_bits(step, 6)
-        elif step != self._step:
+        elif step != self._sent_step:
             coder.encode(1, STEP_CHANGE)
             coder.encode_bits(step, 6)
         else:
             coder.encode(0, STEP_CHANGE)
-        self._step = step
+        self._sent_step = step
         left = sum(len(g.rows) for g in groups)
         history = history.copy()
         for group in groups:

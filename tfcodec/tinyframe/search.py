@@ -53,6 +53,10 @@ class Search:
         luma = np.square(model.inverse[:64].astype(np.float64)).sum(axis=0) / (1 << 2 * SHIFT)
         self.luma_share, self.chroma_share = luma, chroma
 
+    def weight(self, rho: float) -> FloatArray:
+        """Distortion weight of each coefficient when chroma errors count `rho` times as much as luma errors."""
+        return self.luma_share + rho * self.chroma_share
+
     def _magnitude_cost(self, kind: int, k: int, index: int, size: int) -> float:
         bits = 0.0
         for i in range(2):
