@@ -6,7 +6,7 @@ numbers ``[R1]`` ... in error messages are those of that document.
 
 from tfcodec.bitstream.account import account_bytes, account_chunk
 from tfcodec.bitstream.chunks import (
-    MAX_FRAMES_PER_TINY_BYTE,
+    MAX_FRAMES_PER_CHUNK,
     TAGS,
     EndChunk,
     KeyframeChunk,
@@ -25,7 +25,7 @@ from tfcodec.bitstream.stream import ParsedStream, check_signature, read_stream
 
 __all__ = [
     "DEFAULT_LIMITS",
-    "MAX_FRAMES_PER_TINY_BYTE",
+    "MAX_FRAMES_PER_CHUNK",
     "SIGNATURE",
     "TAGS",
     "VERSION",

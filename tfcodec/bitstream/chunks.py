@@ -13,9 +13,8 @@ from tfcodec.errors import BitstreamError, LimitExceeded
 
 TAGS = 4
 """Keyframe tags count modulo this."""
-MAX_FRAMES_PER_TINY_BYTE = 32
-"""A TINY chunk may claim this many frames, and as many again for every byte of its payload: frames in which
-nothing changes may be free, and yet the number of frames is bounded by the size of the file."""
+MAX_FRAMES_PER_CHUNK = 128
+"""Most frames of one TINY chunk. As a chunk has 6 bytes at least, it also bounds the frames of a file by its size."""
 _MAX_TAGGED = 1 << 30
 
 
@@ -32,7 +31,7 @@ class KeyframeChunk:
     TYPE: ClassVar[int] = registry.KEYFRAME
 
     frame_index: int
-    """Frame that the picture shows, and the first that refers to it."""
+    """First frame that refers to the picture, which may show another."""
     data: bytes
     """AV1 OBUs of one still picture."""
     keyframe_tag: int = 0
@@ -111,7 +110,7 @@ class TinyChunk:
     first_frame: int
     frame_count: int
     payload: bytes
-    """At least one byte for every 32 frames after the first 32."""
+    """Data of the tiny-frame layer; may be empty."""
     keyframe_tag: int = 0
     """Tag of the keyframe that the frames refer to."""
 
@@ -122,9 +121,9 @@ class TinyChunk:
 
     def to_bytes(self) -> bytes:
         """The whole chunk. Raises BitstreamError if a field cannot be written."""
-        if not 1 <= self.frame_count <= MAX_FRAMES_PER_TINY_BYTE * (len(self.payload) + 1):
+        if not 1 <= self.frame_count <= MAX_FRAMES_PER_CHUNK:
             raise BitstreamError(
-                f"{self.frame_count} tiny frames in {len(self.payload)} bytes cannot be written"
+                f"a TINY chunk holds 1 to {MAX_FRAMES_PER_CHUNK} frames, not {self.frame_count}"
             )
         head = _tagged(self.first_frame, self.keyframe_tag) + write_varint(self.frame_count - 1)
         return build_chunk(self.TYPE, head + self.payload)
@@ -136,15 +135,13 @@ class TinyChunk:
         first_frame, tag = divmod(reader.varint("position"), TAGS)
         position = reader.position
         count = reader.varint("frame_count") + 1
-        if count > limits.max_frames_per_chunk:
+        if count > MAX_FRAMES_PER_CHUNK:
             fail(
-                LimitExceeded,
-                6,
+                BitstreamError,
+                27,
                 position,
-                f"{count} tiny frames in one chunk, limit {limits.max_frames_per_chunk}",
+                f"{count} frames in a TINY chunk, {MAX_FRAMES_PER_CHUNK} at most",
             )
-        if count > MAX_FRAMES_PER_TINY_BYTE * (reader.remaining + 1):
-            fail(BitstreamError, 27, position, f"{count} tiny frames cannot lie in {reader.remaining} bytes")
         if first_frame + count > limits.max_frames:
             fail(LimitExceeded, 21, start, f"tiny frames up to {first_frame + count} are past the limit")
         return cls(first_frame, count, reader.rest(), tag)

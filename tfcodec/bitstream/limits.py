@@ -33,8 +33,6 @@ class Limits:
     """Duration of video and of speech: 12 hours."""
     max_frame_rate: int = 120
     """Frames per second; the lower bound is 1."""
-    max_frames_per_chunk: int = 128
-    """Frames of one TINY chunk; the tiny-frame layer of profile 0 has no more."""
     max_gap_frames: int = 1_500
     """Longest run of lost frames bridged when damage is concealed: 60 s at 25 frames per second."""
     max_chunks: int = 2_000_000
