@@ -14,7 +14,7 @@ from tfcodec.errors import BitstreamError, LimitExceeded
 TAGS = 4
 """Keyframe tags count modulo this."""
 MAX_FRAMES_PER_CHUNK = 128
-"""Most frames of one TINY chunk. As a chunk has 6 bytes at least, it also bounds the frames of a file by its size."""
+"""Most frames of one TINY chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
 _MAX_TAGGED = 1 << 30
 
 
