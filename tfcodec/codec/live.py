@@ -37,8 +37,8 @@ class Decoder:
     picture is shown again and the clock waits.
 
     Args:
-        lookahead: 0, 1 or 2 frames (of 40 ms) to wait for, so that the network sees a little of the future. Speech needs
-            one, because its codec delays it by 6.5 ms: with 0 it comes one frame later than the picture.
+        lookahead: 0, 1 or 2 frames (of 40 ms) to wait for, so that the network sees a little of the future. Speech
+            needs one, because its codec delays it by 6.5 ms: with 0 it comes one frame later than the picture.
 
     Attributes:
         wants_keyframe: a loss has damaged the prediction; ask the sender for ``Encoder.request_keyframe()``.

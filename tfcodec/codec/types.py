@@ -40,7 +40,8 @@ class Clip:
     def __repr__(self) -> str:
         sound = "no audio" if self.audio is None else f"audio [{len(self.audio)}] at {self.sample_rate} Hz"
         pixels = "no pixels" if self.frames is None else f"frames {list(self.frames.shape)}"
-        return f"Clip({pixels}, {self.fps:g} fps, {self.duration_seconds:.2f} s, {len(self.keyframes)} keyframes, {sound})"
+        length = f"{self.duration_seconds:.2f} s at {self.fps:g} fps"
+        return f"Clip({pixels}, {length}, {len(self.keyframes)} keyframes, {sound})"
 
 
 @dataclass(frozen=True)

@@ -48,14 +48,13 @@ def find_model(model_id: int, hash_prefix: bytes) -> ModelEntry:
         if entry.model_id == model_id:
             if entry.hash_prefix != hash_prefix:
                 raise WeightsError(
-                    f"the stream names network {model_id} with hash {hash_prefix.hex()}, but this installation's network "
-                    f"{model_id} has hash {entry.hash_prefix.hex()}; tiny frames, keyframes and speech can be decoded "
-                    "with pixels=False"
+                    f"the stream names network {model_id} with hash {hash_prefix.hex()}, but here network {model_id} has "
+                    f"hash {entry.hash_prefix.hex()}; tiny frames, keyframes and speech can be decoded with pixels=False"
                 )
             return entry
     raise WeightsError(
-        f"the stream names network {model_id} (hash {hash_prefix.hex()}), which this version of tfcodec does not have: a "
-        "newer version may; tiny frames, keyframes and speech can be decoded with pixels=False"
+        f"the stream names network {model_id} (hash {hash_prefix.hex()}), which this version of tfcodec does not have: "
+        "a newer version may; tiny frames, keyframes and speech can be decoded with pixels=False"
     )
 
 

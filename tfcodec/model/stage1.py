@@ -1,8 +1,8 @@
 """Stage 1, the audio-visual upsampler: tiny frames + speech + identity -> a coarse 64x64 video and its motion.
 
 The motion from the keyframe is estimated coarse to fine at 16, 32 and 64 pixels. After every level the keyframe is
-moved by the flow found so far, shrunk to 8x8 and compared with the transmitted tiny frame; the difference is an input of
-the next level, so the network sees its own error ("unrolled consistency").
+moved by the flow found so far, shrunk to 8x8 and compared with the transmitted tiny frame; the difference is an input
+of the next level, so the network sees its own error ("unrolled consistency").
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ __all__ = ["MEL_BANDS", "MEL_COLUMNS", "WINDOW", "KeyframeFeatures", "Output", "
 
 
 class Output(NamedTuple):
-    """Pictures in 0..1 (not clamped): ``frame`` [B, 3, 256, 256], ``coarse`` [B, 3, 64, 64]; ``flow`` [B, 2, 64, 64]."""
+    """``frame`` [B, 3, 256, 256] in 0..1 (not clamped), final optical flow [B, 2, 64, 64], stage 1's output."""
 
     frame: Tensor
     flow: Tensor

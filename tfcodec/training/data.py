@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,18 +70,19 @@ def quantise_tiny(
     The difference to the keyframe's own tiny frame is transformed, rounded to the quantiser step with a dead zone, and
     put back; chroma at 4x4.
     """
-    delta = (tiny - key) @ TO_YCC.T
+    delta: NDArray[Any] = (tiny - key) @ TO_YCC.T
     y = delta[..., 0]
     c = delta[..., 1:].reshape(-1, 4, 2, 4, 2, 2).mean((2, 4)).transpose(0, 3, 1, 2)
 
-    def coded(x: NDArray[np.float32], basis: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+    def coded(x: NDArray[Any], basis: NDArray[np.float32], step: float) -> NDArray[np.float32]:
         levels = basis @ x @ basis.T / step
         levels = np.sign(levels) * np.floor(np.abs(levels) + 0.4)
         return np.asarray(basis.T @ (levels * step) @ basis, np.float32)
 
     y = coded(y, DCT8, luma)
     c = coded(c, DCT4, chroma).transpose(0, 2, 3, 1).repeat(2, 1).repeat(2, 2)
-    return np.clip(key + np.concatenate((y[..., None], c), -1) @ FROM_YCC.T, 0, 255)
+    ycc: NDArray[Any] = np.concatenate((y[..., None], c), -1)
+    return np.asarray(np.clip(key + ycc @ FROM_YCC.T, 0, 255), np.float32)
 
 
 class Pack:
@@ -168,7 +170,7 @@ def make_pair(
         pack.window(clip, f, future, int(rng.integers(WINDOW)) if rng and rng.random() < 0.1 else None) for f in frames
     ]
     coded = [quantise_tiny(pack.tiny[w], pack.key_tiny[key], luma, chroma) for w in windows]
-    tiny = np.stack(coded).transpose(0, 1, 4, 2, 3) / 255
+    tiny: NDArray[Any] = np.stack(coded).transpose(0, 1, 4, 2, 3) / 255
     mel = np.stack([pack.mel_window(clip, f, future) for f in frames])
     marks = pack.marks[[start + f for f in frames]]
     key_marks = np.repeat(pack.marks[start + key_frame][None], len(frames), 0)
@@ -177,12 +179,13 @@ def make_pair(
             picture, targets, tiny = picture[..., ::-1], targets[..., ::-1], tiny[..., ::-1]
             marks, key_marks = _flip_marks(marks), _flip_marks(key_marks)
         # Affine in colour, so that it commutes with the box mean.
-        gain = rng.uniform(0.75, 1.1) * rng.uniform(0.95, 1.05, (3, 1, 1))
+        gain = np.asarray(rng.uniform(0.75, 1.1) * rng.uniform(0.95, 1.05, (3, 1, 1)), np.float32)
         picture, targets, tiny = picture * gain, targets * gain, tiny * gain
         if rng.random() < 0.1:
             mel = np.full_like(mel, -1)  # clips without sound
     return {
-        "key": picture[None], "target": targets, "tiny": tiny, "mel": mel, "key_marks": key_marks, "marks": marks,
+        "key": picture[None], "target": targets, "tiny": np.asarray(tiny, np.float32), "mel": mel,
+        "key_marks": key_marks, "marks": marks,
     }  # fmt: skip
 
 
@@ -207,7 +210,7 @@ def batches(pack: Pack, keys: int, targets: int, seed: int) -> Iterator[Batch]:
     rng = np.random.default_rng(seed)
     wide = [i for i, c in enumerate(pack.clips) if c[0].startswith("d")] or list(range(len(pack.clips)))
     narrow = [i for i, c in enumerate(pack.clips) if not c[0].startswith("d")] or wide
-    weight = np.sqrt([pack.clips[i][2] for i in wide])
+    weight: NDArray[Any] = np.sqrt([pack.clips[i][2] for i in wide])
     weight = weight / weight.sum()
 
     def draw() -> Batch:

@@ -1,4 +1,4 @@
-"""Turn a run's averaged weights into the package's: ``python -m tfcodec.training.export RUN MODEL_ID [--folder ...]``."""
+"""Turn a run's averaged weights into the package's: ``python -m tfcodec.training.export RUN MODEL_ID``."""
 
 from __future__ import annotations
 

@@ -46,9 +46,11 @@ class Trainer:
         torch.manual_seed(args.seed)
         if args.threads:
             torch.set_num_threads(args.threads)
-        self.model = Upsampler().to(self.device, memory_format=torch.channels_last)
+        self.model = Upsampler().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+        )
         self.step = 0
         self.seconds = 0.0
         self.weights = LossWeights()

@@ -1,0 +1,146 @@
+"""The codec on `val`: bytes by part, error of the tiny frames, decoded video against the frozen keyframe.
+
+    python benchmarks/codec_val.py [--quality 5] [--every 4] [--sheets FOLDER]
+
+Every figure comes from the file that was written and read again. The frozen keyframe is the decoded keyframe of the
+same stream, repeated: the same bytes without tiny frames. LPIPS is taken on every fourth frame, PSNR on all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import clip_list, clips, environment, psnr, write
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+import tfcodec
+from tfcodec.codec.encoder import Encoder
+from tfcodec.media import open_source
+from tfcodec.metrics.lpips import LPIPS
+from tfcodec.tinyframe import TinyDecoder, TinyPlanes, tiny_from_frames
+
+LONG_SECONDS = 5.0
+
+
+def frozen(clip: tfcodec.Clip, length: int) -> NDArray[np.uint8]:
+    """Every frame replaced by its keyframe, [T, 256, 256, 3] uint8."""
+    out = np.empty((length, 256, 256, 3), np.uint8)
+    for first, picture in clip.keyframes:
+        out[first:] = picture
+    return out
+
+
+def lpips(judge: LPIPS, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    def tensor(x: NDArray[np.uint8]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float() / 255
+
+    with torch.inference_mode():
+        parts = [judge(tensor(a[i : i + 8]), tensor(b[i : i + 8])) for i in range(0, len(a), 8)]
+    return float(torch.cat(parts).mean())
+
+
+def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
+    """Luma and chroma MSE (0..255) of the stream's tiny planes against the exact box means of the source."""
+    from tfcodec.bitstream import KeyframeChunk, TinyChunk, read_stream
+    from tfcodec.keyframe import decode_keyframe
+
+    decoder, planes = TinyDecoder(), []
+    for chunk in read_stream(data).chunks:
+        if isinstance(chunk, KeyframeChunk):
+            decoder.reset(tiny_from_frames(decode_keyframe(chunk.data)[None]))
+        elif isinstance(chunk, TinyChunk):
+            planes.append(decoder.decode(chunk.payload, chunk.frame_count))
+    return TinyPlanes.concatenate(planes).mse(tiny_from_frames(frames))
+
+
+def call_stream(frames: NDArray[np.uint8], quality: int) -> bytes:
+    """The clip as a call's chunks, one tiny frame each, put together as a file (without sound)."""
+    encoder = Encoder(quality, "call", audio=False)
+    chunks = [chunk for frame in frames for chunk in encoder.push_chunks(frame)] + encoder.flush_chunks()
+    header = encoder.header(final=True)
+    return b"".join([tfcodec.bitstream.write_signature(), header.to_bytes(), *(c.to_bytes() for c in chunks)])
+
+
+def sheet(path: Path, source: NDArray[np.uint8], decoded: NDArray[np.uint8], still: NDArray[np.uint8]) -> None:
+    """Contact sheet: source, decoded and frozen keyframe, six moments of the clip."""
+    at = np.linspace(0, len(source) - 1, 6).round().astype(int)
+    Image.fromarray(np.concatenate([np.concatenate(list(x[at]), 1) for x in (source, decoded, still)], 0)).save(path)
+
+
+def measure(path: Path, quality: int, every: int, judge: LPIPS, sheets: Path | None) -> dict[str, Any]:
+    with open_source(path, crop="none") as source:
+        frames = np.stack(list(source.frames_iter()))
+    data = tfcodec.encode(path, quality=quality)
+    info, clip = tfcodec.probe(data), tfcodec.decode(data)
+    if clip.frames is None:
+        raise RuntimeError("decode gave no frames")
+    still = frozen(clip, len(frames))
+    call = call_stream(frames, quality)
+    call_info = tfcodec.probe(call)
+    luma, chroma = tiny_error(data, frames)
+    call_luma, call_chroma = tiny_error(call, frames)
+    first = clip.keyframes[0][1]
+    if sheets is not None:
+        sheet(sheets / f"{path.stem}.png", frames, clip.frames, still)
+    return {
+        "clip": path.name, "seconds": info.duration_seconds, "frames": info.frames, "bytes": info.bytes,
+        "keyframes": info.keyframes, "video_kbps": info.video_kbps, "audio_kbps": info.audio_kbps,
+        "container_share": info.bytes["container"] / info.video_bytes,
+        "tiny_bits_per_frame": 8 * info.bytes["tiny"] / info.frames, "tiny_luma_mse": luma, "tiny_chroma_mse": chroma,
+        "call_tiny_bits_per_frame": 8 * call_info.bytes["tiny"] / info.frames,
+        "call_tiny_luma_mse": call_luma, "call_tiny_chroma_mse": call_chroma, "call_keyframes": call_info.keyframes,
+        "keyframe_bytes": info.bytes["keyframe"] / info.keyframes, "keyframe_psnr": float(psnr(frames, first).max()),
+        "psnr": float(psnr(frames, clip.frames).mean()), "frozen_psnr": float(psnr(frames, still).mean()),
+        "lpips": lpips(judge, clip.frames[::every], frames[::every]),
+        "frozen_lpips": lpips(judge, still[::every], frames[::every]),
+    }  # fmt: skip
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def mean(key: str, of: list[dict[str, Any]] = rows) -> float:
+        return round(float(np.mean([row[key] for row in of])), 5)
+
+    long = [row for row in rows if row["seconds"] >= LONG_SECONDS]
+    names = [key for key, value in rows[0].items() if isinstance(value, float)]
+    return {
+        "mean": {key: mean(key) for key in names},
+        "mean_of_clips_of_5_s_and_more": {key: mean(key, long) for key in names} if long else {},
+        "clips": len(rows), "clips_of_5_s_and_more": len(long),
+        "share_of_clips_with_lower_lpips_than_frozen": sum(r["lpips"] < r["frozen_lpips"] for r in rows) / len(rows),
+        "share_of_clips_with_higher_psnr_than_frozen": sum(r["psnr"] > r["frozen_psnr"] for r in rows) / len(rows),
+        "worst_tiny_luma_mse": max(r["tiny_luma_mse"] for r in rows),
+        "worst_tiny_chroma_mse": max(r["tiny_chroma_mse"] for r in rows),
+        "worst_call_tiny_luma_mse": max(r["call_tiny_luma_mse"] for r in rows),
+        "worst_call_tiny_chroma_mse": max(r["call_tiny_chroma_mse"] for r in rows),
+    }  # fmt: skip
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--quality", type=int, default=5)
+    p.add_argument("--every", type=int, default=4, help="LPIPS on every n-th frame")
+    p.add_argument("--sheets", type=Path, help="folder for contact sheets; they show the clips' people")
+    p.add_argument("--limit", type=int, help="only so many clips; nothing is written")
+    args = p.parse_args()
+    if args.sheets:
+        args.sheets.mkdir(parents=True, exist_ok=True)
+    judge = LPIPS("alex")
+    paths = clips()[: args.limit]
+    rows = [measure(path, args.quality, args.every, judge, args.sheets) for path in tqdm(paths, unit="clip")]
+    summary = summarise(rows)
+    for key, value in summary.items():
+        print(key, value)
+    if args.limit is None:
+        result = {"environment": environment(), "quality": args.quality, "lpips_every": args.every,
+                  "clip_list": clip_list(paths), "summary": summary, "rows": rows}  # fmt: skip
+        write("codec_val" if args.quality == 5 else f"codec_val_q{args.quality}", result)
+
+
+if __name__ == "__main__":
+    main()

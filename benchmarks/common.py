@@ -1,0 +1,69 @@
+"""What the benchmark scripts share: finding clips, describing the machine, writing results."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def data_folder() -> Path:
+    """TFCODEC_DATA, else ../shared/data beside the repository; exits with a sentence when it is not there."""
+    folder = Path(os.environ.get("TFCODEC_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "val").is_dir():
+        sys.exit(f"no clips in {folder}: set TFCODEC_DATA to a folder with val/*.mp4")
+    return folder
+
+
+def clips(split: str = "val") -> list[Path]:
+    return sorted((data_folder() / split).glob("*.mp4"))
+
+
+def environment() -> dict[str, Any]:
+    """Date, processor, cores and versions, for the record."""
+    model = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    libraries = ("torch", "numpy", "av", "constriction", "librosa", "scipy")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in libraries},
+    }
+
+
+def clip_list(paths: Sequence[Path]) -> list[dict[str, str]]:
+    return [{"clip": p.name, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()[:16]} for p in paths]
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """PSNR in dB of each picture of ``a`` [T, H, W, 3] against ``b`` (same shape, or one picture)."""
+    error = np.array([np.square(x.astype(np.float32) - y).mean() for x, y in zip(a, _spread(b, len(a)), strict=True)])
+    return np.asarray(10 * np.log10(255**2 / np.maximum(error, 1e-6)), np.float64)
+
+
+def _spread(b: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    return np.broadcast_to(b, (count, *b.shape[-3:]))
+
+
+def write(name: str, result: dict[str, Any]) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {path.relative_to(ROOT)}")

@@ -1,0 +1,215 @@
+"""The command `tfcodec`.
+
+Exit status: 0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .errors import MediaError, TfcodecError
+
+if TYPE_CHECKING:
+    from .codec.types import StreamInfo
+
+Progress = Callable[[int, int], None]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tfcodec",
+        description="Talking-face video at about 2 kbit/s.",
+        epilog="Exit status: 0 done, 1 input or environment at fault, 2 wrong usage, 130 interrupted. "
+        "'-' stands for standard input or output.",
+    )
+    parser.add_argument("--version", action="version", version=f"tfcodec {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    p = commands.add_parser("encode", help="video -> .tfc")
+    p.add_argument("input", help="any video that FFmpeg reads, or -")
+    p.add_argument("output", help=".tfc file, or -")
+    p.add_argument("-q", "--quality", type=int, default=5, help="0 (fewest bits) to 10 (default 5)")
+    p.add_argument(
+        "--crop", choices=("auto", "none"), default="auto",
+        help="auto: find the face and keep a steady square around it (default); none: the centre square",
+    )  # fmt: skip
+    _common(p)
+
+    p = commands.add_parser("decode", help=".tfc -> video")
+    p.add_argument("input", help=".tfc file, or -")
+    p.add_argument("output", help=".mp4 or .mkv file, or - (Matroska)")
+    p.add_argument("--lossless", action="store_true", help="FFV1 and PCM in .mkv: exactly what was decoded")
+    p.add_argument("--conceal", action="store_true", help="carry on past damaged packets")
+    p.add_argument("--coarse", action="store_true", help="stage 1's 64x64 video instead of the 256x256 one")
+    _common(p)
+
+    p = commands.add_parser("info", help="what a stream holds, and where its bytes go")
+    p.add_argument("input", help=".tfc file, or -")
+    p.add_argument("--json", action="store_true", help="machine-readable")
+
+    p = commands.add_parser("verify", help="check a stream to the last bit that is exact")
+    p.add_argument("input", help=".tfc file, or -")
+
+    p = commands.add_parser("doctor", help="check this installation")
+    p.add_argument("--json", action="store_true", help="machine-readable")
+    return parser
+
+
+def _common(p: argparse.ArgumentParser) -> None:
+    p.add_argument("-f", "--force", action="store_true", help="overwrite the output if it exists")
+    p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    args = build_parser().parse_args(argv)
+    run = {"encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "doctor": _doctor}[args.command]
+    try:
+        return run(args)
+    except TfcodecError as error:
+        print(f"tfcodec: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain once more when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("tfcodec: interrupted", file=sys.stderr)
+        return 130
+
+
+def _encode(args: argparse.Namespace) -> int:
+    from .api import encode, probe, write_atomically
+
+    _refuse_overwrite(args)
+    source: Any = sys.stdin.buffer if args.input == "-" else args.input
+    with _bar("encode", args.quiet) as progress:
+        data = encode(source, quality=args.quality, crop=args.crop, progress=progress)
+    if args.output == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomically(args.output, data)
+    if not args.quiet:
+        print(_summary(probe(data)), file=sys.stderr)
+    return 0
+
+
+def _decode(args: argparse.Namespace) -> int:
+    from .codec.decoder import SAMPLE_RATE, read_exact, render_exact
+    from .media import VideoWriter
+
+    _refuse_overwrite(args)
+    data = _read(args.input)
+    parts = read_exact(data, "conceal" if args.conceal else "raise")
+    for line in parts.damaged:
+        print(f"tfcodec: concealed: {line}", file=sys.stderr)
+    batches = render_exact(parts, coarse=args.coarse)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "out.mkv" if args.output == "-" else Path(args.output)
+        size = 64 if args.coarse else 256
+        audio = None if parts.audio is None else parts.audio
+        with (
+            _bar("decode", args.quiet) as progress,
+            VideoWriter(target, parts.header.fps, size, audio, SAMPLE_RATE, args.lossless) as writer,
+        ):
+            for batch in batches:
+                for frame in batch:
+                    writer.write(frame)
+                progress(writer.frames_written, len(parts.tiny))
+        if args.output == "-":
+            with target.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from .api import probe
+
+    info = probe(_read(args.input))
+    if args.json:
+        fields = {
+            "frames": info.frames, "fps": info.fps, "duration_seconds": info.duration_seconds,
+            "model_id": info.model_id, "model_hash": info.model_hash, "keyframes": info.keyframes,
+            "has_audio": info.has_audio, "bytes": info.bytes, "video_bpp": info.video_bpp,
+            "video_kbps": info.video_kbps, "audio_kbps": info.audio_kbps,
+        }  # fmt: skip
+        print(json.dumps(fields, indent=1))
+    else:
+        print(_summary(info))
+        for name, count in info.bytes.items():
+            print(f"  {name:10} {count:8} bytes  {100 * count / info.bytes['total']:5.1f} %")
+        print(f"  network {info.model_id} ({info.model_hash}), {info.video_bpp:.6f} bits/pixel")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from .codec.decoder import read_exact
+    from .model.registry import find_model, weights_file
+
+    parts = read_exact(_read(args.input))
+    weights_file(find_model(parts.header.model_id, parts.header.model_hash))
+    speech = "no speech" if parts.audio is None else f"{len(parts.audio) / 16000:.2f} s of speech"
+    print(f"ok: {len(parts.tiny)} frames, {len(parts.keyframes)} keyframes, {speech}, network installed")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    report = examine()
+    if args.json:
+        print(json.dumps([vars(line) for line in report], indent=1))
+    else:
+        for line in report:
+            print(f"{'ok  ' if line.ok else 'FAIL' if line.needed else 'none'}  {line.what}: {line.found}")
+    return 0 if all(line.ok or not line.needed for line in report) else 1
+
+
+def _summary(info: StreamInfo) -> str:
+    sound = f" + speech {info.audio_kbps:.2f} kbit/s" if info.has_audio else ", no sound"
+    return (
+        f"{info.frames} frames, {info.duration_seconds:.2f} s, {info.bytes['total']} bytes: "
+        f"video {info.video_kbps:.2f} kbit/s{sound}"
+    )
+
+
+def _read(name: str) -> bytes:
+    from .api import read_source
+
+    return read_source(sys.stdin.buffer if name == "-" else name)
+
+
+def _refuse_overwrite(args: argparse.Namespace) -> None:
+    if args.output != "-" and os.path.exists(args.output) and not args.force:
+        raise MediaError(f"{args.output} exists; -f overwrites it")
+    if args.output == "-" and sys.stdout.isatty():
+        raise MediaError("not writing binary data to a terminal")
+
+
+@contextmanager
+def _bar(label: str, quiet: bool) -> Iterator[Progress]:
+    from tqdm import tqdm
+
+    with tqdm(desc=label, unit="frame", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+if __name__ == "__main__":
+    sys.exit(main())

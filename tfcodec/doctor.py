@@ -1,0 +1,100 @@
+"""What this installation can do: run every part once, and say what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import __version__
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``needed``: tfcodec cannot do its work without it."""
+
+    what: str
+    ok: bool
+    found: str
+    needed: bool = True
+
+
+def examine() -> list[Finding]:
+    """Try out Python, libraries, codecs, tables, network and face finder."""
+    report = [Finding("tfcodec", True, f"{__version__} on Python {platform.python_version()}, {os.cpu_count()} cores")]
+    for what, check, needed in (
+        ("libraries", _libraries, True),
+        ("AV1 keyframes", _keyframe, True),
+        ("Opus speech", _speech, True),
+        ("entropy tables", _tables, True),
+        ("network", _network, True),
+        ("face finder", _face, False),
+    ):
+        report.append(_try(what, check, needed))
+    return report
+
+
+def _try(what: str, check: Callable[[], str], needed: bool) -> Finding:
+    try:
+        return Finding(what, True, check(), needed)
+    except Exception as error:  # whatever is broken is what this report is for
+        return Finding(what, False, f"{type(error).__name__}: {' '.join(str(error).split())}", needed)
+
+
+def _libraries() -> str:
+    from importlib.metadata import version
+
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "av", "constriction", "librosa", "scipy"))
+
+
+def _keyframe() -> str:
+    from .keyframe import decode_keyframe, encode_keyframe
+
+    ramp = np.linspace(0, 255, 256, dtype=np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(128)), -1)
+    data = encode_keyframe(picture)
+    error = np.square(decode_keyframe(data).astype(float) - picture).mean()
+    return f"{len(data)} bytes for a ramp, PSNR {10 * np.log10(255**2 / error):.1f} dB"
+
+
+def _speech() -> str:
+    from .speech import SAMPLE_RATE, decode_speech, encode_speech
+
+    tone = (0.5 * np.sin(np.arange(SAMPLE_RATE) * 2 * np.pi * 220 / SAMPLE_RATE)).astype(np.float32)
+    track = encode_speech(tone)
+    match = np.corrcoef(tone, decode_speech(track))[0, 1]
+    return f"{sum(map(len, track.packets))} bytes for a second of tone, correlation {match:.2f}"
+
+
+def _tables() -> str:
+    from .tinyframe import TABLES_ID, tables_sha256
+
+    return f"number {TABLES_ID}, SHA-256 {tables_sha256()[:8]}..."
+
+
+def _network() -> str:
+    import torch
+
+    from .codec.render import BATCH, MEL_BANDS, MEL_COLUMNS, WINDOW, Renderer
+    from .model.registry import default_model
+
+    entry = default_model()
+    renderer = Renderer(entry)
+    renderer.set_keyframe(np.zeros((256, 256, 3), np.uint8))
+    windows = np.zeros((BATCH, WINDOW, 8, 8, 3), np.uint8)
+    mel = np.zeros((BATCH, MEL_COLUMNS, MEL_BANDS), np.float32)
+    renderer.render(windows, mel)
+    start = time.perf_counter()
+    renderer.render(windows, mel)
+    rate = BATCH / (time.perf_counter() - start)
+    return f"{entry.file}, {rate:.0f} frames/s with {torch.get_num_threads()} threads"
+
+
+def _face() -> str:
+    from .media.face import describe
+
+    return describe()
