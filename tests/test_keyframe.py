@@ -69,7 +69,8 @@ def test_ladder_is_monotone_in_bytes_and_quality(face: Picture) -> None:
         sizes.append(len(payload))
         quality.append(psnr(decode_keyframe(payload), face))
     assert all(a < b for a, b in pairwise(sizes)), sizes
-    assert all(a < b for a, b in pairwise(quality)), quality
+    # The drawing's sharp colour edges end at about 40 dB: 4:2:0 takes the rest.
+    assert all(a < b or b > 40 and a - b < 0.05 for a, b in pairwise(quality)), quality
     assert quality[0] > 26
     assert quality[10] > 38
 
@@ -90,6 +91,10 @@ def test_real_faces_meet_the_budget(data_dir: Path) -> None:
         payload = encode_keyframe(picture)
         sizes.append(len(payload))
         quality.append(psnr(decode_keyframe(payload), picture))
+        if len(sizes) == 1:
+            ladder = [encode_keyframe(picture, step) for step in range(11)]
+            assert all(len(a) < len(b) for a, b in pairwise(ladder))
+            assert all(a < b for a, b in pairwise(psnr(decode_keyframe(data), picture) for data in ladder))
     assert len(sizes) == 12
     assert np.mean(sizes) <= 2200
     assert np.mean(quality) >= 34.5
@@ -196,9 +201,7 @@ def test_decoding_does_not_depend_on_threads(face: Picture) -> None:
         codec: Any = av.codec.CodecContext.create("libdav1d", "r")
         codec.thread_count = threads
         frame = [*codec.decode(av.Packet(stream)), *codec.decode(None)][0]
-        planes = [
-            np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width] for p in frame.planes
-        ]
+        planes = [np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width] for p in frame.planes]
         assert np.array_equal(keyframe._to_rgb(*planes), expected)
 
 
@@ -278,9 +281,7 @@ def test_a_picture_and_another_picture_is_not_a_keyframe(small: bytes) -> None:
         decode_keyframe(explicit(explicit(small)))
 
 
-@pytest.mark.parametrize(
-    "rubbish", [b"\xff\xd8\xff\xe0" + bytes(60), b"\x89PNG\r\n\x1a\n", b"\0" * 40, b"\x30"]
-)
+@pytest.mark.parametrize("rubbish", [b"\xff\xd8\xff\xe0" + bytes(60), b"\x89PNG\r\n\x1a\n", b"\0" * 40, b"\x30"])
 def test_other_formats_are_refused(rubbish: bytes) -> None:
     with pytest.raises(BitstreamError):
         decode_keyframe(rubbish)

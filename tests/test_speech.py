@@ -189,9 +189,7 @@ def test_other_qualities_are_refused(quality: Any) -> None:
         encode_speech(voice(0.1), quality)
 
 
-@pytest.mark.parametrize(
-    ("bitrate", "packet_ms"), [(5999, 60), (24001, 60), (9000, 50), (9000, 0), ("x", 60)]
-)
+@pytest.mark.parametrize(("bitrate", "packet_ms"), [(5999, 60), (24001, 60), (9000, 50), (9000, 0), ("x", 60)])
 def test_other_settings_are_refused(bitrate: Any, packet_ms: Any) -> None:
     with pytest.raises(MediaError):
         SpeechEncoder(bitrate, packet_ms)

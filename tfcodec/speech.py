@@ -313,9 +313,7 @@ def _mel_matrix() -> tuple[Samples, Samples]:
     The bank is `librosa.filters.mel(sr=16000, n_fft=512, n_mels=80, norm=None).T`, computed here because
     importing librosa takes seconds; a test compares the two.
     """
-    top = 15 + np.log(8) / (
-        np.log(6.4) / 27
-    )  # 8000 Hz on Slaney's scale: 1000 Hz is 15, linear below, log above
+    top = 15 + np.log(8) / (np.log(6.4) / 27)  # 8000 Hz on Slaney's scale: 1000 Hz is 15, linear below, log above
     mel = np.linspace(0, top, MEL_BANDS + 2)
     edges = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * (np.log(6.4) / 27)))
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
