@@ -47,9 +47,7 @@ def opened(file: BinaryIO, name: str) -> Iterator[av.container.InputContainer]:
 
     try:
         file.seek(0)
-        with av.open(
-            file, "r", options={"protocol_whitelist": "none"}, metadata_errors="replace"
-        ) as container:
+        with av.open(file, "r", options={"protocol_whitelist": "none"}, metadata_errors="replace") as container:
             yield container
     except MediaError:
         raise
@@ -194,9 +192,7 @@ def timed_frames(
             if first is None:
                 continue
             at = float(index * step)
-            raise MediaError(
-                f"{name}: damaged at about {at:.1f} s, frame {index} ({_reason(error)})"
-            ) from error
+            raise MediaError(f"{name}: damaged at about {at:.1f} s, frame {index} ({_reason(error)})") from error
         for frame in frames:
             stamp = frame.pts if frame.pts is not None else frame.dts
             # a frame may bring its own time base, a stream without timestamps has none

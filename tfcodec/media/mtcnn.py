@@ -106,9 +106,7 @@ class Detector:
         boxes = np.concatenate(found)
         return _square(boxes[_suppress(boxes, 0.7)][:_MAX_PROPOSALS])
 
-    def _refine(
-        self, image: torch.Tensor, boxes: Floats, net: str, size: int
-    ) -> tuple[Floats, Floats, Floats]:
+    def _refine(self, image: torch.Tensor, boxes: Floats, net: str, size: int) -> tuple[Floats, Floats, Floats]:
         """(score [n], box offsets [n, 4], landmarks [n, 10] or [n, 0]) for the picture inside each box."""
         import torch
         import torch.nn.functional as F
@@ -122,9 +120,7 @@ class Detector:
                 continue
             inside = image[:, :, y0:y1, x0:x1]
             outside = (x0 - left, right - x1, y0 - top, bottom - y1)  # beyond the picture: the mean grey, 0
-            patches.append(
-                F.interpolate(F.pad(inside, outside), size=(size, size), mode="bilinear", antialias=True)
-            )
+            patches.append(F.interpolate(F.pad(inside, outside), size=(size, size), mode="bilinear", antialias=True))
         run = _rnet if net == "rnet" else _onet
         scores, offsets, points = run(torch.cat(patches), self._nets[net])
         return scores.numpy(), offsets.numpy(), points.numpy()
@@ -245,9 +241,7 @@ def _load(folder: Path, name: str) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise MediaError(
-            f"face detector: {path} cannot be read; reinstall with pip install 'tfcodec[face]'"
-        ) from error
+        raise MediaError(f"face detector: {path} cannot be read; reinstall with pip install 'tfcodec[face]'") from error
     # The file is a pickle, which could run anything: only the bytes that are known are loaded.
     if hashlib.sha256(data).hexdigest() != _SHA256[name]:
         raise MediaError(f"face detector: {path} is not the file of mtcnn 1.0.0; pip install 'tfcodec[face]'")

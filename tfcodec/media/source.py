@@ -47,9 +47,7 @@ class SourceClip:
     fps = float(timing.FRAME_RATE)
     sample_rate = sound.SAMPLE_RATE
 
-    def __init__(
-        self, pictures: _FilePictures | _ArrayPictures, audio: sound.Samples | None, held: ExitStack
-    ) -> None:
+    def __init__(self, pictures: _FilePictures | _ArrayPictures, audio: sound.Samples | None, held: ExitStack) -> None:
         self._pictures = pictures
         self._held = held
         self.audio = audio
@@ -249,11 +247,7 @@ def _scan(file: BinaryIO, name: str, *, want_audio: bool) -> tuple[_FilePictures
         stream = frames.video_stream(container, name)
         step = frames.frame_step(stream)
         base = Fraction(stream.time_base or Fraction(1, 1000))
-        speech = (
-            next((s for s in container.streams.audio if s.codec_context is not None), None)
-            if want_audio
-            else None
-        )
+        speech = next((s for s in container.streams.audio if s.codec_context is not None), None) if want_audio else None
         track = sound.SoundTrack()
         first: av.VideoFrame | None = None
         end: Fraction | None = None
@@ -289,9 +283,7 @@ def _scan(file: BinaryIO, name: str, *, want_audio: bool) -> tuple[_FilePictures
         start = first.pts * base if first.pts is not None else Fraction(0)
         length = end - start if end is not None and first.pts is not None else packets * step
         if length > timing.MAX_SECONDS:
-            raise MediaError(
-                f"{name}: lasts {float(length):.0f} s, longer than the limit of {timing.MAX_SECONDS} s"
-            )
+            raise MediaError(f"{name}: lasts {float(length):.0f} s, longer than the limit of {timing.MAX_SECONDS} s")
         _check_complete(container, stream, packets, last_byte_time, name)
         orientation = frames.Orientation.of(first, stream)
         pictures = _FilePictures(
@@ -315,9 +307,7 @@ def _check_complete(container: Any, stream: Any, packets: int, seen_until: Fract
     if container.duration and "matroska" in container.format.name:
         announced = Fraction(container.duration, 1_000_000)
         if seen_until < announced - max(Fraction(1), announced / 20):
-            raise MediaError(
-                f"{name}: ends early: {float(seen_until):.1f} s of {float(announced):.1f} s are there"
-            )
+            raise MediaError(f"{name}: ends early: {float(seen_until):.1f} s of {float(announced):.1f} s are there")
 
 
 @dataclass(frozen=True)
@@ -343,17 +333,13 @@ class _ArrayPictures:
             picture = np.ascontiguousarray(self.pictures[index])
             yield (
                 time,
-                picture
-                if scale == 1
-                else crops.resize(picture, *frames.scaled(self.width, self.height, scale)),
+                picture if scale == 1 else crops.resize(picture, *frames.scaled(self.width, self.height, scale)),
             )
 
 
 def _array_pictures(source: ArrayLike, fps: float | None) -> _ArrayPictures:
     if source is None or isinstance(source, (int, float)):
-        raise MediaError(
-            f"source must be a path, bytes, a binary file or pictures, not {type(source).__name__}"
-        )
+        raise MediaError(f"source must be a path, bytes, a binary file or pictures, not {type(source).__name__}")
     pictures = np.asanyarray(source)
     if pictures.dtype != np.uint8:
         raise MediaError(f"pictures must be uint8, not {pictures.dtype}")

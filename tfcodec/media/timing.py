@@ -36,9 +36,7 @@ def frame_count(end: Fraction, rate: int = FRAME_RATE) -> int:
     return max(1, frames_before(end, rate))
 
 
-def at_constant_rate(
-    timed: Iterable[tuple[Fraction, T]], end: Fraction, rate: int = FRAME_RATE
-) -> Iterator[T]:
+def at_constant_rate(timed: Iterable[tuple[Fraction, T]], end: Fraction, rate: int = FRAME_RATE) -> Iterator[T]:
     """Yield, for each frame of a video of constant `rate`, the item that is on the screen at that frame's
     middle.
 

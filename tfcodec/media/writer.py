@@ -98,9 +98,7 @@ class VideoWriter:
             stream = self._container.add_stream("ffv1", rate=self.fps, options=options)
             stream.pix_fmt = "bgr0"
         else:
-            stream = self._container.add_stream(
-                "libx264", rate=self.fps, options={"crf": str(CRF), "preset": "fast"}
-            )
+            stream = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(CRF), "preset": "fast"})
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = _BT709
@@ -118,9 +116,7 @@ class VideoWriter:
             raise MediaError("VideoWriter is used inside a with block")
         picture = np.asarray(frame)
         if picture.dtype != np.uint8 or picture.shape != (self.height, self.width, 3):
-            raise MediaError(
-                f"picture must be uint8 [{self.height}, {self.width}, 3], not {list(picture.shape)}"
-            )
+            raise MediaError(f"picture must be uint8 [{self.height}, {self.width}, 3], not {list(picture.shape)}")
         try:
             image = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             if self.lossless:
@@ -130,9 +126,7 @@ class VideoWriter:
                     image,
                     format="yuv420p",
                     dst_colorspace=Colorspace.ITU709,
-                    interpolation=Interpolation.BICUBIC
-                    | Interpolation.ACCURATE_RND
-                    | Interpolation.FULL_CHR_H_INP,
+                    interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
                 )
             image.pts, image.time_base = self.frames_written, 1 / self.fps
             self._container.mux(self._video.encode(image))
