@@ -238,7 +238,7 @@ def faulty() -> list[Vector]:
         Vector("no_frames", stream(OPEN, EndChunk(0)), "A stream of no frames.", 35, b),
         Vector("keyframe_alone", stream(OPEN, KEYFRAME, TINY, KeyframeChunk(5, b"k", 1), END),
                "A keyframe that no tiny frame follows.", 35, b),
-        Vector("trailing", good + b"\x00", "A byte after the last chunk.", 36, b),
+        Vector("trailing", good + PaddingChunk(1).to_bytes(), "A chunk after the end.", 36, b),
         Vector("text_not_utf8", stream(HEADER, raw(7, "02 03 01 61 ff"), KEYFRAME, TINY),
                "A text of byte 0xFF.", 37, b),
         Vector("crop_without_extent", stream(HEADER, raw(7, "01 06 00 0a 0a 00 00 00"), KEYFRAME, TINY),

@@ -1,0 +1,133 @@
+"""Prints appendix A of `bitstream_spec.md`: ``python tests/vectors/make_spec_example.py``.
+
+A grey picture with a light rectangle that moves, and silence: real keyframe, tiny-frame and speech data that are short
+enough to be read by a person. The text in the document stays as it is when encoders get better; run this only when
+the format or its tables change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfcodec.bitstream import AudioConfig, KeyframeChunk, SpeechChunk, StreamHeader, TinyChunk, write_signature
+from tfcodec.bitstream.primitives import write_varint
+from tfcodec.keyframe import decode_keyframe, encode_keyframe
+from tfcodec.speech import encode_speech
+from tfcodec.tinyframe import TABLES_ID, TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames
+
+FRAMES = 2
+INTRODUCTION = """\
+A complete file of {size} bytes: two frames of a light rectangle on grey that moves to the right, and 80 ms of silence. It
+names no network. `tests/test_spec.py` takes the bytes and the figures from this text and checks them.
+"""
+
+
+def picture(frame: int) -> NDArray[np.uint8]:
+    """[256, 256, 3] uint8: a rectangle of 64 x 128 pixels, 8 pixels further right in every frame."""
+    result = np.full((256, 256, 3), 120, np.uint8)
+    result[64:192, 96 + 8 * frame : 160 + 8 * frame] = (224, 172, 140)
+    return result
+
+
+def make() -> tuple[list[tuple[bytes, str, str]], NDArray[np.uint8], TinyPlanes]:
+    """The file as (bytes, name, meaning) of every field, the decoded keyframe, and the decoded tiny frames."""
+    frames = np.stack([picture(frame) for frame in range(FRAMES)])
+    keyframe = encode_keyframe(frames[0], 0)
+    decoded = decode_keyframe(keyframe)
+    reference = tiny_from_frames(decoded[None])
+    encoder, decoder = TinyEncoder(5, mode="file"), TinyDecoder()
+    encoder.reset(reference)
+    decoder.reset(reference)
+    payload = encoder.encode(tiny_from_frames(frames))
+    track = encode_speech(np.zeros(FRAMES * 640, np.float32), 0, 120)
+    audio = AudioConfig(packet_samples=5760, pre_skip=3 * track.pre_skip, total_samples=3 * track.samples)
+
+    fields: list[tuple[bytes, str, str]] = [(write_signature(), "signature", "")]
+
+    def chunk(data: bytes, name: str, *inner: tuple[bytes, str, str]) -> None:
+        body = b"".join(part for part, _, _ in inner)
+        length = write_varint(len(body))
+        crc = data[1 + len(length) + len(body) :]
+        fields.append((data[:1], "type", name))
+        fields.append((length, "length", str(len(body))))
+        fields.extend(inner)
+        fields.append((crc, "checksum", f"CRC-{8 * len(crc)}"))
+        if b"".join(part for part, _, _ in fields)[-len(data) :] != data:
+            raise ValueError(f"the description of {name} does not match its bytes")
+
+    header = StreamHeader(FRAMES, tables_id=TABLES_ID, audio=audio)
+    chunk(
+        header.to_bytes(),
+        "HEADER",
+        (b"\x11", "version, min_reader_version", "1, 1"),
+        (b"\x04", "profile, flags", "0, has_audio"),
+        (write_varint(FRAMES), "frame_count", str(FRAMES)),
+        (b"\x00", "model_id", "0: none"),
+        (bytes(4), "model_hash", ""),
+        (write_varint(TABLES_ID), "tables_id", str(TABLES_ID)),
+        (b"\x01", "audio_codec", "1: Opus"),
+        (b"\x30", "packet_duration", "48: 120 ms"),
+        (write_varint(audio.pre_skip), "pre_skip", str(audio.pre_skip)),
+        (write_varint(audio.total_samples), "total_samples", f"{audio.total_samples}: 80 ms"),
+    )
+    chunk(
+        KeyframeChunk(0, keyframe).to_bytes(),
+        "KEYFRAME",
+        (b"\x00", "position", "frame 0, tag 0"),
+        (keyframe, "data", "section 8"),
+    )
+    chunk(
+        TinyChunk(0, FRAMES, payload).to_bytes(),
+        "TINY",
+        (b"\x00", "position", "frame 0, tag 0"),
+        (write_varint(FRAMES - 1), "frame_count_minus_1", f"{FRAMES - 1}: {FRAMES} frames"),
+        (payload, "data", "section 10"),
+    )
+    chunk(
+        SpeechChunk(0, tuple(track.packets)).to_bytes(),
+        "SPEECH",
+        (b"\x00", "first_packet", "0"),
+        (b"\x03", "count_and_form", "1 packet, shared"),
+        (track.packets[0], "packet", "section 9"),
+    )
+    return fields, decoded, decoder.decode(payload, FRAMES)
+
+
+def table(plane: NDArray[np.int16]) -> list[str]:
+    """Rows of numbers in columns."""
+    return [" ".join(f"{value:4d}" for value in row) for row in plane]
+
+
+def main() -> None:
+    """Print the appendix."""
+    fields, keyframe, tiny = make()
+    data = b"".join(part for part, _, _ in fields)
+    lines = [INTRODUCTION.format(size=len(data)), "```hex"]
+    lines += [data[at : at + 16].hex(" ").upper() for at in range(0, len(data), 16)]
+    lines += ["```", "", "| offset | bytes | field | value |", "|---|---|---|---|"]
+    offset = 0
+    for part, name, meaning in fields:
+        shown = part.hex(" ").upper() if len(part) <= 8 else f"{part[:6].hex(' ').upper()} … ({len(part)} bytes)"
+        lines.append(f"| {offset} | `{shown}` | {name} | {meaning} |")
+        offset += len(part)
+    lines += [
+        "",
+        "The decoded keyframe, as 256 rows of 256 pixels of R, G, B bytes, has the SHA-256",
+        f"`{hashlib.sha256(keyframe.tobytes()).hexdigest()}`.",
+        f"Its pixels at (x, y) = (0, 0) and (128, 128) are {keyframe[0, 0].tolist()} and {keyframe[128, 128].tolist()}.",
+        "",
+        "The decoded tiny frames, in units of 1/16 grey level:",
+        "",
+    ]
+    for frame in range(FRAMES):
+        lines += ["```samples", f"frame {frame} Y", *table(tiny.luma[frame])]
+        lines += [f"frame {frame} Cb", *table(tiny.chroma[frame, 0])]
+        lines += [f"frame {frame} Cr", *table(tiny.chroma[frame, 1]), "```", ""]
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
