@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -22,3 +23,37 @@ def data_dir() -> Path:
     if folder is None:
         pytest.skip("needs talking-face clips: set TFCODEC_DATA to a folder with manifest.tsv, train/ and val/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def moving_face() -> tuple[np.ndarray, np.ndarray]:
+    """A drawn face that sways and talks: pictures [60, 256, 256, 3] uint8 at 25 fps, and a voice-like sound at 16 kHz.
+
+    Not a likeness of anybody; enough structure for every part of the codec to have work to do.
+    """
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[:256, :256].astype(np.float32)
+    wall = np.stack([110 + 40 * np.sin(x / 31), 120 + 30 * np.cos(y / 23), 140 + 20 * np.sin((x + y) / 17)], -1)
+    frames = np.empty((60, 256, 256, 3), np.uint8)
+    opening = np.clip(np.sin(np.arange(60) * 0.9), 0, 1)
+    for t in range(60):
+        cx, cy = 128 + 14 * np.sin(t / 9), 130 + 5 * np.cos(t / 7)
+
+        def disc(px: float, py: float, rx: float, ry: float) -> np.ndarray:
+            r = ((x - px) / rx) ** 2 + ((y - py) / ry) ** 2
+            return np.clip((1 - r) * min(rx, ry) / 2, 0, 1)[..., None]
+
+        picture = wall.copy()
+        for px, py, rx, ry, colour in (
+            (cx, cy, 62, 82, (205, 160, 135)),
+            (cx - 24, cy - 20, 10, 6, (250, 250, 250)), (cx + 24, cy - 20, 10, 6, (250, 250, 250)),
+            (cx - 24, cy - 20, 4, 4, (40, 30, 30)), (cx + 24, cy - 20, 4, 4, (40, 30, 30)),
+            (cx, cy + 38, 20, 4 + 12 * opening[t], (120, 40, 45)),
+        ):  # fmt: skip
+            a = disc(px, py, rx, ry)
+            picture = picture * (1 - a) + np.array(colour, np.float32) * a
+        frames[t] = np.clip(picture + rng.normal(0, 1.5, picture.shape), 0, 255)
+    time = np.arange(60 * 640) / 16000
+    loudness = np.interp(time, np.arange(60) / 25, opening)
+    voice = sum(np.sin(2 * np.pi * 130 * k * time) / k for k in range(1, 12))
+    return frames, (0.15 * loudness * voice).astype(np.float32)

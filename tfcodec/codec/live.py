@@ -63,6 +63,8 @@ class Decoder:
         self._parts: dict[tuple[int, int], list[KeyframePartChunk]] = {}
         self._tiny: dict[int, NDArray[np.uint8]] = {}
         self._pictures: dict[int, NDArray[np.uint8]] = {}
+        self._held: set[int] = set()
+        self._waited = 0
         self._segment = 0
         self._decoded = 0
         self._newest = -1
@@ -95,11 +97,18 @@ class Decoder:
         """The next frame, [256, 256, 3] uint8 RGB; grey before the first keyframe has come."""
         self._sound = np.zeros(SAMPLES_PER_FRAME, np.float32)
         if not self._ready():
+            self._waited += self.next_frame is not None
             return self._shown.copy()
         frame = self.next_frame
         if frame is None or self._renderer is None or self._track is None:
             return self._shown.copy()
         self._decode_until(frame + 1)
+        # While the clock waited for frames that, as is known now, were lost, the last picture stood in for them: what
+        # is shown now is the first frame after them, or the delay would grow with every loss.
+        while self._waited and frame in self._held and frame + self.lookahead < self._newest:
+            self._waited -= 1
+            frame += 1
+            self._decode_until(frame + 1)
         future = min(frame + self.lookahead, self._newest)
         if future > frame:
             self._decode_until(future + 1)
@@ -112,6 +121,7 @@ class Decoder:
         self.next_frame = frame + 1
         for old in [f for f in self._tiny if f < frame - REACH]:
             del self._tiny[old]
+            self._held.discard(old)
         return self._shown.copy()
 
     def pull_audio(self) -> NDArray[np.float32]:
@@ -200,6 +210,7 @@ class Decoder:
         if self._track is not None:
             while self._decoded < frame:
                 self.lost_frames += 1
+                self._held.add(self._decoded)
                 self._store(self._track.hold(1))
 
     def _store(self, tiny: NDArray[np.uint8]) -> None:

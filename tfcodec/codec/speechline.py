@@ -43,11 +43,15 @@ class SpeechLine:
 
     def mel(self, frame: int, future: int) -> NDArray[np.float32]:
         """Log-mel of frames ``frame - 2 ... frame + 2``, [20, 80]; speech is decoded ``future`` frames ahead."""
-        self._decode_until((frame + future + 1) * SAMPLES_PER_FRAME, only_present=True)
+        # The codec's own delay keeps the last samples of a frame back until the next frame's packet; leaving them out
+        # always makes the picture independent of when packets happen to come.
+        end = (frame + future + 1) * SAMPLES_PER_FRAME - self._skip
+        self._decode_until(end, only_present=True)
+        known = self._pcm[: max(0, end - self._start)]
         start = (frame - REACH) * SAMPLES_PER_FRAME - self._start
         if start < 0:
-            return log_mel(np.pad(self._pcm, (-start, 0)), 2 * REACH + 1)
-        return log_mel(self._pcm, 2 * REACH + 1, start=start)
+            return log_mel(np.pad(known, (-start, 0)), 2 * REACH + 1)
+        return log_mel(known, 2 * REACH + 1, start=start)
 
     def _decode_until(self, end: int, only_present: bool = False) -> None:
         parts = [self._pcm]

@@ -1,0 +1,128 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfcodec
+from tfcodec.cli import main
+from tfcodec.media import open_source, write_video
+
+
+@pytest.fixture(scope="module")
+def folder(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frames, audio = moving_face
+    folder = tmp_path_factory.mktemp("cli")
+    write_video(folder / "in.mp4", frames[:15], 25, audio[: 15 * 640], 16000)
+    assert main(["encode", str(folder / "in.mp4"), str(folder / "a.tfc"), "--quiet"]) == 0
+    return folder
+
+
+def test_encode_and_decode(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    assert main(["decode", str(folder / "a.tfc"), str(out)]) == 0
+    with open_source(out, crop="none") as clip:
+        assert clip.frame_count == 15
+        assert clip.audio is not None
+
+
+def test_lossless_is_exactly_what_was_decoded(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    assert main(["decode", str(folder / "a.tfc"), str(out), "--lossless"]) == 0
+    clip = tfcodec.decode(folder / "a.tfc")
+    with open_source(out, crop="none") as source:
+        assert np.array_equal(np.stack(list(source.frames_iter())), clip.frames)
+
+
+def test_coarse(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    assert main(["decode", str(folder / "a.tfc"), str(out), "--coarse"]) == 0
+    with open_source(out, crop="none") as clip:
+        assert (clip.width, clip.height) == (64, 64)
+
+
+def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(folder / "a.tfc"), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["frames"] == 15
+    assert info["bytes"]["total"] == (folder / "a.tfc").stat().st_size
+    assert main(["info", str(folder / "a.tfc")]) == 0
+    text = capsys.readouterr().out
+    assert "keyframe" in text
+    assert "15 frames" in text
+
+
+def test_verify(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(folder / "a.tfc")]) == 0
+    assert capsys.readouterr().out.startswith("ok: 15 frames")
+    damaged = bytearray((folder / "a.tfc").read_bytes())
+    damaged[-3] ^= 1
+    bad = tmp_path / "bad.tfc"
+    bad.write_bytes(damaged)
+    assert main(["verify", str(bad)]) == 1
+    assert capsys.readouterr().err.startswith("tfcodec: ")
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "FAIL" not in out
+    assert "frames/s" in out
+    assert main(["doctor", "--json"]) == 0
+    assert {line["what"] for line in json.loads(capsys.readouterr().out)} >= {"network", "Opus speech"}
+
+
+def test_output_is_not_overwritten(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.tfc"
+    out.write_bytes(b"mine")
+    assert main(["encode", str(folder / "in.mp4"), str(out), "--quiet"]) == 1
+    assert "-f overwrites" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+    assert main(["encode", str(folder / "in.mp4"), str(out), "-f", "--quiet"]) == 0
+    assert out.read_bytes() == (folder / "a.tfc").read_bytes()
+
+
+def test_pipes(folder: Path) -> None:
+    video = (folder / "in.mp4").read_bytes()
+    run = [sys.executable, "-m", "tfcodec"]
+    encoded = subprocess.run([*run, "encode", "-", "-", "--quiet"], input=video, capture_output=True, check=True).stdout
+    assert encoded == (folder / "a.tfc").read_bytes()
+    shown = subprocess.run([*run, "info", "-"], input=encoded, capture_output=True, check=True).stdout
+    assert b"15 frames" in shown
+    matroska = subprocess.run([*run, "decode", "-", "-"], input=encoded, capture_output=True, check=True).stdout
+    with open_source(matroska, crop="none") as clip:
+        assert clip.frame_count == 15
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["decode", "{bad}", "{out}"], ["info", "{bad}"], ["verify", "{bad}"], ["encode", "{bad}", "{out}"],
+     ["encode", "{none}", "{out}"], ["decode", "{none}", "{out}"], ["encode", "{in}", "{none}/x.tfc"],
+     ["encode", "{in}", "{out}", "-q", "11"], ["decode", "{tfc}", "{out}", "--lossless"]],
+)  # fmt: skip
+def test_errors_are_one_line_and_leave_nothing(
+    arguments: list[str], folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"this is neither a video nor a stream " * 20)
+    names = {
+        "bad": bad, "none": tmp_path / "none", "out": tmp_path / "out.mp4", "in": folder / "in.mp4",
+        "tfc": folder / "a.tfc",
+    }  # fmt: skip
+    assert main([a.format(**names) for a in arguments]) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("tfcodec: ")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [bad]
+
+
+def test_usage() -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["encode"])
+    assert stop.value.code == 2

@@ -1,0 +1,138 @@
+"""The network: shapes, budget, weights, and the metric it is judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tfcodec.errors import WeightsError
+from tfcodec.metrics.lpips import LPIPS, find_weights
+from tfcodec.model import registry
+from tfcodec.model.blocks import box_down, warp
+from tfcodec.model.upsampler import MEL_BANDS, MEL_COLUMNS, WINDOW, Upsampler
+from tfcodec.model.weights import load_model, read_weights, save_weights
+
+
+def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return (
+        torch.rand(count, 3, 256, 256), torch.rand(count, WINDOW, 3, 8, 8), torch.rand(count, MEL_COLUMNS, MEL_BANDS),
+    )  # fmt: skip
+
+
+def test_shapes_and_budget() -> None:
+    model = Upsampler().eval()
+    assert sum(p.numel() for p in model.parameters()) <= 6_000_000
+    picture, tiny, mel = inputs(1)
+    with torch.no_grad():
+        key = model.encode_keyframe(picture)
+        with FlopCounterMode(display=False) as counter:
+            out = model(key, tiny, mel)
+    assert counter.get_total_flops() <= 5e9
+    assert out.frame.shape == (1, 3, 256, 256)
+    assert out.coarse.picture.shape == (1, 3, 64, 64)
+    assert out.flow.shape == (1, 2, 64, 64)
+
+
+def test_an_untrained_network_copies_the_keyframe() -> None:
+    model = Upsampler().eval()
+    picture, _, mel = inputs(2)
+    still = box_down(picture, 8)[:, None].expand(-1, WINDOW, -1, -1, -1)
+    with torch.no_grad():
+        frame = model(model.encode_keyframe(picture), still, mel).frame
+    # What remains is the small share of the blurred coarse picture that the blending starts with.
+    assert (frame - picture).abs().mean() < 0.02
+
+
+def test_warping() -> None:
+    picture = torch.rand(1, 3, 64, 64)
+    assert torch.allclose(warp(picture, torch.zeros(1, 2, 16, 16)), picture, atol=1e-5)
+    flow = torch.zeros(1, 2, 64, 64)
+    flow[:, 0] = 2 * 8 / 64  # half a side is one unit: 8 pixels to the right
+    assert torch.allclose(warp(picture, flow)[..., :-8], picture[..., 8:], atol=1e-4)
+
+
+def test_frames_of_a_batch_do_not_touch_each_other() -> None:
+    model = load_model(registry.default_model())
+    picture, tiny, mel = inputs(3)
+    with torch.no_grad():
+        key = model.encode_keyframe(picture)
+        together = model(key, tiny, mel).frame
+        alone = model(key.select(torch.tensor([1])), tiny[1:2], mel[1:2]).frame
+    assert (together[1:2] - alone).abs().max() < 2e-3
+
+
+def test_speech_and_tiny_frames_both_matter() -> None:
+    model = load_model(registry.default_model())
+    picture, tiny, mel = inputs(1)
+    with torch.no_grad():
+        key = model.encode_keyframe(picture)
+        frame = model(key, tiny, mel).frame
+        assert (model(key, tiny, -torch.ones_like(mel)).frame - frame).abs().max() > 1e-4
+        assert (model(key, tiny.flip(1), mel).frame - frame).abs().max() > 1e-3
+
+
+def test_registered_weights_are_whole_and_small() -> None:
+    entries = registry.models()
+    assert len({e.model_id for e in entries}) == len(entries)
+    for entry in entries:
+        data = registry.weights_file(entry).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == entry.sha256
+        assert len(data) <= 12_000_000
+        assert entry.sha256[:8] in entry.file
+        assert (registry.FOLDER / entry.file).with_suffix(".md").is_file()  # the card
+    assert registry.find_model(entries[-1].model_id, entries[-1].hash_prefix) == entries[-1]
+
+
+def test_weights_survive_saving(tmp_path: Path) -> None:
+    model = load_model(registry.default_model())
+    save_weights(model, tmp_path / "w.safetensors")
+    again = read_weights(tmp_path / "w.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_damaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = registry.default_model()
+    data = bytearray((registry.FOLDER / entry.file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / entry.file).write_bytes(data)
+    monkeypatch.setenv("TFCODEC_WEIGHTS_DIR", str(tmp_path))
+    with pytest.raises(WeightsError, match="damaged"):
+        registry.weights_file(entry)
+    for content in (b"", b"not safetensors", data[:1000]):
+        (tmp_path / "x.safetensors").write_bytes(content)
+        with pytest.raises(WeightsError):
+            read_weights(tmp_path / "x.safetensors")
+
+
+@pytest.mark.skipif(find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS")
+def test_lpips_reproduces_the_published_example() -> None:
+    from PIL import Image
+
+    folder = find_weights()
+    assert folder is not None
+
+    def load(name: str) -> torch.Tensor:
+        picture = np.asarray(Image.open(folder / "lpips_example" / name).convert("RGB"))
+        return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+
+    judge = LPIPS("alex")
+    reference = load("ex_ref.png")
+    assert float(judge(reference, load("ex_p0.png"))) == pytest.approx(0.722, abs=0.001)
+    assert float(judge(reference, load("ex_p1.png"))) == pytest.approx(0.138, abs=0.001)
+    assert float(judge(reference, reference)) == 0
+    blurred = torch.nn.functional.avg_pool2d(reference, 5, 1, 2)
+    unrelated = torch.rand_like(reference)
+    assert 0 < float(judge(reference, blurred)) < float(judge(reference, unrelated))
+
+
+def test_missing_metric_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="LPIPS"):
+        LPIPS("alex", tmp_path)
