@@ -114,6 +114,7 @@ def test_varint_examples(value: int, coded: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_varint_round_trip(value: int) -> None:
     data = write_varint(value)
     assert FieldReader(data, 0, len(data)).varint("x") == value
@@ -121,6 +122,7 @@ def test_varint_round_trip(value: int) -> None:
 
 
 @given(st.integers())
+@settings(deadline=None)
 def test_zigzag_round_trip(value: int) -> None:
     assert unzigzag(zigzag(value)) == value
     assert zigzag(value) >= 0
@@ -136,7 +138,7 @@ def test_bad_varints(coded: str) -> None:
 
 
 @given(CHUNKS)
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_chunk_round_trip(chunk: Chunk) -> None:
     data = chunk.to_bytes()
     assert bs.parse_chunk(b"before" + data + b"after", 6, PERMISSIVE) == (chunk, 6 + len(data))
@@ -280,6 +282,7 @@ def test_packets_that_are_no_packets() -> None:
 
 
 @given(st.binary(min_size=1, max_size=5_000), st.integers(20, 1_300), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_keyframe_split_and_join(data: bytes, size: int, shuffler: random.Random) -> None:
     keyframe = bs.KeyframeChunk(1_079_999, data, 2)
     parts = bs.split_keyframe(keyframe, size)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import reference_container as reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfcodec.bitstream as bs
@@ -54,6 +54,7 @@ def expected(data: bytes) -> list[tuple[Any, ...]] | None:
 
 
 @given(st.binary(max_size=100))
+@settings(deadline=None)
 def test_checksums_agree(data: bytes) -> None:
     assert reference.crc(data, long=False) == crc16(data)
     assert reference.crc(data, long=True) == crc32(data)
@@ -78,7 +79,7 @@ def test_mutated_fields() -> None:
     """Chunks with good checksums whose fields are nearly right: many are valid, many are not."""
     rng = random.Random(5)
     accepted = 0
-    for _ in range(4_000):
+    for _ in range(1_500):
         chunks = [HEADER.to_bytes() if rng.random() < 0.8 else random_header(rng)]
         tag, frame, packet = rng.choice([0, 0, 0, 1]), 0, 0
         for _ in range(rng.randrange(1, 6)):
@@ -105,7 +106,7 @@ def test_mutated_fields() -> None:
         data = bs.write_signature() + b"".join(chunks)
         assert outcome(data) == expected(data), data.hex()
         accepted += outcome(data) is not None
-    assert accepted > 100
+    assert accepted > 50
 
 
 def random_header(rng: random.Random) -> bytes:
