@@ -106,7 +106,7 @@ def test_mutated_fields() -> None:
         data = bs.write_signature() + b"".join(chunks)
         assert outcome(data) == expected(data), data.hex()
         accepted += outcome(data) is not None
-    assert accepted > 50
+    assert accepted > 25
 
 
 def random_header(rng: random.Random) -> bytes:
