@@ -70,7 +70,7 @@ def test_ladder_is_monotone_in_bytes_and_quality(face: Picture) -> None:
         quality.append(psnr(decode_keyframe(payload), face))
     assert all(a < b for a, b in pairwise(sizes)), sizes
     # The drawing's sharp colour edges end at about 40 dB: 4:2:0 takes the rest.
-    assert all(a < b or b > 40 and a - b < 0.05 for a, b in pairwise(quality)), quality
+    assert all(a < b or (b > 40 and a - b < 0.05) for a, b in pairwise(quality)), quality
     assert quality[0] > 26
     assert quality[10] > 38
 

@@ -235,7 +235,7 @@ def decodes_or_refuses(decoder: SpeechDecoder, packet: bytes) -> None:
 
 def test_truncation_and_bit_flips() -> None:
     packet = encode_speech(voice(0.5), 5, 60).packets[3]
-    decoder = SpeechDecoder(60)
+    decoder = SpeechDecoder()
     for length in range(len(packet)):
         decodes_or_refuses(decoder, packet[:length])
     for bit in range(8 * len(packet)):
@@ -248,14 +248,14 @@ def test_truncation_and_bit_flips() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_random_packets(data: bytes) -> None:
-    decodes_or_refuses(SpeechDecoder(60), data)
+    decodes_or_refuses(SpeechDecoder(), data)
 
 
 def test_every_toc_byte() -> None:
     rng = random.Random(1)
     for toc in range(256):
-        decodes_or_refuses(SpeechDecoder(20), bytes((toc,)) + rng.randbytes(60))
-        decodes_or_refuses(SpeechDecoder(20), bytes((toc, 0x02)) + rng.randbytes(60))
+        decodes_or_refuses(SpeechDecoder(), bytes((toc,)) + rng.randbytes(60))
+        decodes_or_refuses(SpeechDecoder(), bytes((toc, 0x02)) + rng.randbytes(60))
 
 
 @pytest.mark.parametrize(
@@ -282,6 +282,17 @@ def test_packets_that_are_refused(packet: bytes, error: type[Exception]) -> None
         packet_duration_ms(packet)
     with pytest.raises(error, match="speech"):
         SpeechDecoder(60).decode(packet)
+
+
+def test_packets_of_another_duration_are_refused_where_it_is_fixed() -> None:
+    packets = {ms: encode_speech(voice(0.3), 5, ms).packets[0] for ms in (20, 60)}
+    with pytest.raises(BitstreamError, match="20 ms instead of 60"):
+        SpeechDecoder(60).decode(packets[20])
+    free = SpeechDecoder()
+    assert len(free.decode(None)) == 960
+    assert [len(free.decode(packets[ms])) for ms in (20, 60, 20)] == [320, 960, 320]
+    with pytest.raises(MediaError, match="50 ms"):
+        SpeechDecoder(50)
 
 
 @pytest.mark.parametrize(

@@ -145,21 +145,24 @@ class SpeechDecoder:
     """Opus decoder for a stream of packets. Its output lags behind the encoder's input by the pre-skip.
 
     Args:
-        packet_ms: duration of a packet, for packets lost before the first one has come.
+        packet_ms: duration of every packet, 2.5 to 120; others are then refused. None: each packet says it for
+            itself, and one that is lost before any has come stands for 60 ms.
     """
 
-    def __init__(self, packet_ms: int = 60) -> None:
-        if packet_ms not in PACKET_MS:
-            raise MediaError(f"speech packets last {', '.join(map(str, PACKET_MS))} ms, not {packet_ms!r}")
+    def __init__(self, packet_ms: float | None = None) -> None:
+        if packet_ms is not None and packet_ms not in (2.5, 5, 10, *PACKET_MS):
+            raise MediaError(f"Opus packets of {packet_ms!r} ms do not exist")
+        self._packet_ms = packet_ms
         self._codec = _open_decoder()
         self._last: tuple[int, int] | None = None
-        self._samples = packet_ms * SAMPLE_RATE // 1000
+        self._samples = round((packet_ms or 60) * SAMPLE_RATE / 1000)
 
     def decode(self, packet: bytes | None) -> Samples:
         """Decode one packet to `[n] float32` at 16 kHz; None stands for a lost packet, which Opus conceals.
 
         Raises:
-            BitstreamError: if the packet is not a mono Opus packet. The decoder stays usable.
+            BitstreamError: if the packet is not a mono Opus packet, or has another duration than `packet_ms`.
+                The decoder stays usable.
         """
         if packet is None:
             if self._last is None:
@@ -170,6 +173,9 @@ class SpeechDecoder:
             return self._decode(bytes((config << 3 | 3, count)), config, count)
         packet = bytes(packet)
         config, count = _toc(packet)
+        duration = _frame_ms(config) * count
+        if self._packet_ms not in (None, duration):
+            raise BitstreamError(f"speech: packet of {duration:g} ms instead of {self._packet_ms:g}")
         decoded = self._decode(packet, config, count)
         self._last, self._samples = (config, count), len(decoded)
         return decoded
