@@ -28,6 +28,7 @@ from tfcodec.tinyframe.model import (
     BIN_EDGES,
     DENSITY_EDGES,
     SHIFT,
+    TRACE_LEVELS,
     History,
     Model,
     activity_level,
@@ -129,7 +130,8 @@ class Rows:
     density: IntArray
     step: IntArray
     previous: IntArray
-    before: IntArray
+    trend: IntArray
+    trace: IntArray
     levels: IntArray
     sizes: IntArray  # [decisions, 3]: last size, size asked, answer
 
@@ -174,7 +176,8 @@ def replay(coded: list[list[tuple[int, list[Group]]]]) -> Rows:
     """The contexts of every row, as the decoder would have them."""
     out: list[tuple[int, int, int, int, int]] = []
     previous: list[IntArray] = []
-    before: list[IntArray] = []
+    trends: list[IntArray] = []
+    traces: list[IntArray] = []
     levels: list[IntArray] = []
     sizes: list[tuple[int, int, int]] = []
     for payloads in coded:
@@ -189,20 +192,23 @@ def replay(coded: list[list[tuple[int, list[Group]]]]) -> Rows:
                             break
                 left -= len(g.rows)
                 density = activity_level(history.density, DENSITY_EDGES)
+                p, trend, trace = history.first, history.trend, history.trace
                 for n, row in enumerate(g.rows):
                     kind = (0 if g.size == 0 else 1) if n == 0 else min(n + 1, 3)
-                    p = history.first if n == 0 else capped(g.rows[n - 1])
-                    b = history.before if n == 0 else capped(g.rows[n - 2]) if n >= 2 else history.first
                     recent = activity_level(int(np.count_nonzero(p)), BIN_EDGES)
                     out.append((kind, len(g.rows) - 1 + n, recent, density, step // 4))
                     previous.append(p)
-                    before.append(b)
+                    trends.append(trend)
+                    traces.append(TRACE_LEVELS[np.minimum(trace, 256)])
                     levels.append(row)
+                    p = capped(row)
+                    trend = 8 * p
+                    trace = trace + ((64 * np.abs(p) - trace) >> 1)
                 history.add(g.size, g.rows)
     k = np.array(out, np.int64)
     return Rows(
         k[:, 0], k[:, 1], k[:, 2], k[:, 3], k[:, 4],
-        np.array(previous), np.array(before), np.array(levels), np.array(sizes),
+        np.array(previous), np.array(trends), np.array(traces), np.array(levels), np.array(sizes),
     )  # fmt: skip
 
 
@@ -219,11 +225,13 @@ def fit(a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0) -> float:
     kind, index, recent, density, step = (
         torch.from_numpy(x) for x in (rows.kind, rows.index, rows.recent, rows.density, rows.step)
     )
-    previous, before = (torch.from_numpy(x.astype(np.float32)) for x in (rows.previous, rows.before))
+    previous, trend, trace = (
+        torch.from_numpy(x.astype(np.float32)) for x in (rows.previous, rows.trend / 8, rows.trace)
+    )
     levels = torch.from_numpy(rows.levels)
     context = torch.from_numpy(capped(rows.levels).astype(np.float32))
     bce = torch.nn.functional.binary_cross_entropy_with_logits
-    matrices = [n for n in names if n.endswith(("previous", "before", "current"))]
+    matrices = [n for n in names if n.endswith(("previous", "trace", "current"))]
     optimiser = torch.optim.Adam(
         [
             {"params": [w[n] for n in matrices], "lr": 0.004},
@@ -253,14 +261,14 @@ def fit(a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0) -> float:
                 at = at[any_level]
                 if not len(at):
                     continue
-                q, m, p, b = levels[at], context[at], previous[at], before[at]
+                q, m, p = levels[at], context[at], previous[at]
                 score = w["zero_row"][index[at]] + w["zero_recent"][c][recent[at]]
                 score = score + w["zero_density"][c][density[at]] + w["zero_step"][c][step[at]]
-                score = score + p.abs() @ w["zero_previous"][c] + b.abs() @ w["zero_before"][c]
+                score = score + p.abs() @ w["zero_previous"][c] + trace[at] @ w["zero_trace"][c]
                 score = score + m.abs() @ (w["zero_current"][c] * upper)
                 present = q != 0
                 loss = loss + bce(score, present.float(), reduction="sum")
-                sign = p @ w["sign_previous"][c] + m @ (w["sign_current"][c] * upper)
+                sign = trend[at] @ w["sign_previous"][c] + m @ (w["sign_current"][c] * upper)
                 loss = loss + bce(sign[present], (q[present] > 0).float(), reduction="sum")
                 bins = ((score.detach() * UNIT).clamp(-320, 319) + 320).long() // 32
                 column = torch.arange(SAMPLES).expand_as(q)
@@ -309,6 +317,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fraction", type=float, default=1.0, help="part of the clips to code in each round")
+    parser.add_argument("--thin", type=int, default=1, help="code only every n-th of these in groups, which is slow")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--output", type=Path, default=ROOT / "tfcodec/tinyframe/tables.bin")
     parser.add_argument("--resume", type=Path, help="start from this table file")
@@ -322,9 +331,10 @@ def main() -> None:
     for turn in range(options.rounds):
         chosen = [c for i, c in enumerate(clips) if (i * 0.6180339887 + turn * 0.37) % 1 < options.fraction]
         # single-frame prediction belongs to calls, groups to files; one set of tables serves both
-        work = tasks(chosen, True, 2 * turn) + tasks(chosen, False, 2 * turn + 1)
+        work = tasks(chosen, True, 2 * turn) + tasks(chosen[:: options.thin], False, 2 * turn + 1)
         with ProcessPoolExecutor(os.cpu_count(), initializer=_start, initargs=(layout.table_bytes(arrays),)) as pool:
-            coded = list(pool.map(code_clip, work, chunksize=16))
+            coded = list(pool.map(code_clip, work, chunksize=4))
+        print(f"round {turn}: coded after {time.time() - started:.0f} s", flush=True)
         rows = replay(coded)
         levels = float(np.count_nonzero(rows.levels)) / len(rows.levels)
         bits = fit(arrays, rows, options.epochs)

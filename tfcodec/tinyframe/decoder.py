@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfcodec.errors import BitstreamError, TfcodecError
-from tfcodec.tinyframe.model import MAX_FRAMES, History, Model, clip_score
+from tfcodec.tinyframe.model import MAX_FRAMES, GroupContext, History, Model, clip_score
 from tfcodec.tinyframe.planes import SAMPLES, IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeDecoder
 from tfcodec.tinyframe.rows import read_row
@@ -63,8 +63,10 @@ class TinyDecoder:
         while done < frames:
             size = self._read_size(coder, history, frames - done)
             rows = np.zeros((SIZES[size], SAMPLES), np.int64)
-            for n in range(SIZES[size]):
-                rows[n] = read_row(coder, self._model, self._model.row_context(size, n, step, rows, history))
+            context = GroupContext(self._model, size, step, history)
+            for row in rows:
+                row[:] = read_row(coder, self._model, context.scores())
+                context.push(row)
             parts.append(self._model.reconstruct(size, rows, step, state))
             state = parts[-1][-1]
             history.add(size, rows)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfcodec.errors import TfcodecError
 from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
-from tfcodec.tinyframe.model import MAX_FRAMES, History, Model, clip_score
+from tfcodec.tinyframe.model import MAX_FRAMES, GroupContext, History, Model, clip_score
 from tfcodec.tinyframe.planes import IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeEncoder
 from tfcodec.tinyframe.rows import write_row
@@ -39,9 +39,7 @@ class TinyEncoder:
         TfcodecError: parameters out of range.
     """
 
-    def __init__(
-        self, quality: int = 5, mode: Literal["file", "call"] = "file", *, refresh: int = REFRESH
-    ) -> None:
+    def __init__(self, quality: int = 5, mode: Literal["file", "call"] = "file", *, refresh: int = REFRESH) -> None:
         if quality not in range(11):
             raise TfcodecError(f"quality must be 0..10, not {quality!r}")
         if mode not in ("file", "call"):
@@ -88,10 +86,7 @@ class TinyEncoder:
             raise TfcodecError(f"a tiny-frame payload holds 1..{MAX_FRAMES} frames, not {len(planes)}")
         fresh = self._history is None or not self._call or self._since_fresh >= self._refresh
         history = History() if fresh or self._history is None else self._history
-        if self._call:
-            groups = self._groups_call(planes, history, fresh)
-        else:
-            groups = self._groups_file(planes, history)
+        groups = self._groups_call(planes, history, fresh) if self._call else self._groups_file(planes, history)
         payload = self._write(groups, history, fresh)
         self._since_fresh = (0 if fresh else self._since_fresh) + len(planes)
         self._first = False
@@ -110,9 +105,7 @@ class TinyEncoder:
             single = len(frames) == 1
             best, best_cost, seen = None, float("inf"), set()
             for factor in CALL_PRICES if single else (1.0,):
-                group = self._search.group(
-                    0, wanted[None], base, self._step, history, weight, self._rate * factor
-                )
+                group = self._search.group(0, wanted[None], base, self._step, history, weight, self._rate * factor)
                 key = group.rows.tobytes()
                 if key in seen:
                     continue
@@ -268,9 +261,10 @@ class TinyEncoder:
                     coder.encode(size == group.size, self._model.one[clip_score(score)])
                     if size == group.size:
                         break
-            for n, row in enumerate(group.rows):
-                context = self._model.row_context(group.size, n, step, group.rows, history)
-                write_row(coder, self._model, context, row)
+            context = GroupContext(self._model, group.size, step, history)
+            for row in group.rows:
+                write_row(coder, self._model, context.scores(), row)
+                context.push(row)
             history.add(group.size, group.rows)
             left -= len(group.rows)
         self._history = history

@@ -19,6 +19,9 @@ LEVEL_LIMIT = 1 << 15
 MAX_FRAMES = 128
 BIN_EDGES = (1, 2, 3, 5, 7, 10, 15)  # number of non-zero coefficients -> activity level 0..7
 DENSITY_EDGES = (4, 16, 32, 56, 88, 136, 220)  # the same for the running mean in 1/16 coefficient per frame
+TRACE_SPEED = (2, 4, 6, 10, 14, 16)  # in 1/16, by group length
+# half-octave logarithm of a trace 0..256: 0, then 2 * (bits) + the bit after the leading one
+TRACE_LEVELS = np.array([0] + [2 * e.bit_length() + (2 * e >> e.bit_length() - 1 & 1) for e in range(1, 257)])
 
 
 def activity_level(count: int, edges: tuple[int, ...]) -> int:
@@ -37,23 +40,35 @@ Context = tuple[int, IntArray, IntArray, int]  # row has any, [96] non-zero, [96
 
 
 class History:
-    """Contexts carried from group to group: the last two groups' first rows, and how dense recent frames were."""
+    """Contexts carried from group to group.
+
+    Attributes:
+        first: [96] capped levels of the last group's first row.
+        trend: [96] signed running sum of first rows.
+        trace: [96] running mean of capped magnitudes per frame, in 1/64.
+        density: running mean of non-zero levels per frame, in 1/16.
+        last_size: index of the last group's length; 6 before the first group.
+    """
 
     def __init__(self) -> None:
         self.first = np.zeros(SAMPLES, np.int64)
-        self.before = np.zeros(SAMPLES, np.int64)
+        self.trend = np.zeros(SAMPLES, np.int64)
+        self.trace = np.full(SAMPLES, 4, np.int64)
         self.density = 48
-        self.last_size = len(SIZES)  # none yet
+        self.last_size = len(SIZES)
 
     def copy(self) -> History:
-        other = History()
-        other.first, other.before = self.first, self.before
-        other.density, other.last_size = self.density, self.last_size
+        other = History.__new__(History)
+        other.__dict__.update(self.__dict__)  # the arrays are replaced, never written to
         return other
 
     def add(self, size: int, rows: IntArray) -> None:
+        """Take in a coded group."""
         frames = SIZES[size]
-        self.before, self.first = self.first, capped(rows[0])
+        self.first = capped(rows[0])
+        self.trend = (self.trend >> 1) + 8 * self.first
+        mean = 64 * np.abs(capped(rows)).sum(axis=0) // frames
+        self.trace = self.trace + ((mean - self.trace) * TRACE_SPEED[size] >> 4)
         now = int(np.count_nonzero(rows)) * 16 // frames
         self.density += (now - self.density) * min(frames, 4) // 4
         self.last_size = size
@@ -86,40 +101,48 @@ class Model:
         change = (self.temporal[size].T @ (rows * self.steps[step]) + ROUND) >> SHIFT
         return np.clip(base + change, -STATE_LIMIT, STATE_LIMIT)
 
-    def row_context(
-        self, size: int, row: int, step: int, rows: IntArray, history: History
-    ) -> Context:
-        """Scores before anything of the row is known: (row has any, [96] non-zero, [96] sign, class)."""
-        t = self.tables
-        if row == 0:
-            kind = 0 if size == 0 else 1
-            previous, before = history.first, history.before
-        else:
-            kind = 2 if row == 1 else 3
-            previous = capped(rows[row - 1])
-            before = capped(rows[row - 2]) if row >= 2 else history.first
-        index = SIZES[size] - 1 + row
-        recent = activity_level(int(np.count_nonzero(previous)), BIN_EDGES)
-        density = activity_level(history.density, DENSITY_EDGES)
+
+class GroupContext:
+    """Contexts of one group's rows, in coding order: ask :meth:`scores`, then :meth:`push` the row."""
+
+    def __init__(self, model: Model, size: int, step: int, history: History) -> None:
+        self._model, self._size, self._bin = model, size, step // 4
+        self._density = activity_level(history.density, DENSITY_EDGES)
+        self._previous, self._trend, self._trace = history.first, history.trend, history.trace
+        self._row = 0
+
+    def scores(self) -> Context:
+        """Scores of the next row before anything of it is known."""
+        t = self._model.tables
+        kind = (0 if self._size == 0 else 1) if self._row == 0 else min(self._row + 1, 3)
+        index = SIZES[self._size] - 1 + self._row
+        recent = activity_level(int(np.count_nonzero(self._previous)), BIN_EDGES)
         filled = int(
-            t.filled_row[index] + t.filled_recent[kind, recent] + t.filled_density[kind, density]
-            + t.filled_step[kind, step // 4]
+            t.filled_row[index]
+            + t.filled_recent[kind, recent]
+            + t.filled_density[kind, self._density]
+            + t.filled_step[kind, self._bin]
         )
-        score = t.zero_row[index] + t.zero_recent[kind, recent]
-        score += t.zero_density[kind, density]
-        score += t.zero_step[kind, step // 4]
+        score = TRACE_LEVELS[np.minimum(self._trace, 256)] @ t.zero_trace[kind]
+        score += t.zero_row[index]
+        score += t.zero_recent[kind, recent]
+        score += t.zero_density[kind, self._density]
+        score += t.zero_step[kind, self._bin]
+        for k in np.flatnonzero(self._previous).tolist():
+            score += t.zero_previous[kind, k] * abs(self._previous[k])
         sign = np.zeros(SAMPLES, np.int64)
-        for k in np.flatnonzero(previous):
-            weight = previous[k]
-            score += t.zero_previous[kind, k] * abs(weight)
-            sign += t.sign_previous[kind, k] * weight
-        for k in np.flatnonzero(before):
-            score += t.zero_before[kind, k] * abs(before[k])
-        return filled, score, sign, kind
+        for k in np.flatnonzero(self._trend).tolist():
+            sign += t.sign_previous[kind, k] * self._trend[k]
+        return filled, score, sign >> 3, kind
+
+    def push(self, row: IntArray) -> None:
+        """Go on to the next row, `row` [96] being the levels of this one."""
+        self._previous = capped(row)
+        self._trend = 8 * self._previous
+        self._trace = self._trace + ((64 * np.abs(self._previous) - self._trace) >> 1)
+        self._row += 1
 
 
 def clip_score(score: int) -> int:
     """Index into `weight_of_one`."""
     return min(max(score + SCORE_LIMIT, 0), 2 * SCORE_LIMIT - 1)
-
-

@@ -122,9 +122,7 @@ def tiny_from_frames(frames: npt.NDArray[np.uint8]) -> TinyPlanes:
     quads = sums.reshape(count, 4, 2, 4, 2, 3).sum(axis=(2, 4))
     chroma = np.stack([_dot(_CB, quads), _dot(_CR, quads)], axis=1)
     chroma = ((chroma + (1 << 23)) >> 24) + 128 * SCALE
-    return TinyPlanes(
-        np.clip(luma, 0, PLANE_MAX).astype(np.int16), np.clip(chroma, 0, PLANE_MAX).astype(np.int16)
-    )
+    return TinyPlanes(np.clip(luma, 0, PLANE_MAX).astype(np.int16), np.clip(chroma, 0, PLANE_MAX).astype(np.int16))
 
 
 def tiny_to_rgb(planes: TinyPlanes) -> npt.NDArray[np.uint8]:

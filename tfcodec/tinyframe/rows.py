@@ -71,10 +71,8 @@ def read_row(coder: RangeDecoder, model: Model, context: Context) -> IntArray:
     start = 0
     while start < SAMPLES:
         indices = np.clip(score[start:] + SCORE_LIMIT, 0, 2 * SCORE_LIMIT - 1).tolist()
-        for offset, index in enumerate(indices):
-            if decode(one[index]):
-                break
-        else:
+        offset = next((i for i, index in enumerate(indices) if decode(one[index])), None)
+        if offset is None:
             break
         k = start + offset
         negative = decode(one[clip_score(-int(sign[k]))])

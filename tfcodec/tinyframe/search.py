@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tfcodec.tinyframe.model import SHIFT, Context, History, Model
+from tfcodec.tinyframe.model import SHIFT, Context, GroupContext, History, Model
 from tfcodec.tinyframe.planes import SAMPLES, IntArray
 from tfcodec.tinyframe.tables import SCORE_LIMIT, SIZES
 
@@ -92,11 +92,8 @@ class Search:
             scale = float(weight[k])
             best, best_cost = 0, scale * a * a + rate * zeros[at]
             negative = target[k] < 0
-            tilt = int(sign[k]) if negative else -int(sign[k])  # -score of "negative" when positive
-            sign_bits = zeros[min(max(-int(sign[k]) + SCORE_LIMIT, 0), TOP)] if not negative else ones[
-                min(max(-int(sign[k]) + SCORE_LIMIT, 0), TOP)
-            ]
-            del tilt
+            at_sign = min(max(-int(sign[k]) + SCORE_LIMIT, 0), TOP)
+            sign_bits = ones[at_sign] if negative else zeros[at_sign]
             high = int(a + 0.5)
             for level in (high, high - 1):
                 if level < 1:
@@ -141,10 +138,11 @@ class Search:
         target = (model.temporal[size] @ (wanted - base)) / (delta * (1 << SHIFT))
         rows = np.zeros((SIZES[size], SAMPLES), np.int64)
         bits = 0.0
-        for n in range(SIZES[size]):
-            context = model.row_context(size, n, step, rows, history)
-            rows[n], cost = self.row(context, target[n], weight, rate)
-            bits += cost
+        context = GroupContext(model, size, step, history)
+        for n, row in enumerate(rows):
+            row[:], bits_of_row = self.row(context.scores(), target[n], weight, rate)
+            context.push(row)
+            bits += bits_of_row
         state = model.reconstruct(size, rows, step, base)
         error = float((np.square((wanted - state) / delta) @ weight).sum())
         return Group(size, rows, state, bits, error)
@@ -160,8 +158,15 @@ class Search:
         return bits
 
     def tree(
-        self, wanted: IntArray, base: IntArray, step: int, history: History, weight: FloatArray, rate: float,
-        left: int, largest: int,
+        self,
+        wanted: IntArray,
+        base: IntArray,
+        step: int,
+        history: History,
+        weight: FloatArray,
+        rate: float,
+        left: int,
+        largest: int,
     ) -> tuple[list[Group], History]:
         """The best division of `wanted` (a power-of-two number of frames) into groups, halving from the top."""
         size = SIZES.index(len(wanted))

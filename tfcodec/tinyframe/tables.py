@@ -17,7 +17,7 @@ from tfcodec.errors import WeightsError
 from tfcodec.tinyframe.planes import SAMPLES, IntArray
 
 TABLES_ID = 1
-TABLES_SHA256 = "f91381345e666524cd0adf350c42f518b91963256d2ea542ff0711a53d930fa3"
+TABLES_SHA256 = "74b3f87d9c9ea66b35d19a96e1fc8696219f21bb723a2858583fb0c917f3ec8b"
 MAGIC = b"TFTABLE1"
 
 SIZES = (1, 2, 4, 8, 16, 32)  # group lengths in frames
@@ -44,7 +44,7 @@ LAYOUT: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     ("zero_density", ">i2", (CLASSES, BINS, SAMPLES)),
     ("zero_step", ">i2", (CLASSES, STEP_BINS, SAMPLES)),
     ("zero_previous", "i1", (CLASSES, SAMPLES, SAMPLES)),
-    ("zero_before", "i1", (CLASSES, SAMPLES, SAMPLES)),
+    ("zero_trace", "i1", (CLASSES, SAMPLES, SAMPLES)),
     ("zero_current", "i1", (CLASSES, SAMPLES, SAMPLES)),
     ("sign_previous", "i1", (CLASSES, SAMPLES, SAMPLES)),
     ("sign_current", "i1", (CLASSES, SAMPLES, SAMPLES)),
