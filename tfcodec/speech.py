@@ -36,8 +36,8 @@ SAMPLE_RATE = 16000
 PACKET_MS = (20, 40, 60, 80, 100, 120)
 PRE_SKIP = 104
 """Samples at 16 kHz that the Opus encoder puts before the first sample of its input (312 at 48 kHz)."""
-MAX_PACKET_BYTES = 6 * 1275 + 7
-"""More than six Opus frames of 20 ms can ever need (RFC 6716, 3.2.1: at most 1275 bytes a frame)."""
+MAX_PACKET_BYTES = 4000
+"""Ten times what 120 ms take at the highest rate."""
 
 _BITRATES = (6000, 6500, 7000, 7600, 8300, 9000, 10500, 12500, 15500, 19500, 24000)
 _OPUS_RATE = 48000  # the rate at which the Opus decoder gives its samples
