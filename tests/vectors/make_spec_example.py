@@ -8,20 +8,26 @@ the format or its tables change.
 from __future__ import annotations
 
 import hashlib
+import sys
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tfcodec import tinyframe
 from tfcodec.bitstream import AudioConfig, KeyframeChunk, SpeechChunk, StreamHeader, TinyChunk, write_signature
 from tfcodec.bitstream.primitives import write_varint
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.speech import encode_speech
 from tfcodec.tinyframe import TABLES_ID, TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import reference_decoder
+
 FRAMES = 2
 INTRODUCTION = """\
-A complete file of {size} bytes: two frames of a light rectangle on grey that moves to the right, and 80 ms of silence. It
-names no network. `tests/test_spec.py` takes the bytes and the figures from this text and checks them.
+A complete file of {size} bytes: two frames of a light rectangle on grey that moves to the right, and 80 ms of
+silence. It names no network. `tests/test_spec.py` takes the bytes and the figures from this text and checks them.
 """
 
 
@@ -96,6 +102,24 @@ def make() -> tuple[list[tuple[bytes, str, str]], NDArray[np.uint8], TinyPlanes]
     return fields, decoded, decoder.decode(payload, FRAMES)
 
 
+def final_state(reference: TinyPlanes, payload: bytes) -> str:
+    """State of the range decoder after the payload, from the plain-Python decoder."""
+    made: list[reference_decoder.Coder] = []
+
+    class Recorded(reference_decoder.Coder):
+        def __init__(self, payload: bytes) -> None:
+            super().__init__(payload)
+            made.append(self)
+
+    original, reference_decoder.Coder = reference_decoder.Coder, Recorded
+    tables = Path(tinyframe.__file__).parent / "tables.bin"
+    decoder = reference_decoder.ReferenceDecoder(reference_decoder.read_tables(tables))
+    decoder.reset(reference.samples()[0].tolist())
+    decoder.decode(payload, FRAMES)
+    reference_decoder.Coder = original
+    return f"`lower` = {made[0].lower:#018x}, `range` = {made[0].range:#018x}, {made[0].words} words taken"
+
+
 def table(plane: NDArray[np.int16]) -> list[str]:
     """Rows of numbers in columns."""
     return [" ".join(f"{value:4d}" for value in row) for row in plane]
@@ -117,8 +141,11 @@ def main() -> None:
         "",
         "The decoded keyframe, as 256 rows of 256 pixels of R, G, B bytes, has the SHA-256",
         f"`{hashlib.sha256(keyframe.tobytes()).hexdigest()}`.",
-        f"Its pixels at (x, y) = (0, 0) and (128, 128) are {keyframe[0, 0].tolist()} and {keyframe[128, 128].tolist()}.",
+        f"Its pixels at (x, y) = (0, 0) and (128, 128) are {keyframe[0, 0].tolist()} and",
+        f"{keyframe[128, 128].tolist()}.",
         "",
+        "After the payload of TINY, the state of the range decoder is",
+        f"{final_state(tiny_from_frames(keyframe[None]), fields[-8][0])}.",
         "The decoded tiny frames, in units of 1/16 grey level:",
         "",
     ]
