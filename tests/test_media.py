@@ -435,6 +435,12 @@ def test_random_bytes(data: bytes) -> None:
         open_source(data, crop="none")
 
 
+def test_a_jump_in_the_timestamps_is_refused_when_the_file_is_opened(tmp_path: Path) -> None:
+    path = mux(tmp_path / "a.mkv", numbered(3), times=[Fraction(0), Fraction(1), Fraction(12_000)])
+    with pytest.raises(MediaError, match="stands still"):
+        open_source(path, crop="none")
+
+
 # ---- writing ----
 
 
@@ -473,6 +479,13 @@ def test_what_cannot_be_written_is_refused(
     with pytest.raises(MediaError, match=message), VideoWriter(tmp_path / name, size=size, **options):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_mean_nothing_to_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pipe:1.mp4", "-.mp4", "a%03d.mp4", "concat:b.mp4", "a b'\u00e9.mp4"):
+        write_video(name, numbered(3))
+        assert len(greys(name)) == 3
 
 
 def test_mp4_begins_with_its_index_and_keeps_rate_and_sound(tmp_path: Path) -> None:

@@ -115,8 +115,7 @@ class Cropper:
 
 
 def resize(picture: Picture, width: int, height: int, reformatter: VideoReformatter | None = None) -> Picture:
-    """[H, W, 3] uint8 -> [height, width, 3] uint8, by Lanczos. A reformatter kept between calls saves its
-    set-up."""
+    """[H, W, 3] uint8 -> [height, width, 3] uint8, by Lanczos. A reformatter kept between calls saves its set-up."""
     import av
     from av.video.reformatter import Interpolation as How
     from av.video.reformatter import VideoReformatter

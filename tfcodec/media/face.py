@@ -43,8 +43,7 @@ class Sighting:
 
 @dataclass
 class Found:
-    """What `track` saw: sightings in order of time, and the frames at which the picture changes
-    altogether."""
+    """What `track` saw: sightings in order of time, and the frames at which the picture changes altogether."""
 
     sightings: list[Sighting]
     cuts: list[int]

@@ -36,8 +36,7 @@ def scaled(width: int, height: int, scale: Fraction) -> tuple[int, int]:
 
 @contextmanager
 def opened(file: BinaryIO, name: str) -> Iterator[av.container.InputContainer]:
-    """A PyAV container on an open file, from its beginning, closed afterwards; PyAV's errors become
-    MediaError.
+    """A PyAV container on an open file, from its beginning, closed afterwards; PyAV's errors become MediaError.
 
     PyAV reads through the Python file object, so that names with special meaning to FFmpeg ("-",
     "concat:...", URLs) have none here, and a playlist inside the file cannot make it open other files or the
@@ -62,8 +61,7 @@ def _reason(error: Exception) -> str:
 
 
 def video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
-    """The first video stream that is no cover picture. Raises MediaError when there is none or it is too
-    large."""
+    """The first video stream that is no cover picture. Raises MediaError when there is none or it is too large."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
@@ -74,13 +72,14 @@ def video_stream(container: av.container.InputContainer, name: str) -> av.VideoS
         if stream.codec_context.width or stream.codec_context.height:
             check_size(stream.codec_context.width, stream.codec_context.height)
         stream.thread_type = "AUTO"
+        # the size may change within the stream
+        stream.codec_context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
         return stream
     raise MediaError(f"{name}: has no video")
 
 
 def frame_step(stream: av.VideoStream) -> Fraction:
-    """How long one frame is shown where the file does not say: from the stream's average rate, else 1/25
-    s."""
+    """How long one frame is shown where the file does not say: from the stream's average rate, else 1/25 s."""
     rate = stream.average_rate or stream.guessed_rate
     if rate is None or not 0 < rate <= 1000:
         return Fraction(1, 25)
@@ -114,8 +113,7 @@ class Orientation:
         return cls(width, height, mirror, turns)
 
     def upright(self, frame: av.VideoFrame, reformatter: Any, scale: Fraction = Fraction(1)) -> Picture:
-        """The frame as [height, width, 3] uint8 RGB. A frame of another size (the stream may change it) is
-        scaled."""
+        """The frame as [height, width, 3] uint8 RGB. A frame of another size (the stream may change it) is scaled."""
         from av.video.reformatter import Interpolation
 
         width, height = scaled(self.width, self.height, scale)
@@ -154,8 +152,7 @@ def _guess_colorspace(frame: av.VideoFrame) -> Any:
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[bool, int]:
-    """(mirror, quarter turns counter-clockwise) from the display matrix; turns by other angles are not
-    honoured."""
+    """(mirror, quarter turns counter-clockwise) from the display matrix; turns by other angles are not honoured."""
     from av.sidedata.sidedata import Type
 
     side_data = cast(Any, frame.side_data)

@@ -45,8 +45,7 @@ class Face:
 
 
 class Detector:
-    """Finds faces. `Detector()(picture)` -> list of Face, best first. Raises MediaError without the `face`
-    extra."""
+    """Finds faces. `Detector()(picture)` -> list of Face, best first. Raises MediaError without the `face` extra."""
 
     def __init__(self) -> None:
         import torch
@@ -208,8 +207,7 @@ def _square(boxes: Floats) -> Floats:
 
 
 def _suppress(boxes: Floats, limit: float, *, of_smaller: bool = False) -> NDArray[np.intp]:
-    """Indices of the boxes [n, 5] that are kept, best score first, when none may overlap a better one by
-    `limit`."""
+    """Indices of the boxes [n, 5] that are kept, best score first, when none may overlap a better one by `limit`."""
     area = np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
     order = np.argsort(-boxes[:, 4], kind="stable")
     kept = []

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfcodec.errors import MediaError
+from tfcodec.media.timing import MAX_SECONDS
 
 if TYPE_CHECKING:
     import av
@@ -33,13 +34,14 @@ class SoundTrack:
         self._resampler: Any = None
         self._form: tuple[int, str, str] | None = None
         self._next = Fraction(0)
+        self._room = MAX_SECONDS * SAMPLE_RATE
 
     def add(self, frame: av.AudioFrame) -> None:
         """Take the next decoded frame."""
         from av.audio.resampler import AudioResampler
 
         rate = frame.sample_rate
-        if not rate or not frame.samples:
+        if not rate or not frame.samples or self._room <= 0:
             return
         time = self._next
         if frame.pts is not None and frame.time_base:
@@ -58,6 +60,7 @@ class SoundTrack:
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:
+            self._room -= frame.samples
             self._pieces[-1][1].append(frame.to_ndarray().reshape(-1).astype(np.float32) / np.float32(32768))
 
     def _flush(self) -> None:
@@ -88,8 +91,8 @@ class SoundTrack:
 
 
 def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) -> Samples:
-    """[n] or [n, channels] samples, float in -1...1 or int16, at `sample_rate` Hz -> float32 [round(duration
-    * 16000)].
+    """[n] or [n, channels] samples, float in -1...1 or int16, at `sample_rate` Hz -> float32 [round(duration *
+    16000)].
 
     Channels are averaged; the end is cut or filled with silence. Raises MediaError for other shapes or types,
     for a missing or impossible rate, and for samples that are not finite.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -205,10 +205,16 @@ class _FilePictures:
     name: str
     end: Fraction  # seconds from the first frame's beginning to the last one's end
     last: Fraction  # to the last one's beginning
-    width: int
-    height: int
-    orientation: frames.Orientation
     step: Fraction
+    orientation: frames.Orientation
+
+    @property
+    def width(self) -> int:
+        return self.orientation.width
+
+    @property
+    def height(self) -> int:
+        return self.orientation.height
 
     def timed(self, scale: Fraction) -> Iterator[tuple[Fraction, Picture]]:
         from av.video.reformatter import VideoReformatter
@@ -250,54 +256,39 @@ def _scan(file: BinaryIO, name: str, *, want_audio: bool) -> tuple[_FilePictures
         speech = next((s for s in container.streams.audio if s.codec_context is not None), None) if want_audio else None
         track = sound.SoundTrack()
         first: av.VideoFrame | None = None
-        end: Fraction | None = None
-        last: Fraction | None = None
+        stamps: list[int] = []  # when the video's packets are shown, in units of `base`
+        ends: list[int] = []
         packets = 0
-        last_byte_time = Fraction(0)
+        seen_until = Fraction(0)
         for packet in container.demux([s for s in (stream, speech) if s is not None]):
             if packet.pts is not None and packet.time_base:
-                until = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
-                last_byte_time = max(last_byte_time, until)
+                seen_until = max(seen_until, (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base))
             if packet.stream is speech:
-                try:
+                with suppress(av.error.FFmpegError):  # silence in the place of what cannot be decoded
                     for sound_frame in packet.decode():
                         track.add(cast("av.AudioFrame", sound_frame))
-                except av.error.FFmpegError:
-                    continue  # silence in its place
                 continue
+            if first is None:
+                with suppress(av.error.FFmpegError):  # before the first picture that can be decoded
+                    first = next(iter(cast("list[av.VideoFrame]", packet.decode())), None)
             if packet.size:
                 packets += 1
-            if first is None:
-                try:
-                    decoded = packet.decode()
-                except av.error.FFmpegError:
-                    decoded = []  # before the first picture that can be decoded
-                if decoded:
-                    first = cast("av.VideoFrame", decoded[0])
-            if packet.pts is not None and packet.size and not packet.is_discard:
-                stop = packet.pts * base + ((packet.duration or 0) * base or step)
-                end = stop if end is None else max(end, stop)
-                last = packet.pts * base if last is None else max(last, packet.pts * base)
+                if packet.pts is not None and not packet.is_discard:
+                    stamps.append(packet.pts)
+                    ends.append(packet.pts + (packet.duration or round(step / base)))
         if first is None:
             raise MediaError(f"{name}: has no picture that can be decoded")
-        start = first.pts * base if first.pts is not None else Fraction(0)
-        length = end - start if end is not None and first.pts is not None else packets * step
+        _check_complete(container, stream, packets, seen_until, name)
+        if first.pts is not None and stamps:
+            stamps = sorted(stamp for stamp in stamps if stamp >= first.pts) or [first.pts]
+            timing.check_gaps([(stamp - first.pts) * base for stamp in stamps])
+            start, last, length = first.pts * base, (stamps[-1] - first.pts) * base, (max(ends) - first.pts) * base
+        else:  # no timestamps: the frames follow one another
+            start, last, length = Fraction(0), Fraction(0), packets * step
         if length > timing.MAX_SECONDS:
             raise MediaError(f"{name}: lasts {float(length):.0f} s, longer than the limit of {timing.MAX_SECONDS} s")
-        _check_complete(container, stream, packets, last_byte_time, name)
-        orientation = frames.Orientation.of(first, stream)
-        pictures = _FilePictures(
-            file,
-            name,
-            length,
-            (last if last is not None and first.pts is not None else start) - start,
-            orientation.width,
-            orientation.height,
-            orientation,
-            step,
-        )
-        duration = Fraction(timing.frame_count(length), timing.FRAME_RATE)
-        return pictures, track.aligned(start, duration)
+        pictures = _FilePictures(file, name, length, last, step, frames.Orientation.of(first, stream))
+        return pictures, track.aligned(start, Fraction(timing.frame_count(length), timing.FRAME_RATE))
 
 
 def _check_complete(container: Any, stream: Any, packets: int, seen_until: Fraction, name: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 from typing import TypeVar
 
@@ -19,14 +20,12 @@ _HALF = Fraction(1, 2)
 
 
 def frames_before(time: Fraction, rate: int = FRAME_RATE) -> int:
-    """How many frames of a video at `rate` have their middle before `time`, in seconds since the first
-    appeared."""
+    """How many frames of a video at `rate` have their middle before `time`, in seconds since the first appeared."""
     return ceil(time * rate - _HALF)
 
 
 def frame_count(end: Fraction, rate: int = FRAME_RATE) -> int:
-    """How many frames at `rate` a video has that ends `end` seconds after its first frame appears: at least
-    1.
+    """How many frames at `rate` a video has that ends `end` seconds after its first frame appears: at least 1.
 
     Frame k of the result shows the source at the middle of the time that it is on the screen, (k + 1/2)/rate:
     the choice that keeps the mean delay between source and result at zero, and that small jitter in the
@@ -36,9 +35,18 @@ def frame_count(end: Fraction, rate: int = FRAME_RATE) -> int:
     return max(1, frames_before(end, rate))
 
 
+def check_gaps(times: Sequence[Fraction]) -> None:
+    """Raise MediaError where two of these times, in order, lie more than `MAX_STILL_SECONDS` apart."""
+    for before, after in pairwise(times):
+        if after - before > MAX_STILL_SECONDS:
+            raise MediaError(
+                f"video stands still from {float(before):.1f} s to {float(after):.1f} s "
+                f"(limit: {MAX_STILL_SECONDS} s); its timestamps are probably damaged"
+            )
+
+
 def at_constant_rate(timed: Iterable[tuple[Fraction, T]], end: Fraction, rate: int = FRAME_RATE) -> Iterator[T]:
-    """Yield, for each frame of a video of constant `rate`, the item that is on the screen at that frame's
-    middle.
+    """Yield, for each frame of a video of constant `rate`, the item that is on the screen at that frame's middle.
 
     `timed` gives (seconds since the first item, item); times that go backwards count as the time before them.
     `end` is when the last item leaves the screen. Yields exactly `frame_count(end, rate)` items: those that
@@ -52,11 +60,7 @@ def at_constant_rate(timed: Iterable[tuple[Fraction, T]], end: Fraction, rate: i
     for start, item in timed:
         start = max(start, shown_at)
         if shown is not None:
-            if start - shown_at > MAX_STILL_SECONDS:
-                raise MediaError(
-                    f"video stands still from {float(shown_at):.1f} s to {float(start):.1f} s "
-                    f"(limit: {MAX_STILL_SECONDS} s); its timestamps are probably damaged"
-                )
+            check_gaps([shown_at, start])
             until = min(total, frames_before(start, rate))
             for _ in range(done, until):
                 yield shown

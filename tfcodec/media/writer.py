@@ -69,7 +69,8 @@ class VideoWriter:
         self._container: Any = None
         self._video: Any = None
         self._reformatter: Any = None
-        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        # absolute, so that FFmpeg takes no part of it for a protocol
+        self._temporary = self.path.absolute().with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
 
     def __enter__(self) -> VideoWriter:
         import av
@@ -171,8 +172,7 @@ class VideoWriter:
 
 
 class _Sound:
-    """The sound of a file being written, encoded along with the pictures so that the two lie side by side in
-    it."""
+    """The sound of a file being written, encoded along with the pictures so that the two lie side by side in it."""
 
     def __init__(self, audio: ArrayLike, sample_rate: float | None, lossless: bool) -> None:
         samples = np.asarray(audio)
@@ -235,8 +235,7 @@ def write_video(
     sample_rate: float | None = None,
     lossless: bool = False,
 ) -> None:
-    """Write pictures (an iterable of [H, W, 3] uint8 RGB, all of one size) and sound to `path`; see
-    VideoWriter.
+    """Write pictures (an iterable of [H, W, 3] uint8 RGB, all of one size) and sound to `path`; see VideoWriter.
 
     Raises MediaError when there are no pictures or they cannot be written.
     """
