@@ -110,7 +110,7 @@ def read_header(f: Fields) -> dict[str, Any]:
     if flags & 4:
         require(f.u8() == 1, 19)
         duration = f.u8()
-        require(duration in (1, 2, 4, 8, 16, 24, 32, 40, 48), 20)
+        require(duration in (8, 16, 24, 32, 40, 48), 20)
         skip, total = f.v(), f.v()
         require((total == 0) == (frames == 0), 20)
         require(skip + total <= 43_200 * 48_000, 21)

@@ -111,12 +111,13 @@ def final_state(reference: TinyPlanes, payload: bytes) -> str:
             super().__init__(payload)
             made.append(self)
 
-    original, reference_decoder.Coder = reference_decoder.Coder, Recorded
+    original = reference_decoder.Coder
+    vars(reference_decoder)["Coder"] = Recorded
     tables = Path(tinyframe.__file__).parent / "tables.bin"
     decoder = reference_decoder.ReferenceDecoder(reference_decoder.read_tables(tables))
     decoder.reset(reference.samples()[0].tolist())
     decoder.decode(payload, FRAMES)
-    reference_decoder.Coder = original
+    vars(reference_decoder)["Coder"] = original
     return f"`lower` = {made[0].lower:#018x}, `range` = {made[0].range:#018x}, {made[0].words} words taken"
 
 

@@ -72,13 +72,9 @@ class KeyframePartChunk:
     def to_bytes(self) -> bytes:
         """The whole chunk. Raises BitstreamError if a field cannot be written."""
         if not self.data or self.offset < 0 or self.offset + len(self.data) > self.total_length:
-            raise BitstreamError(
-                f"{len(self.data)} bytes at {self.offset} of {self.total_length}: not a part"
-            )
+            raise BitstreamError(f"{len(self.data)} bytes at {self.offset} of {self.total_length}: not a part")
         head = _tagged(self.frame_index, self.keyframe_tag)
-        return build_chunk(
-            self.TYPE, head + write_varint(self.total_length) + write_varint(self.offset) + self.data
-        )
+        return build_chunk(self.TYPE, head + write_varint(self.total_length) + write_varint(self.offset) + self.data)
 
     @classmethod
     def read(cls, reader: FieldReader, limits: Limits) -> KeyframePartChunk:
@@ -122,9 +118,7 @@ class TinyChunk:
     def to_bytes(self) -> bytes:
         """The whole chunk. Raises BitstreamError if a field cannot be written."""
         if not 1 <= self.frame_count <= MAX_FRAMES_PER_CHUNK:
-            raise BitstreamError(
-                f"a TINY chunk holds 1 to {MAX_FRAMES_PER_CHUNK} frames, not {self.frame_count}"
-            )
+            raise BitstreamError(f"a TINY chunk holds 1 to {MAX_FRAMES_PER_CHUNK} frames, not {self.frame_count}")
         head = _tagged(self.first_frame, self.keyframe_tag) + write_varint(self.frame_count - 1)
         return build_chunk(self.TYPE, head + self.payload)
 
@@ -175,9 +169,7 @@ class SpeechChunk:
         count, shared = divmod(reader.varint("packet_count"), 2)
         # In both forms a packet, the last one excepted, takes a byte of the payload at least.
         if not 1 <= count <= reader.remaining + 1:
-            fail(
-                BitstreamError, 30, position, f"{count} speech packets cannot lie in {reader.remaining} bytes"
-            )
+            fail(BitstreamError, 30, position, f"{count} speech packets cannot lie in {reader.remaining} bytes")
         if shared:
             length, rest = divmod(reader.remaining, count)
             if rest or not length:

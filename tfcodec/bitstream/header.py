@@ -21,7 +21,7 @@ _DEFAULT_RATE = (25, 1)
 _HASH_BYTES = 4
 _OPUS_RATE = 48_000
 _OPUS_TICK = 120
-_OPUS_DURATIONS = (1, 2, 4, 8, 16, 24, 32, 40, 48)
+_OPUS_DURATIONS = (8, 16, 24, 32, 40, 48)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class AudioConfig:
     """How the speech is coded. All counts are samples at the codec's clock, 48 kHz for Opus, mono."""
 
     packet_samples: int = 2_880
-    """Duration of every packet: 120 (2.5 ms), 240, 480, 960, 1920, 2880 (60 ms), 3840, 4800 or 5760."""
+    """Duration of every packet: 960 (20 ms), 1920, 2880, 3840, 4800 or 5760 (120 ms)."""
     pre_skip: int = 312
     """Decoded samples to drop before the sample of time 0."""
     total_samples: int = 0
@@ -174,9 +174,7 @@ class StreamHeader:
         if version <= VERSION:
             # A newer writer that this reader satisfies may have appended fields; one of this version may not.
             reader.finish("HEADER")
-        return cls(
-            frame_count, model_id, model_hash, tables_id, audio, rate, profile, experimental, version, minimum
-        )
+        return cls(frame_count, model_id, model_hash, tables_id, audio, rate, profile, experimental, version, minimum)
 
 
 def check_frame_count(frame_count: int, rate: tuple[int, int], offset: int, limits: Limits) -> None:

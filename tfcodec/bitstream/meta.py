@@ -73,9 +73,7 @@ class MetaChunk:
             reader.take(length, "item")
             item = FieldReader(reader.data, start, reader.position)
             if tag == _TAG_CROP:
-                first_frame, width, height = (
-                    item.varint(name) for name in ("first_frame", "width", "height")
-                )
+                first_frame, width, height = (item.varint(name) for name in ("first_frame", "width", "height"))
                 x, y = unzigzag(item.varint("x")), unzigzag(item.varint("y"))
                 crops.append(CropRegion(first_frame, width, height, x, y, item.varint("side")))
                 item.finish("crop region")

@@ -75,9 +75,7 @@ class OrderChecker:
     def finish(self, offset: int) -> StreamHeader:
         """Check that the stream, whose bytes end at `offset`, is complete, and return its header."""
         if self.header is None or not self.ended:
-            fail(
-                TruncatedError, 33, offset, f"the stream ends after {self.next_frame} frames, before its end"
-            )
+            fail(TruncatedError, 33, offset, f"the stream ends after {self.next_frame} frames, before its end")
         return self.header
 
     def _accept_keyframe(self, chunk: KeyframeChunk, offset: int, header: StreamHeader) -> None:
@@ -171,6 +169,4 @@ class OrderChecker:
     def _check_position(self, frame: int, offset: int, rule: int, what: str) -> None:
         gap = 0 if self.strict else self.limits.max_gap_frames
         if not self.next_frame <= frame <= self.next_frame + gap:
-            fail(
-                BitstreamError, rule, offset, f"{what} at frame {frame} where frame {self.next_frame} is due"
-            )
+            fail(BitstreamError, rule, offset, f"{what} at frame {frame} where frame {self.next_frame} is due")

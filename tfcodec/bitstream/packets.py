@@ -61,9 +61,7 @@ def join_keyframe_parts(parts: Iterable[KeyframePartChunk]) -> KeyframeChunk | N
             first.keyframe_tag,
             first.total_length,
         ):
-            raise BitstreamError(
-                f"parts of the keyframes at {first.frame_index} and {part.frame_index} are mixed"
-            )
+            raise BitstreamError(f"parts of the keyframes at {first.frame_index} and {part.frame_index} are mixed")
         if part.offset > len(joined):
             return None
         joined += part.data[len(joined) - part.offset :]
