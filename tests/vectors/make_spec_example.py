@@ -1,13 +1,14 @@
-"""Prints appendix A of `bitstream_spec.md`: ``python tests/vectors/make_spec_example.py``.
+"""Writes appendix A of `bitstream_spec.md`, and the hash of the tables: ``python tests/vectors/make_spec_example.py``.
 
 A grey picture with a light rectangle that moves, and silence: real keyframe, tiny-frame and speech data that are short
 enough to be read by a person. The text in the document stays as it is when encoders get better; run this only when
-the format or its tables change.
+the format or its tables change, and `make_layer_vectors.py` after it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from tfcodec.bitstream import AudioConfig, KeyframeChunk, SpeechChunk, StreamHea
 from tfcodec.bitstream.primitives import write_varint
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.speech import encode_speech
-from tfcodec.tinyframe import TABLES_ID, TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames
+from tfcodec.tinyframe import TABLES_ID, TinyDecoder, TinyEncoder, TinyPlanes, tables_sha256, tiny_from_frames
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import reference_decoder
 
 FRAMES = 2
+SPEC = Path(__file__).parents[2] / "bitstream_spec.md"
+HEADING = "## Appendix A Worked example\n\n"
 INTRODUCTION = """\
 A complete file of {size} bytes: two frames of a light rectangle on grey that moves to the right, and 80 ms of
 silence. It names no network. `tests/test_spec.py` takes the bytes and the figures from this text and checks them.
@@ -126,8 +129,8 @@ def table(plane: NDArray[np.int16]) -> list[str]:
     return [" ".join(f"{value:4d}" for value in row) for row in plane]
 
 
-def main() -> None:
-    """Print the appendix."""
+def appendix() -> str:
+    """The appendix in Markdown."""
     fields, keyframe, tiny = make()
     data = b"".join(part for part, _, _ in fields)
     lines = [INTRODUCTION.format(size=len(data)), "```hex"]
@@ -154,7 +157,16 @@ def main() -> None:
         lines += ["```samples", f"frame {frame} Y", *table(tiny.luma[frame])]
         lines += [f"frame {frame} Cb", *table(tiny.chroma[frame, 0])]
         lines += [f"frame {frame} Cr", *table(tiny.chroma[frame, 1]), "```", ""]
-    print("\n".join(lines))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Put the appendix and the tables' hash in their places in the specification."""
+    text = SPEC.read_text(encoding="utf-8")
+    begin, end = text.index(HEADING) + len(HEADING), text.index("## Appendix B")
+    text = text[:begin] + appendix() + text[end:]
+    text = re.sub(r"(tables id \d+, SHA-256\s+)[0-9a-f]{64}", rf"\g<1>{tables_sha256()}", text)
+    SPEC.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
