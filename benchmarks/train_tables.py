@@ -212,7 +212,9 @@ def replay(coded: list[list[tuple[int, list[Group]]]]) -> Rows:
     )  # fmt: skip
 
 
-def fit(a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0) -> float:
+def fit(
+    a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0, decay: tuple[float, float, float, float] = (5.0, 30.0, 30.0, 400.0)
+) -> float:
     """Fit the entropy tables to the rows by gradient descent, starting from `a`, which is changed.
 
     Returns the mean cost in bits per row after rounding to integers is ignored.
@@ -220,7 +222,17 @@ def fit(a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0) -> float:
     torch.manual_seed(seed)
     names = [n for n, _, _ in layout.LAYOUT if n.split("_")[0] in ("filled", "zero", "sign")]
     names += ["large", "large_score", "larger"]
-    w = {n: torch.tensor(a[n] / UNIT, dtype=torch.float32, requires_grad=True) for n in names}
+    # a matrix is one shared by the four kinds of row plus a difference for each: less to learn from few rows
+    matrices = [n for n in names if n.endswith(("previous", "trace", "current"))]
+    leaves = {n: torch.tensor(a[n] / UNIT, dtype=torch.float32) for n in names}
+    shared = {n: leaves[n].mean(dim=0, keepdim=True) for n in matrices if n.startswith("zero")}
+    for n in shared:
+        leaves[n] = leaves[n] - shared[n]
+    for leaf in (*leaves.values(), *shared.values()):
+        leaf.requires_grad_(True)
+    off_diagonal = 3 - 2 * torch.eye(SAMPLES)
+    # signs can be foretold from frame to frame (motion goes on), hardly within a group
+    sign_decay = torch.tensor([decay[2], *[decay[3]] * (layout.CLASSES - 1)])[:, None, None]
     upper = torch.triu(torch.ones(SAMPLES, SAMPLES), 1)
     kind, index, recent, density, step = (
         torch.from_numpy(x) for x in (rows.kind, rows.index, rows.recent, rows.density, rows.step)
@@ -231,11 +243,10 @@ def fit(a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0) -> float:
     levels = torch.from_numpy(rows.levels)
     context = torch.from_numpy(capped(rows.levels).astype(np.float32))
     bce = torch.nn.functional.binary_cross_entropy_with_logits
-    matrices = [n for n in names if n.endswith(("previous", "trace", "current"))]
     optimiser = torch.optim.Adam(
         [
-            {"params": [w[n] for n in matrices], "lr": 0.004},
-            {"params": [w[n] for n in names if n not in matrices], "lr": 0.02},
+            {"params": [*shared.values(), *(leaves[n] for n in matrices)], "lr": 0.004},
+            {"params": [leaves[n] for n in names if n not in matrices], "lr": 0.02},
         ]
     )
     total = len(levels)
@@ -248,6 +259,7 @@ def fit(a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0) -> float:
         order = torch.randperm(total)
         for start in range(0, total, batch):
             pick = order[start : start + batch]
+            w = {n: leaf + shared[n] if n in shared else leaf for n, leaf in leaves.items()}
             loss = torch.zeros(())
             for c in range(layout.CLASSES):
                 at = pick[kind[pick] == c]
@@ -282,14 +294,22 @@ def fit(a: Arrays, rows: Rows, epochs: int = 12, seed: int = 0) -> float:
                     if asked.any():
                         answer = (size[asked] > i + 3).float()
                         loss = loss + bce(w["larger"][i].expand_as(answer), answer, reduction="sum")
-            penalty = sum((w[n] ** 2).sum() for n in matrices) * (2.0 * len(pick) / total)
-            penalty = penalty + sum((w[n] ** 2).sum() for n in names if n not in matrices) * (0.05 * len(pick) / total)
+            penalty = torch.zeros(())
+            for n, leaf in leaves.items():
+                if n in shared:
+                    penalty = penalty + decay[0] * (off_diagonal * shared[n] ** 2).sum()
+                    penalty = penalty + decay[1] * (off_diagonal * leaf**2).sum()
+                elif n in matrices:
+                    penalty = penalty + (sign_decay * leaf**2).sum()
+                else:
+                    penalty = penalty + 0.05 * (leaf**2).sum()
+            penalty = penalty * (len(pick) / total)
             cost += float(loss.detach())
             optimiser.zero_grad()
             ((loss + penalty) / len(pick)).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     for n in names:
-        value = w[n].detach()
+        value = (leaves[n] + shared[n] if n in shared else leaves[n]).detach()
         if n.endswith("current"):
             value = value * upper
         limit = 127 if n in matrices else 2000

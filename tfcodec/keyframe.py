@@ -48,15 +48,15 @@ _SVT_OPTIONS = (
     "avif=1:lp=1:tune=1:enable-variance-boost=1:variance-boost-strength=3:variance-octile=4:variance-boost-curve=2"
     ":enable-qm=1:qm-min=2:max-tx-size=32:sharpness=4:ac-bias=2:key-frame-chroma-qindex-offset=-24"
 )
-_PRESET, _FAST_PRESET = 3, 5
+_PRESET, _FAST_PRESET = 2, 5
 
 
-def encode_keyframe(picture: npt.NDArray[np.uint8], quality: int = 5, *, fast: bool = False) -> bytes:
+def encode_keyframe(picture: npt.NDArray[np.uint8], quality: float = 5, *, fast: bool = False) -> bytes:
     """Code one picture as a keyframe payload.
 
     Args:
         picture: `[256, 256, 3] uint8`, RGB.
-        quality: 0 (smallest) to 10 (best).
+        quality: 0 (smallest) to 10 (best); fractions lie in between.
         fast: a quarter of the encoder's time (about 25 ms) for some 9 % more bytes at equal quality: for calls.
 
     Returns:
@@ -71,10 +71,12 @@ def encode_keyframe(picture: npt.NDArray[np.uint8], quality: int = 5, *, fast: b
         if isinstance(picture, np.ndarray):
             found = f"{picture.dtype} {list(picture.shape)}"
         raise MediaError(f"a keyframe is made from a uint8 [{SIDE}, {SIDE}, 3] picture, not from {found}")
-    if isinstance(quality, bool) or not isinstance(quality, (int, np.integer)) or not 0 <= quality <= 10:
-        raise MediaError(f"keyframe quality must be a whole number from 0 to 10, not {quality!r}")
+    if isinstance(quality, bool) or not isinstance(quality, (int, float, np.number)) or not 0 <= quality <= 10:
+        raise MediaError(f"keyframe quality must be a number from 0 to 10, not {quality!r}")
     planes = _to_planes(picture)
-    crf, ceiling = _CRF[int(quality)], _CEILING[int(quality)]
+    ladder = np.arange(len(_CRF))
+    crf = round(4 * float(np.interp(quality, ladder, _CRF))) / 4  # the encoder takes quarters
+    ceiling = float(np.interp(quality, ladder, _CEILING))
     while True:
         payload = _strip(_encode_still(planes, crf, _FAST_PRESET if fast else _PRESET))
         if len(payload) <= ceiling or crf == _CRF[0]:

@@ -49,6 +49,7 @@ class Encoder:
         latency: see above.
         audio: whether there will be speech; None: decided by the first `push`.
         sample_rate: of the speech that is pushed, in Hz; only 16000.
+        expected_frames: length of the clip, if known: a short one gets a smaller keyframe.
 
     Raises:
         TfcodecError: an argument out of range.
@@ -61,6 +62,7 @@ class Encoder:
         *,
         audio: bool | None = None,
         sample_rate: int = speech.SAMPLE_RATE,
+        expected_frames: int | None = None,
     ) -> None:
         if latency not in PACKET_MS:
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
@@ -69,6 +71,7 @@ class Encoder:
         self.quality = check_quality(quality)
         self.latency: Latency = latency
         self.frames = 0
+        self._expected = expected_frames
         self._audio = audio
         self._speech: speech.SpeechEncoder | None = None
         self._speech_packets: list[bytes] = []
@@ -77,7 +80,8 @@ class Encoder:
         self._tiny = TinyEncoder(self.quality, mode=latency)
         self._window: list[Frame] = []
         self._signatures: list[policy.Signature] = []
-        self._previous: policy.Signature | None = None
+        self._cuts = policy.CutDetector()
+        self._adrift = 0
         self._key: policy.Signature | None = None
         self._key_frame = 0
         self._tag = -1
@@ -118,8 +122,8 @@ class Encoder:
             self._audio = audio is not None
         out = self._push_speech(audio)
         mark = policy.signature(frame)
-        cut = self._requested or (self._previous is not None and policy.is_scene_cut(self._previous, mark))
-        self._previous, self._requested = mark, False
+        cut = self._cuts.is_cut(mark) or self._requested
+        self._requested = False
         if self.latency == "call":
             self._wanted |= cut
             out = self._push_now(frame, mark) + out
@@ -186,8 +190,12 @@ class Encoder:
 
     def _push_now(self, frame: Frame, mark: policy.Signature) -> list[Chunk]:
         out: list[Chunk] = []
-        if self._key is not None and self.frames - self._key_frame >= policy.MIN_INTERVAL:
-            self._wanted |= policy.distance(self._key, mark) > policy.DRIFT
+        if self._key is not None and policy.distance(self._key, mark) > policy.DRIFT:
+            self._adrift += 1
+            waited = self.frames - self._key_frame >= policy.MIN_INTERVAL
+            self._wanted |= waited and self._adrift >= policy.PATIENCE
+        else:
+            self._adrift = 0
         if self._wanted:
             out.append(self._send_keyframe(frame, mark, self.frames))
         payload = self._tiny.encode(tiny_from_frames(frame[None]))
@@ -208,10 +216,12 @@ class Encoder:
         return out
 
     def _send_keyframe(self, frame: Frame, mark: policy.Signature, index: int) -> KeyframeChunk:
-        data = encode_keyframe(frame, self.quality)
+        frames = policy.TYPICAL_FRAMES if self._expected is None else self._expected - index
+        quality = policy.keyframe_quality(self.quality, frames)
+        data = encode_keyframe(frame, quality, fast=self.latency == "call")
         self._tiny.reset(tiny_from_frames(decode_keyframe(data)[None]))
         self._tag = (self._tag + 1) % TAGS
-        self._key, self._key_frame, self._wanted = mark, index, False
+        self._key, self._key_frame, self._wanted, self._adrift = mark, index, False, 0
         return KeyframeChunk(index, data, self._tag)
 
     def _to_packets(self, chunks: list[Chunk]) -> list[bytes]:
@@ -264,7 +274,7 @@ def encode_clip(
     progress: Progress | None,
 ) -> bytes:
     """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
-    encoder = Encoder(quality, "file", audio=audio is not None)
+    encoder = Encoder(quality, "file", audio=audio is not None, expected_frames=expected)
     per_frame = speech.SAMPLE_RATE // 25
     chunks: list[Chunk] = []
     for i, frame in enumerate(frames):

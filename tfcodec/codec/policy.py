@@ -9,13 +9,21 @@ Signature = NDArray[np.float32]
 """[32, 32] luma of a picture, 0..255: enough to see pose and scene, cheap enough for every frame."""
 
 SCENE_CUT = 900.0
-"""Mean squared difference of signatures between neighbouring frames that no head movement makes in 40 ms."""
+"""Mean squared difference of signatures between neighbouring frames that may be a scene cut ..."""
+CUT_RATIO = 3.0
+"""... if it is so many times that of the frames just before: violent movement goes on, a cut stands alone."""
 DRIFT = 1600.0
-"""Mean squared difference to the keyframe (16 dB) beyond which a fresh keyframe is worth its bytes ..."""
-DRIFT_GAIN = 0.4
-"""... if it brings the difference down to this share."""
+"""Mean squared difference to the keyframe (16 dB) beyond which a fresh keyframe may be worth its bytes ..."""
+DRIFT_GAIN = 100_000.0
+"""... if it takes so much off, summed over the frames that it is for: a second of a quite different picture, say."""
 MIN_INTERVAL = 50
 """Frames (2 s) between two keyframes that drift asks for; scene cuts and requests need not wait."""
+PATIENCE = 25
+"""Frames (1 s) in a row that a call has to be adrift; heads turn away and come back."""
+
+TYPICAL_FRAMES = 250
+_SERVED = (75, 1000)
+_STEPS_PER_OCTAVE = 3.4  # steps of keyframe quality that double the bytes
 
 
 def signature(frame: NDArray[np.uint8]) -> Signature:
@@ -30,8 +38,30 @@ def distance(a: Signature, b: Signature) -> float:
     return float(np.square(d).mean() - np.square(d.mean()))
 
 
-def is_scene_cut(previous: Signature, current: Signature) -> bool:
-    return distance(previous, current) > SCENE_CUT
+class CutDetector:
+    """Tells scene cuts from movement, frame by frame."""
+
+    def __init__(self) -> None:
+        self._previous: Signature | None = None
+        self._recent: list[float] = []
+
+    def is_cut(self, current: Signature) -> bool:
+        """Whether a new scene begins with this frame."""
+        change = 0.0 if self._previous is None else distance(self._previous, current)
+        before = max(self._recent, default=0.0)
+        self._previous = current
+        self._recent = [*self._recent[-4:], change]
+        return change > max(SCENE_CUT, CUT_RATIO * before)
+
+
+def keyframe_quality(quality: int, frames: int) -> float:
+    """Quality at which to code a keyframe that will serve so many frames.
+
+    A keyframe is paid for once and seen in every frame, so its bytes grow with the square root of the frames that use
+    it. At quality 5 a clip of 5 seconds or more then comes to about 2 kbit/s.
+    """
+    served = min(max(frames, _SERVED[0]), _SERVED[1])
+    return min(max(quality + _STEPS_PER_OCTAVE * (0.5 * float(np.log2(served / TYPICAL_FRAMES)) - 0.3), 0.0), 10.0)
 
 
 def choose_keyframe(signatures: list[Signature]) -> int:
@@ -49,4 +79,4 @@ def has_drifted(keyframe: Signature, window: list[Signature]) -> bool:
     if now < DRIFT:
         return False
     best = window[choose_keyframe(window)]
-    return float(np.mean([distance(best, s) for s in window])) < DRIFT_GAIN * now
+    return len(window) * (now - float(np.mean([distance(best, s) for s in window]))) > DRIFT_GAIN

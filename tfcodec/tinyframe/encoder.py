@@ -154,7 +154,7 @@ class TinyEncoder:
             self._rate = float(np.clip(self._rate, CALL_RATE / 12, CALL_RATE * 8))
         if fresh or self._step < 0:
             if self._step < 0:
-                self._step = self._nominal_step
+                self._step = self._nominal_step - 2  # the first second cannot be made good later in a short clip
             shift = round(2.3 * float(np.log2(self._rate / CALL_RATE)))
             if self._rho > 2:  # chroma cannot reach its target with this step at any weight
                 shift -= round(3 * float(np.log2(self._rho / 2)))

@@ -95,8 +95,8 @@ class Pack:
         ]
         total = self.clips[-1][1] + self.clips[-1][2]
         self.frames = np.memmap(folder / f"{split}.yuv", np.uint8, "r", shape=(total, 384, SIZE))
-        self.keys: list[tuple[int, int, int]] = [
-            (int(a), int(b), int(c)) for a, b, c in json.loads((folder / f"{split}_keys.json").read_text())
+        self.keys: list[tuple[int, int, float]] = [
+            (int(a), int(b), float(c)) for a, b, c in json.loads((folder / f"{split}_keys.json").read_text())
         ]
         self.key_pictures = np.memmap(
             folder / f"{split}_keys.yuv", np.uint8, "r", shape=(len(self.keys), 384, SIZE)
@@ -145,7 +145,7 @@ def _box8(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _chw(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return picture.transpose(2, 0, 1).astype(np.float32) / 255
+    return np.asarray(picture.transpose(2, 0, 1) / np.float32(255), np.float32)
 
 
 # Left and right landmarks change places when a picture is mirrored (68-point layout and two irises).

@@ -22,7 +22,7 @@ EYES = (*range(36, 48), 68, 69)
 class LossWeights:
     pixels: float = 6.0
     gradients: float = 4.0
-    perceptual: float = 3.0
+    perceptual: float = 5.0
     coarse: float = 4.0
     warped: float = 2.0
     landmarks: float = 4.0

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..codec import policy
+from ..codec.encoder import WINDOW
 from ..keyframe import decode_keyframe, encode_keyframe
 from ..media import open_source
 from ..speech import decode_speech, encode_speech, log_mel
@@ -32,7 +34,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("data", type=Path)
     p.add_argument("pack", type=Path)
     p.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to make (default: all)")
-    p.add_argument("--keys", type=int, default=3, help="keyframes per train clip: the first frame and random ones")
+    p.add_argument("--keys", type=int, default=3, help="keyframes per train clip: the encoder's choice and random ones")
     p.add_argument("--seed", type=int, default=0)
     return p.parse_args(argv)
 
@@ -64,16 +66,18 @@ def write_keys(pack: Path, split: str, per_clip: int, rng: np.random.Generator) 
     clips = read_clips(pack, split)
     frames = np.memmap(pack / f"{split}.yuv", np.uint8, "r").reshape(-1, SIZE * 3 // 2, SIZE)
 
-    def wanted() -> Iterator[tuple[int, int, int]]:
-        for i, (_, _, count) in enumerate(clips):
-            yield i, 0, 5
+    def wanted() -> Iterator[tuple[int, int, float]]:
+        for i, (_, start, count) in enumerate(clips):
+            marks = [policy.signature(rgb(f)) for f in frames[start : start + min(count, WINDOW)]]
+            yield i, policy.choose_keyframe(marks), policy.keyframe_quality(5, count)
             for _ in range(per_clip - 1):
-                yield i, int(rng.integers(count)), int(rng.integers(2, 9))
+                yield i, int(rng.integers(count)), float(rng.uniform(0, 7))
 
     keys = []
     with (pack / f"{split}_keys.yuv").open("wb") as out:
-        for clip, frame, quality in tqdm(list(wanted()), f"{split} keyframes", unit="picture"):
-            out.write(_i420(decode_keyframe(encode_keyframe(rgb(frames[clips[clip][1] + frame]), quality))))
+        for clip, frame, quality in tqdm(wanted(), f"{split} keyframes", len(clips) * per_clip, unit="picture"):
+            coded = encode_keyframe(rgb(frames[clips[clip][1] + frame]), quality, fast=split == "train")
+            out.write(_i420(decode_keyframe(coded)))
             keys.append((clip, frame, quality))
     (pack / f"{split}_keys.json").write_text(json.dumps(keys))
 
