@@ -17,7 +17,7 @@ from tfcodec.errors import WeightsError
 from tfcodec.tinyframe.planes import SAMPLES, IntArray
 
 TABLES_ID = 1
-TABLES_SHA256 = "74b3f87d9c9ea66b35d19a96e1fc8696219f21bb723a2858583fb0c917f3ec8b"
+TABLES_SHA256 = "db62244356a4cfc14570c79d0995fa1301283c0f8f02a971fd89155a34acd44c"
 MAGIC = b"TFTABLE1"
 
 SIZES = (1, 2, 4, 8, 16, 32)  # group lengths in frames
