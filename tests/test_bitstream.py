@@ -89,7 +89,7 @@ CHUNKS: st.SearchStrategy[Chunk] = st.one_of(
     st.builds(bs.EndChunk, INDEX, st.none() | st.integers(0, 2**32 - 1)),
     st.builds(bs.PaddingChunk, st.integers(1, 500)),
     st.builds(bs.KeyframeRequestChunk, st.integers(0, 2**32 - 1)),
-    st.builds(bs.UnknownChunk, st.sampled_from([0x0A, 0x2F, 0x3F, 0x4A]), st.binary(min_size=1, max_size=99)),
+    st.builds(bs.UnknownChunk, st.sampled_from([0x04, 0x0A, 0x2F, 0x3F, 0x4A]), st.binary(min_size=1, max_size=99)),
     st.tuples(st.lists(CROPS, max_size=3), st.lists(st.tuples(TEXT, TEXT), max_size=3))
     .filter(any)
     .map(lambda both: bs.MetaChunk(tuple(both[0]), tuple(both[1]))),

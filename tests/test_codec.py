@@ -125,7 +125,7 @@ def test_without_sound(moving_face: Face) -> None:
 
 
 def test_silence(moving_face: Face) -> None:
-    frames, audio = moving_face
+    frames, _ = moving_face
     data = tfcodec.encode(frames[:10], fps=25, audio=np.zeros(6400, np.float32), sample_rate=16000)
     clip = tfcodec.decode(data, pixels=False)
     assert clip.audio is not None

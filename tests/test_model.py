@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tfcodec.errors import WeightsError
 from tfcodec.metrics.lpips import LPIPS, find_weights
 from tfcodec.model import registry
-from tfcodec.model.blocks import box_down, warp
+from tfcodec.model.blocks import box_down, refine_chroma, warp
 from tfcodec.model.upsampler import MEL_BANDS, MEL_COLUMNS, WINDOW, Upsampler
 from tfcodec.model.weights import load_model, read_weights, save_weights
 
@@ -136,3 +136,15 @@ def test_lpips_reproduces_the_published_example() -> None:
 def test_missing_metric_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="LPIPS"):
         LPIPS("alex", tmp_path)
+
+
+def test_chroma_detail_comes_from_the_keyframe() -> None:
+    torch.manual_seed(1)
+    reference = torch.rand(2, 3, 8, 8)
+    weights = torch.tensor([0.2126, 0.7152, 0.0722])[:, None, None]
+    luma = (reference * weights).sum(1, keepdim=True)
+    coarse = torch.nn.functional.avg_pool2d(reference - luma, 2)
+    sent = luma + torch.nn.functional.interpolate(coarse, scale_factor=2.0)  # what 4x4 chroma leaves of the keyframe
+    assert torch.allclose(refine_chroma(sent[:, None], reference)[:, 0], reference, atol=1e-5)
+    darker = refine_chroma(0.5 * sent[:, None], reference)[:, 0]
+    assert torch.allclose((darker * weights).sum(1, keepdim=True), 0.5 * luma, atol=1e-5)

@@ -67,6 +67,24 @@ def upsample(x: Tensor, factor: int = 2) -> Tensor:
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
+# BT.709 (ITU-R BT.709-6, 3): luma weights, and what separates RGB into luma and colour differences.
+_LUMA = (0.2126, 0.7152, 0.0722)
+
+
+def refine_chroma(tiny: Tensor, reference: Tensor) -> Tensor:
+    """Give tiny frames [B, N, 3, 8, 8], whose chroma was sent at 4x4, the chroma detail of the keyframe's [B, 3, 8, 8].
+
+    Without it a face would take on the colour of the wall beside it: what the tiny frame says about 2x2 squares is
+    kept, what it cannot say is taken from the keyframe.
+    """
+    weights = torch.tensor(_LUMA, device=tiny.device, dtype=tiny.dtype)[:, None, None]
+    luma = (tiny * weights).sum(-3, keepdim=True)
+    colour = reference - (reference * weights).sum(-3, keepdim=True)
+    change = (tiny - luma) - colour[:, None]
+    change = F.interpolate(F.avg_pool2d(change.flatten(0, 1), 2), scale_factor=2.0, mode="nearest")
+    return luma + colour[:, None] + change.reshape(tiny.shape)
+
+
 def box_down(x: Tensor, size: int) -> Tensor:
     """Box mean down to ``size``: the sender's own reduction from 256x256 to 8x8, as a network operation."""
     return F.avg_pool2d(x, x.shape[-1] // size)

@@ -48,8 +48,8 @@ def find_model(model_id: int, hash_prefix: bytes) -> ModelEntry:
         if entry.model_id == model_id:
             if entry.hash_prefix != hash_prefix:
                 raise WeightsError(
-                    f"the stream names network {model_id} with hash {hash_prefix.hex()}, but here network {model_id} has "
-                    f"hash {entry.hash_prefix.hex()}; tiny frames, keyframes and speech can be decoded with pixels=False"
+                    f"the stream names network {model_id} with hash {hash_prefix.hex()}, but the one here has hash "
+                    f"{entry.hash_prefix.hex()}; tiny frames, keyframes and speech can be decoded with pixels=False"
                 )
             return entry
     raise WeightsError(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, upsample, warp, zero_conv
+from .blocks import ResBlock, box_down, conv, refine_chroma, upsample, warp, zero_conv
 
 WINDOW = 5  # tiny frames around the current one
 MEL_COLUMNS = 20  # 0.2 s of log-mel at 100 columns a second
@@ -40,9 +40,13 @@ class KeyframeFeatures(NamedTuple):
 
 
 class CoarseFrame(NamedTuple):
-    """Stage 1's output: the coarse picture [B, 3, 64, 64] in 0..1, its features, the flows that led there."""
+    """Stage 1's output: the coarse picture [B, 3, 64, 64] in 0..1, its features, the flows that led there.
+
+    ``tiny`` [B, 3, 8, 8] is the frame's tiny frame with the chroma detail of the keyframe.
+    """
 
     picture: Tensor
+    tiny: Tensor
     features: Tensor
     flow: Tensor
     flows: tuple[Tensor, ...]
@@ -115,8 +119,9 @@ class Stage1(nn.Module):
 
     def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> CoarseFrame:
         """``tiny`` [B, 5, 3, 8, 8] in 0..1 (the middle one is the frame to draw), ``mel`` [B, 20, 80]."""
-        now = tiny[:, WINDOW // 2]
         key8 = box_down(key.small, 8)
+        tiny = refine_chroma(tiny, key8)
+        now = tiny[:, WINDOW // 2]
         sound = self.speech(mel)
 
         x = self.tiny_in(torch.cat((tiny.flatten(1, 2) - 0.5, key8 - 0.5, 4 * (now - key8)), 1))
@@ -155,7 +160,7 @@ class Stage1(nn.Module):
         x = self.trunk64(x, sound)
         flow64 = flow + FLOW_UNIT * self.flow64(F.silu(x)).float()
         picture = warp(key.small, flow64) + self.paint64(F.silu(x))
-        return CoarseFrame(picture, x, flow64, (flow16, flow16b, flow32, flow64))
+        return CoarseFrame(picture, now, x, flow64, (flow16, flow16b, flow32, flow64))
 
     @staticmethod
     def _error(key: KeyframeFeatures, flow: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,9 @@ class Stage2(nn.Module):
         # How much of the 8x8 error is put back at the end ("projection"); a sigmoid keeps it between 0 and 1.
         self.projection = nn.Parameter(torch.zeros(()))
 
-    def forward(self, key: KeyframeFeatures, coarse: CoarseFrame, now: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, key: KeyframeFeatures, coarse: CoarseFrame) -> tuple[Tensor, Tensor]:
         """Frame [B, 3, 256, 256] (0..1 but not clamped) and the final optical flow [B, 2, 64, 64]."""
+        now = coarse.tiny
         moved = warp(key.small, coarse.flow)
         error = upsample(4 * (now - box_down(coarse.picture, 8)), 8)
         x = torch.cat(

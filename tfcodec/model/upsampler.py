@@ -40,5 +40,5 @@ class Upsampler(nn.Module):
 
     def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> Output:
         coarse: CoarseFrame = self.stage1(key, tiny, mel)
-        frame, flow = self.stage2(key, coarse, tiny[:, WINDOW // 2])
+        frame, flow = self.stage2(key, coarse)
         return Output(frame, flow, coarse)
