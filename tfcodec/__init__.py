@@ -4,7 +4,7 @@
     clip = tfcodec.decode(data)                # clip.frames [T, 256, 256, 3] uint8, clip.audio float32
     info = tfcodec.probe(data)                 # where every byte goes
 
-Heavy libraries (torch, PyAV, librosa) are loaded when they are first needed, not by this import.
+Heavy libraries (torch, PyAV, SciPy) are loaded when they are first needed, not by this import.
 """
 
 from __future__ import annotations

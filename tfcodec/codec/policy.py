@@ -22,7 +22,7 @@ PATIENCE = 25
 """Frames (1 s) in a row that a call has to be adrift; heads turn away and come back."""
 
 TYPICAL_FRAMES = 250
-_SERVED = (75, 1000)
+_SERVED = (125, 1000)
 _STEPS_PER_OCTAVE = 3.4  # steps of keyframe quality that double the bytes
 
 

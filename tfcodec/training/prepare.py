@@ -2,7 +2,7 @@
 
 DATA holds manifest.tsv, train/, val/ and landmarks_*.npz; the pack's layout is described in `data`. Everything that the
 network will meet in use goes through the codec itself: keyframes through AV1 at several qualities, speech through Opus.
-This is the one file of the training package that needs PyAV and librosa (for DATA -> PACK, on any machine); training
+This is the one file of the training package that needs PyAV (for DATA -> PACK, on any machine); training
 itself reads the pack alone.
 """
 
