@@ -222,6 +222,7 @@ def test_header_fields() -> None:
     header = bs.StreamHeader(frame_count=125, model_id=1, model_hash=b"\xa1\xb2\xc3\xd4", audio=audio, rate=(30, 1))
     assert header.to_bytes()[:-4].hex(" ") == "c1 12 11 06 1e 01 7d 01 a1 b2 c3 d4 01 01 18 82 38 8e d3 00"
     assert header.fps == 30.0
+    assert bs.AudioConfig() == bs.AudioConfig(packet_samples=2880, pre_skip=312, total_samples=0, codec=1)
     assert (audio.sample_rate, audio.packets_for(0), audio.packets_for(240_000)) == (48_000, 1, 84)
 
 

@@ -267,6 +267,7 @@ def test_limits_of_streams() -> None:
             bs.read_stream(data, limits=limits)
         # The rest of a stream past these limits is given up, not searched.
         assert bs.read_stream(data, errors="conceal", limits=limits).damaged
+    assert len(bs.read_stream(data, limits=bs.Limits(max_chunks=6, max_ancillary_chunks=2)).chunks) == 6
     live = stream(replace(HEADER, audio=AUDIO), key, tiny, bs.SpeechChunk(0, (b"x",) * 40), bs.EndChunk(1, 1))
     with pytest.raises(LimitExceeded, match=r"\[R21\]"):
         bs.read_stream(live, limits=bs.Limits(max_duration_seconds=2))
