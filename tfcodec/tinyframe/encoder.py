@@ -15,8 +15,8 @@ from tfcodec.tinyframe.rows import write_row
 from tfcodec.tinyframe.search import FloatArray, Group, Search
 from tfcodec.tinyframe.tables import SIZES, STEPS, load_tables
 
-LUMA_TARGET = tuple(3.4 * 2 ** ((5 - q) / 2) for q in range(11))  # mean squared error, 0..255 scale
-CHROMA_TARGET = tuple(2.4 * 2 ** ((5 - q) / 2.5) for q in range(11))
+LUMA_TARGET = tuple(3.45 * 2 ** ((5 - q) / 2) for q in range(11))  # mean squared error, 0..255 scale
+CHROMA_TARGET = tuple(2.45 * 2 ** ((5 - q) / 2.5) for q in range(11))
 FILE_STEP, CALL_STEP = 28, 20  # at quality 5; three entries of the step table make the error about 1.4 times larger
 FILE_RATE, CALL_RATE = 0.14, 0.09  # price of a bit, in squared quantiser steps
 CALL_PRICES = (1.0, 0.6, 0.8, 1.25, 1.6)  # tried for every frame of a call
@@ -49,13 +49,14 @@ class TinyEncoder:
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
-        margin = 0.98 if self._call else 1.0  # a call cannot go back and correct
+        margin = 0.97 if self._call else 1.0  # a call cannot go back and correct
         self._luma, self._chroma = LUMA_TARGET[quality] * margin, CHROMA_TARGET[quality] * margin
         self._nominal_step = (CALL_STEP if self._call else FILE_STEP) + 3 * (5 - quality)
         self._rate = CALL_RATE if self._call else FILE_RATE
         self._rho = 0.5  # weight of chroma errors
         self._errors = np.zeros(3)  # frames, sum of luma errors, sum of chroma errors
         self._recent = np.zeros(2)
+        self._stepped_at = 0.0
         self._state: IntArray | None = None
         self._history: History | None = None
         self._step = self._sent_step = -1
@@ -100,7 +101,7 @@ class TinyEncoder:
         frames, base, groups = self._model.analyse(planes.samples()), self._base(), []
         samples = planes.samples()
         for index, wanted in enumerate(frames):
-            self._steer(fresh and index == 0)
+            self._steer(index == 0, fresh)
             weight = self._search.weight(self._rho)
             single = len(frames) == 1
             best, best_cost, seen = None, float("inf"), set()
@@ -112,7 +113,7 @@ class TinyEncoder:
                 seen.add(key)
                 bits = group.bits
                 if single:  # a half-full byte costs as much as a full one
-                    header = 6.05 if fresh and self._first else 11.0 if fresh else 0.07
+                    header = 6.05 if self._first else 11.0 if fresh else 0.07 if self._step == self._sent_step else 12.0
                     bits = 8.0 * np.ceil((bits + header - BYTE_LUCK) / 8) if bits + header > 0.5 else 0.0
                 cost = group.error + self._rate * bits
                 if best is None or cost < best_cost:
@@ -143,25 +144,31 @@ class TinyEncoder:
             goals.append(float(np.clip(goal, target / 2, target * slack)))
         return goals[0], goals[1]
 
-    def _steer(self, fresh: bool) -> None:
-        """Set price, chroma weight and, where it costs nothing, the step for the next frame of a call."""
+    def _steer(self, first: bool, fresh: bool) -> None:
+        """Set price, chroma weight and, at a payload's first frame, perhaps the step for the next frame of a call."""
         count = self._errors[0]
         if count >= 3:
-            luma, chroma = self._goals(20 + count / 4, 1.5)
-            self._rate *= float(np.clip(luma / max(self._recent[0], 1e-6), 0.4, 2.5)) ** 0.12
-            self._rho *= float(np.clip(self._recent[1] / chroma, 0.4, 2.5)) ** 0.12
+            luma, chroma = self._goals(10 + count / 3, 1.5)
+            gain = 0.12 + 0.1 * 0.9**count  # in a hurry at the start: the clip may be short
+            self._rate *= float(np.clip(luma / max(self._recent[0], 1e-6), 0.4, 2.5)) ** gain
+            self._rho *= float(np.clip(self._recent[1] / chroma, 0.4, 2.5)) ** (2 * gain)
             self._rho = float(np.clip(self._rho, *RHO_RANGE))
             self._rate = float(np.clip(self._rate, CALL_RATE / 12, CALL_RATE * 8))
-        if fresh or self._step < 0:
-            if self._step < 0:
-                self._step = self._nominal_step - 2  # the first second cannot be made good later in a short clip
-            shift = round(2.3 * float(np.log2(self._rate / CALL_RATE)))
-            if self._rho > 2:  # chroma cannot reach its target with this step at any weight
-                shift -= round(3 * float(np.log2(self._rho / 2)))
-                self._rho = 2.0
-            step = int(np.clip(self._step + shift, 0, STEPS - 1))
+        if not first:
+            return
+        if self._step < 0:
+            self._step = self._nominal_step - 3  # the first second cannot be made good later in a short clip
+        # price and step can stand in for each other; go back to the best price for the error wanted
+        shift = round(2.3 * float(np.log2(self._rate / CALL_RATE)))
+        if self._rho > 2:  # chroma cannot reach its target with this step at any weight
+            shift -= round(4 * float(np.log2(self._rho / 2)))
+        # a coarser step can wait until it costs nothing
+        if fresh or (shift <= -2 and count >= self._stepped_at + 6):
+            step = int(np.clip(self._step + shift, 0, min(self._nominal_step + 12, STEPS - 1)))
             self._rate *= 2.0 ** ((self._step - step) / 2.3)
+            self._rho = min(self._rho, 2.0)
             self._step = step
+            self._stepped_at = count
 
     def _groups_file(self, planes: TinyPlanes, history: History) -> list[Group]:
         """Search for the step and the prices that bring the errors just to their targets."""
@@ -171,7 +178,7 @@ class TinyEncoder:
         step = self._step if self._step >= 0 else self._nominal_step
         rate, rho = FILE_RATE, self._rho
         sizes: list[int] | None = None
-        for turn in range(7):
+        for turn in range(8):
             weight = self._search.weight(rho)
             groups = self._divide(wanted, history, step, weight, rate, sizes)
             decoded = TinyPlanes.from_samples(self._model.synthesise(np.concatenate([g.state for g in groups])))
@@ -183,9 +190,11 @@ class TinyEncoder:
             on_chroma = 0.95 < chroma / chroma_goal <= 1.0 or (chroma < chroma_goal and rho <= RHO_RANGE[0])
             if 0.98 < luma / luma_goal <= 1.0 and on_chroma:
                 break
-            rho = float(np.clip(rho * np.clip(chroma / (0.98 * chroma_goal), 0.3, 3) ** 1.3, *RHO_RANGE))
             shift = 5.8 * float(np.log2(np.clip(luma_goal / max(luma, 1e-6), 0.1, 10)))
-            if turn < 2 and abs(shift) > 1 and 0 <= step + round(shift) < STEPS:
+            if chroma > chroma_goal and rho > 2:  # this step is too coarse for chroma, whatever its weight
+                shift = min(shift, -5.8 * float(np.log2(chroma / chroma_goal)) - 1)
+            rho = float(np.clip(rho * np.clip(chroma / (0.98 * chroma_goal), 0.3, 3) ** 1.3, *RHO_RANGE))
+            if turn < 3 and abs(shift) > 1 and 0 <= step + round(shift) < STEPS:
                 step += round(shift)
             else:
                 # once the step is right only prices move, and the division into groups can stay
