@@ -106,11 +106,17 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     def mean(key: str, of: list[dict[str, Any]] = rows) -> float:
         return round(float(np.mean([row[key] for row in of])), 5)
 
+    def pooled(of: list[dict[str, Any]]) -> float:
+        bits = sum(8 * (row["bytes"]["total"] - row["bytes"]["audio"]) for row in of)
+        return round(bits / 1000 / sum(row["seconds"] for row in of), 5)
+
     long = [row for row in rows if row["seconds"] >= LONG_SECONDS]
     names = [key for key, value in rows[0].items() if isinstance(value, float)]
     return {
         "mean": {key: mean(key) for key in names},
         "mean_of_clips_of_5_s_and_more": {key: mean(key, long) for key in names} if long else {},
+        "video_kbps_over_all_seconds": pooled(rows),
+        "video_kbps_over_all_seconds_of_clips_of_5_s_and_more": pooled(long) if long else None,
         "clips": len(rows), "clips_of_5_s_and_more": len(long),
         "share_of_clips_with_lower_lpips_than_frozen": sum(r["lpips"] < r["frozen_lpips"] for r in rows) / len(rows),
         "share_of_clips_with_higher_psnr_than_frozen": sum(r["psnr"] > r["frozen_psnr"] for r in rows) / len(rows),

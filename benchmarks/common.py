@@ -38,7 +38,7 @@ def environment() -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    libraries = ("torch", "numpy", "av", "constriction", "scipy")
+    libraries = ("torch", "numpy", "av", "scipy")
     return {
         "date": datetime.date.today().isoformat(),
         "processor": model,

@@ -48,7 +48,7 @@ def _try(what: str, check: Callable[[], str], needed: bool) -> Finding:
 def _libraries() -> str:
     from importlib.metadata import version
 
-    return ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "av", "constriction", "scipy"))
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "av", "scipy", "safetensors"))
 
 
 def _keyframe() -> str:
