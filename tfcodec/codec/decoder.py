@@ -70,10 +70,11 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits | None = No
     if not keyframes:
         raise BitstreamError("the stream has no keyframe that can be decoded")
     damaged = [reason for _, _, reason in stream.damaged] + track.damaged
-    return ExactParts(stream.header, np.concatenate(tiny), keyframes, _speech(stream), damaged)
+    audio = _speech(stream, None if strict else damaged)
+    return ExactParts(stream.header, np.concatenate(tiny), keyframes, audio, damaged)
 
 
-def _speech(stream: ParsedStream) -> NDArray[np.float32] | None:
+def _speech(stream: ParsedStream, damaged: list[str] | None) -> NDArray[np.float32] | None:
     audio = stream.header.audio
     if audio is None:
         return None
@@ -86,7 +87,7 @@ def _speech(stream: ParsedStream) -> NDArray[np.float32] | None:
     # With damage the total may be unknown; the video's length stands in for it.
     rate = stream.header.rate
     length = stream.audio_samples or stream.frame_count * rate[1] * audio.sample_rate // rate[0]
-    return decode_speech_packets(audio, packets, length)
+    return decode_speech_packets(audio, packets, length, damaged)
 
 
 def render_exact(parts: ExactParts, *, coarse: bool = False) -> Iterator[NDArray[np.uint8]]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .. import speech
 from ..bitstream import AudioConfig, KeyframeChunk, TinyChunk
-from ..errors import BitstreamError
+from ..errors import BitstreamError, UnsupportedVersion
 from ..keyframe import decode_keyframe
 from ..tinyframe import TABLES_ID, TinyDecoder, tiny_from_frames, tiny_to_rgb
 
@@ -23,7 +23,7 @@ class TinyTrack:
 
     def __init__(self, tables_id: int, *, strict: bool) -> None:
         if tables_id != TABLES_ID:
-            raise BitstreamError(f"the stream uses entropy tables {tables_id}; this version has tables {TABLES_ID}")
+            raise UnsupportedVersion(f"the stream uses entropy tables {tables_id}; this version has tables {TABLES_ID}")
         self.strict = strict
         self.damaged: list[str] = []
         self.broken = True
@@ -74,14 +74,24 @@ class TinyTrack:
         return tiny_to_rgb(self._decoder.conceal(frames))
 
 
-def decode_speech_packets(audio: AudioConfig, packets: dict[int, bytes], samples_48k: int) -> NDArray[np.float32]:
+def decode_speech_packets(
+    audio: AudioConfig, packets: dict[int, bytes], samples_48k: int, damaged: list[str] | None = None
+) -> NDArray[np.float32]:
     """All speech as float32 at 16 kHz; missing packets are concealed.
 
-    ``samples_48k`` is the length after the pre-skip at the codec's clock of 48 kHz.
+    ``samples_48k`` is the length after the pre-skip at the codec's clock of 48 kHz. With ``damaged`` packets that are not
+    valid are concealed too and noted there; otherwise they raise BitstreamError.
     """
     decoder = speech.SpeechDecoder(packet_ms=audio.packet_samples // 48)
-    count = audio.packets_for(samples_48k)
-    parts = [decoder.decode(packets.get(i) or None) for i in range(count)]
+    parts = []
+    for i in range(audio.packets_for(samples_48k)):
+        try:
+            parts.append(decoder.decode(packets.get(i) or None))
+        except BitstreamError as error:
+            if damaged is None:
+                raise type(error)(f"speech packet {i}: {error}") from None
+            damaged.append(f"speech packet {i}: {error}")
+            parts.append(decoder.decode(None))
     pcm = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     skip, length = audio.pre_skip // 3, samples_48k // 3
     pcm = pcm[skip : skip + length]
