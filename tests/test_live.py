@@ -80,7 +80,7 @@ def test_a_live_decoder_agrees_with_the_file_decoder(moving_face: Face) -> None:
 
 def test_streaming_and_one_shot_hold_the_same_media(moving_face: Face) -> None:
     frames, audio = moving_face
-    encoder = tfcodec.Encoder(latency="file")
+    encoder = tfcodec.Encoder(latency="file", expected_frames=len(frames))
     packets = [p for t, f in enumerate(frames) for p in encoder.push(f, audio[640 * t : 640 * (t + 1)])]
     streamed = tfcodec.decode(b"".join(packets + encoder.flush()), pixels=False)
     one_shot = tfcodec.decode(tfcodec.encode(frames, fps=25, audio=audio, sample_rate=16000), pixels=False)
