@@ -136,3 +136,16 @@ def test_colours_are_those_of_the_tiny_frame_layer() -> None:
     again = data.rgb(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420))
     assert again.shape == picture.shape
     assert np.allclose(data.TO_YCC @ data.FROM_YCC, np.eye(3), atol=1e-5)
+
+
+@pytest.mark.skipif(find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS")
+def test_two_processes_train_one_network(pack: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
+        "tfcodec.training.train", str(pack), str(tmp_path), "--keys", "1", "--targets", "1", "--minutes", "0.03",
+        "--coarse-only", "--threads", "1",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] > 0
+    assert len((tmp_path / "val.csv").read_text().splitlines()) == 2  # one process evaluates

@@ -23,7 +23,7 @@ class TinyTrack:
 
     def __init__(self, tables_id: int, *, strict: bool) -> None:
         if tables_id != TABLES_ID:
-            raise UnsupportedVersion(f"the stream uses entropy tables {tables_id}; this version has tables {TABLES_ID}")
+            raise UnsupportedVersion(f"the stream uses entropy tables {tables_id}; this version has {TABLES_ID}")
         self.strict = strict
         self.damaged: list[str] = []
         self.broken = True

@@ -1,7 +1,8 @@
 """Train the network: ``python -m tfcodec.training.train PACK RUN [options]``.
 
 Resumes from RUN/state.pt when it is there, so that a run can be cut at any time; weights of the exponential moving
-average are written beside it. The same command runs on the CPU and on a GPU.
+average are written beside it. The same command runs on the CPU and on a GPU, and under ``torchrun --nproc-per-node N``
+on several: each process draws its own batches, and the gradients are averaged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..metrics.lpips import LPIPS
@@ -42,7 +44,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.rank, self.processes = join_processes()
+        self.device = torch.device(f"cuda:{self.rank}" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(args.seed)
         if args.threads:
             torch.set_num_threads(args.threads)
@@ -99,6 +102,7 @@ class Trainer:
         total = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        self.average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
         if torch.isfinite(norm):
             self.optimiser.step()
@@ -108,6 +112,25 @@ class Trainer:
         self.step += 1
         values = {"total": total, "norm": norm, **terms}
         return {name: float(value.detach()) for name, value in values.items()}
+
+    def average_gradients(self) -> None:
+        if self.processes == 1:
+            return
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= self.processes
+        parts = torch.split(flat, [g.numel() for g in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def agree(self, progress: float) -> float:
+        """The first process's clock, for all: learning rates and the end must not differ between them."""
+        if self.processes == 1:
+            return progress
+        shared = torch.tensor([progress], device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared)
 
     @torch.no_grad()
     def evaluate(self, pairs: list[Batch]) -> dict[str, float]:
@@ -131,6 +154,16 @@ class Trainer:
         return {k: v / count for k, v in sums.items()}
 
 
+def join_processes() -> tuple[int, int]:
+    """(rank, number of processes) under torchrun, (0, 1) without."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1:
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return dist.get_rank(), processes
+
+
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each picture of a batch, in dB."""
     return -10 * (a - b).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
@@ -148,15 +181,17 @@ def validation(pack: Pack) -> list[Batch]:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     trainer = Trainer(args)
-    pairs = validation(Pack(args.pack, "val"))
+    first = trainer.rank == 0
+    pairs = validation(Pack(args.pack, "val")) if first else []
     # A new seed for every call: a resumed run must not see the same batches again.
-    stream = batches(Pack(args.pack, "train"), args.keys, args.targets, args.seed + 7919 * trainer.step)
+    stream = batches(Pack(args.pack, "train"), args.keys, args.targets, args.seed + 7919 * trainer.step + trainer.rank)
     begin = time.monotonic()
     spent = trainer.seconds
     while True:
         elapsed = time.monotonic() - begin
-        done = elapsed > 60 * args.minutes
-        if trainer.step % args.eval_every == 0 or done:
+        progress = trainer.agree(elapsed / (60 * args.minutes))
+        done = progress >= 1
+        if first and (trainer.step % args.eval_every == 0 or done):
             trainer.seconds = spent + elapsed
             trainer.save()
             scores = trainer.evaluate(pairs)
@@ -165,8 +200,8 @@ def main(argv: list[str] | None = None) -> None:
                 csv.writer(f).writerow([trainer.step, round(trainer.seconds), *scores.values()])
         if done:
             break
-        values = trainer.update(next(stream), elapsed / (60 * args.minutes))
-        if trainer.step % 10 == 0:
+        values = trainer.update(next(stream), progress)
+        if first and trainer.step % 10 == 0:
             print(
                 f"\rstep {trainer.step} {elapsed / 60:.1f} min " + " ".join(f"{k} {v:.3f}" for k, v in values.items()),
                 end="", flush=True,
