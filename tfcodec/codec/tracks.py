@@ -79,8 +79,8 @@ def decode_speech_packets(
 ) -> NDArray[np.float32]:
     """All speech as float32 at 16 kHz; missing packets are concealed.
 
-    ``samples_48k`` is the length after the pre-skip at the codec's clock of 48 kHz. With ``damaged`` packets that are not
-    valid are concealed too and noted there; otherwise they raise BitstreamError.
+    ``samples_48k`` is the length after the pre-skip at the codec's clock of 48 kHz. With ``damaged`` packets that are
+    not valid are concealed too and noted there; otherwise they raise BitstreamError.
     """
     decoder = speech.SpeechDecoder(packet_ms=audio.packet_samples // 48)
     parts = []
