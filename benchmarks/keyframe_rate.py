@@ -1,6 +1,6 @@
 """Keyframe and speech ladders over the clips of `val`: bytes, PSNR, time; kbit/s and spectral error.
 
-    python benchmarks/keyframe_rate.py [--split val] [--output benchmarks/results/keyframe_rate.json]
+    python benchmarks/keyframe_rate.py
 
 The first frame of each clip is the keyframe; its PSNR is taken over all RGB samples. Speech is coded in
 packets of 120 ms (files) and 60 ms (calls) and its rate counts packet bytes only. The mel error is the
@@ -12,11 +12,6 @@ Clips: TFCODEC_DATA, else ../shared/data beside the repository.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import math
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -24,12 +19,10 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from common import clip_list, clips, environment, psnr, write
 
-import tfcodec
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.speech import SAMPLE_RATE, bitrate_of, decode_speech, encode_speech, log_mel
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def first_frame(clip: Path) -> npt.NDArray[np.uint8]:
@@ -47,11 +40,6 @@ def sound(clip: Path) -> npt.NDArray[np.float32] | None:
     return np.concatenate([frame.to_ndarray().ravel() for frame in frames])
 
 
-def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
-    error = float(np.mean((a.astype(float) - b) ** 2))
-    return 10 * math.log10(255**2 / max(1e-9, error))
-
-
 def mel_error_db(decoded: npt.NDArray[np.float32], source: npt.NDArray[np.float32]) -> float:
     columns = len(source) // 640
     a, b = log_mel(decoded, columns), log_mel(source, columns)
@@ -59,8 +47,8 @@ def mel_error_db(decoded: npt.NDArray[np.float32], source: npt.NDArray[np.float3
     return float(np.abs(a - b)[loud].mean() * 45) if loud.any() else 0.0
 
 
-def keyframes(clips: list[Path]) -> list[dict[str, Any]]:
-    pictures = {clip.name: first_frame(clip) for clip in clips}
+def keyframes(paths: list[Path]) -> list[dict[str, Any]]:
+    pictures = {clip.name: first_frame(clip) for clip in paths}
     rows: list[dict[str, Any]] = []
     for quality, fast in [(q, False) for q in range(11)] + [(5, True)]:
         per_clip: dict[str, tuple[int, float]] = {}
@@ -72,7 +60,7 @@ def keyframes(clips: list[Path]) -> list[dict[str, Any]]:
             decoded = decode_keyframe(payload)
             decode_ms.append(1e3 * (time.perf_counter() - coded))
             encode_ms.append(1e3 * (coded - began))
-            per_clip[name] = (len(payload), round(psnr(decoded, picture), 2))
+            per_clip[name] = (len(payload), round(float(psnr(decoded[None], picture)[0]), 2))
         sizes = [size for size, _ in per_clip.values()]
         quality_db = [decibel for _, decibel in per_clip.values()]
         rows.append(
@@ -96,8 +84,8 @@ def keyframes(clips: list[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def speech(clips: list[Path]) -> list[dict[str, Any]]:
-    sounds = [pcm for pcm in map(sound, clips) if pcm is not None and len(pcm)]
+def speech(paths: list[Path]) -> list[dict[str, Any]]:
+    sounds = [pcm for pcm in map(sound, paths) if pcm is not None and len(pcm)]
     seconds = sum(map(len, sounds)) / SAMPLE_RATE
     rows = []
     for packet_ms in (120, 60):
@@ -120,26 +108,10 @@ def speech(clips: list[Path]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "keyframe_rate.json")
-    options = parser.parse_args()
-    data = Path(os.environ.get("TFCODEC_DATA", ROOT.parent / "shared" / "data"))
-    clips = sorted((data / options.split).glob("*.mp4"))
-    if not clips:
-        parser.error(f"no clips in split {options.split!r}: set TFCODEC_DATA")
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "tfcodec": tfcodec.__version__,
-        "pyav": av.__version__,
-        "split": options.split,
-        "clips": [clip.name for clip in clips],
-        "keyframe": keyframes(clips),
-        "speech": speech(clips),
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    paths = clips()
+    write("keyframe_rate", {"environment": environment(), "clip_list": clip_list(paths), "keyframe": keyframes(paths),
+                            "speech": speech(paths)})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,29 +1,25 @@
 """Bits and error of the tiny frames alone, on the `val` clips.
 
-    python benchmarks/tiny_rate.py [--data FOLDER] [--quality 5] [--output FILE]
+    python benchmarks/tiny_rate.py [--quality 5]
 
 Each clip is coded in file mode (payloads of up to 128 frames) and in call mode (one payload a frame). The first frame
-is predicted from the decoded keyframe: the first picture as AVIF at about 1.8 KB. Bits are whole payload bytes,
-keyframe and container not included. Every payload is decoded again, and the errors are those of the decoder's output.
+is predicted from the decoded keyframe, which is the first picture at the quality that the encoder gives it. Bits are
+whole payload bytes, keyframe and container not included. Every payload is decoded again, and the errors are those of
+the decoder's output.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import io
-import json
-import os
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
+from common import clip_list, clips, environment, write
 
+from tfcodec.codec.policy import keyframe_quality
+from tfcodec.keyframe import decode_keyframe, encode_keyframe
+from tfcodec.media import open_source
 from tfcodec.tinyframe import (
     MAX_FRAMES,
     TinyDecoder,
@@ -32,30 +28,6 @@ from tfcodec.tinyframe import (
     tables_sha256,
     tiny_from_frames,
 )
-
-ROOT = Path(__file__).resolve().parents[1]
-KEYFRAME_BYTES = 1800
-
-
-def read(clip: Path) -> npt.NDArray[np.uint8]:
-    with av.open(str(clip)) as container:
-        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
-
-
-def stand_in_keyframe(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The picture after AVIF at the highest quality that stays within `KEYFRAME_BYTES`."""
-    low, high, best = 1, 70, b""
-    while low <= high:
-        quality = (low + high) // 2
-        buffer = io.BytesIO()
-        Image.fromarray(frame).save(buffer, "AVIF", quality=quality, speed=8, codec="aom", max_threads=1)
-        if len(buffer.getvalue()) <= KEYFRAME_BYTES or not best:
-            best = buffer.getvalue()
-        if len(buffer.getvalue()) <= KEYFRAME_BYTES:
-            low = quality + 1
-        else:
-            high = quality - 1
-    return np.asarray(Image.open(io.BytesIO(best)).convert("RGB"))
 
 
 def measure(source: TinyPlanes, reference: TinyPlanes, mode: str, quality: int) -> dict[str, float]:
@@ -85,26 +57,25 @@ def measure(source: TinyPlanes, reference: TinyPlanes, mode: str, quality: int) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(os.environ.get("TFCODEC_DATA", ROOT.parent / "shared/data"))
-    parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("--quality", type=int, nargs="+", default=[5])
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/tiny_rate.json")
     options = parser.parse_args()
-    clips: list[dict[str, Any]] = []
-    for path in sorted((options.data / "val").glob("*.mp4")):
-        frames = read(path)
+    paths, results = clips(), []
+    for path in paths:
+        with open_source(path, crop="none") as clip:
+            frames = np.stack(list(clip.frames_iter()))
         source = tiny_from_frames(frames)
-        reference = tiny_from_frames(stand_in_keyframe(frames[0])[None])
         entry: dict[str, Any] = {"clip": path.stem, "frames": len(source)}
         for quality in options.quality:
+            keyframe = encode_keyframe(frames[0], keyframe_quality(quality, len(frames)))
+            reference = tiny_from_frames(decode_keyframe(keyframe)[None])
             for mode in ("file", "call"):
                 entry[f"{mode}_q{quality}"] = measure(source, reference, mode, quality)
-        clips.append(entry)
+        results.append(entry)
     summary = {}
-    total = sum(c["frames"] for c in clips)
+    total = sum(c["frames"] for c in results)
     for quality in options.quality:
         for mode in ("file", "call"):
-            rows = [c[f"{mode}_q{quality}"] for c in clips]
+            rows = [c[f"{mode}_q{quality}"] for c in results]
             summary[f"{mode}_q{quality}"] = {
                 "bits_per_frame_mean_over_clips": float(np.mean([r["bits_per_frame"] for r in rows])),
                 "bits_per_frame_over_all_frames": 8 * sum(r["bytes"] for r in rows) / total,
@@ -117,17 +88,8 @@ def main() -> None:
                 "decode_frames_per_second": total / sum(r["decode_seconds"] for r in rows),
             }
             print(f"{mode} q{quality}: " + ", ".join(f"{k} {v:.4g}" for k, v in summary[f"{mode}_q{quality}"].items()))
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"numpy {np.__version__}; speeds on one core",
-        "tables_sha256": tables_sha256(),
-        "keyframe": f"Pillow AVIF of the first picture, at most {KEYFRAME_BYTES} bytes with its container",
-        "summary": summary,
-        "clips": clips,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    write("tiny_rate", {"environment": environment(), "speeds": "on one core", "tables_sha256": tables_sha256(),
+                        "clip_list": clip_list(paths), "summary": summary, "clips": results})  # fmt: skip
 
 
 if __name__ == "__main__":
