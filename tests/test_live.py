@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -116,6 +117,22 @@ def test_loss_is_concealed_and_healed_by_a_keyframe(moving_face: Face) -> None:
     assert not decoder.wants_keyframe
     assert decoder.lost_frames == 2
     assert decoder.next_frame == clean.next_frame  # a loss does not add delay
+
+
+def test_a_short_refresh_shortens_the_harm_of_a_loss(moving_face: Face) -> None:
+    frames, _ = moving_face
+    held = {}
+    for refresh in (4, 25):
+        encoder = tfcodec.Encoder(latency="call", audio=False, refresh=refresh)
+        decoder = tfcodec.Decoder(lookahead=0)
+        shown = []
+        for t in range(16):
+            for packet in encoder.push(frames[t]):
+                if t != 5:
+                    decoder.push(packet)
+            shown.append(decoder.pull())
+        held[refresh] = sum(np.array_equal(a, b) for a, b in pairwise(shown[6:]))
+    assert held[4] < held[25]
 
 
 def test_joining_late(moving_face: Face) -> None:

@@ -50,6 +50,8 @@ class Encoder:
         audio: whether there will be speech; None: decided by the first `push`.
         sample_rate: of the speech that is pushed, in Hz; only 16000.
         expected_frames: length of the clip, if known: a short one gets a smaller keyframe.
+        refresh: frames after which a call's tiny frames can be read again at the latest when a packet was lost; each such
+            frame costs about two bytes more, so 5 is for bad lines.
 
     Raises:
         TfcodecError: an argument out of range.
@@ -63,6 +65,7 @@ class Encoder:
         audio: bool | None = None,
         sample_rate: int = speech.SAMPLE_RATE,
         expected_frames: int | None = None,
+        refresh: int = 25,
     ) -> None:
         if latency not in PACKET_MS:
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
@@ -77,7 +80,7 @@ class Encoder:
         self._speech_packets: list[bytes] = []
         self._speech_sent = 0
         self._samples = 0
-        self._tiny = TinyEncoder(self.quality, mode=latency)
+        self._tiny = TinyEncoder(self.quality, mode=latency, refresh=refresh)
         self._window: list[Frame] = []
         self._signatures: list[policy.Signature] = []
         self._cuts = policy.CutDetector()
