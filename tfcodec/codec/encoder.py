@@ -50,8 +50,8 @@ class Encoder:
         audio: whether there will be speech; None: decided by the first `push`.
         sample_rate: of the speech that is pushed, in Hz; only 16000.
         expected_frames: length of the clip, if known: a short one gets a smaller keyframe.
-        refresh: frames after which a call's tiny frames can be read again at the latest when a packet was lost; each such
-            frame costs about two bytes more, so 5 is for bad lines.
+        refresh: frames after which, at the latest, a call's tiny frames can be read again when a packet was lost; each
+            such frame costs about two bytes more, so 5 is for bad lines.
 
     Raises:
         TfcodecError: an argument out of range.
