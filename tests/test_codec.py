@@ -133,6 +133,22 @@ def test_silence(moving_face: Face) -> None:
     assert np.abs(clip.audio).max() < 0.01
 
 
+@pytest.mark.parametrize("quality", [0, 5, 10])
+def test_clicks_stay_where_they_are(quality: int, moving_face: Face) -> None:
+    frames, _ = moving_face
+    times = np.array([3000, 11111, 20000, 33333])  # samples
+    audio = np.zeros(60 * 640, np.float32)
+    for at in times:
+        audio[at : at + 40] = 0.8 * np.hanning(40)
+    clip = tfcodec.decode(
+        tfcodec.encode(frames, fps=25, audio=audio, sample_rate=16000, quality=quality), pixels=False
+    )
+    assert clip.audio is not None
+    for at in times:
+        around = np.abs(clip.audio[at - 1200 : at + 1200])
+        assert abs(int(around.argmax()) - 1200 - 20) <= 320  # 20 ms
+
+
 def test_one_frame() -> None:
     picture = np.full((1, 256, 256, 3), 90, np.uint8)
     clip = tfcodec.decode(tfcodec.encode(picture, fps=25))

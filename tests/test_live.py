@@ -202,6 +202,34 @@ def test_damaged_packets_never_raise(call: Sent, data: st.DataObject) -> None:
     assert decoder.damaged_packets >= 2
 
 
+def test_the_end_of_a_call_is_shown_to_the_last_frame(call: Sent, moving_face: Face) -> None:
+    decoder = tfcodec.Decoder(lookahead=2)
+    for packets in call:
+        for packet in packets:
+            decoder.push(packet)
+    shown = np.stack([decoder.pull() for _ in range(41)])
+    assert decoder.next_frame == 40
+    assert np.array_equal(shown[39], shown[40])  # nothing comes after it
+    assert not np.array_equal(shown[38], shown[39])
+
+
+def test_a_frame_number_out_of_all_reason_is_ignored(call: Sent) -> None:
+    from tfcodec.bitstream import TinyChunk
+
+    decoder = tfcodec.Decoder(lookahead=1)
+    for packets in call[:3]:
+        for packet in packets:
+            decoder.push(packet)
+    decoder.pull()
+    decoder.push(TinyChunk(900_000, 1, b"\x01").to_bytes())
+    assert decoder.damaged_packets == 1
+    decoder.pull()
+    for packet in call[3]:
+        decoder.push(packet)
+    decoder.pull()
+    assert decoder.lost_frames == 0
+
+
 def test_nothing_has_come_yet() -> None:
     decoder = tfcodec.Decoder()
     assert (decoder.pull() == 128).all()

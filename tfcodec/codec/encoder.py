@@ -114,7 +114,10 @@ class Encoder:
 
     def flush(self) -> list[bytes]:
         """The last packets. The encoder takes nothing after that; a second call returns nothing."""
-        return self._to_packets(self.flush_chunks())
+        if self._finished or not self.frames:
+            return []
+        end = self.flush_chunks()
+        return self._to_packets([*end, EndChunk(self.frames, 3 * self._samples if self._audio else None)])
 
     def push_chunks(self, frame: Frame, audio: ArrayLike | None = None) -> list[Chunk]:
         """`push`, as chunks; the HEADER is left to the caller."""
@@ -233,9 +236,6 @@ class Encoder:
             if chunks and not self._begun:
                 self._begun = True
                 packets[0] = write_signature() + self.header().to_bytes() + packets[0]
-            if self._finished and self._begun:
-                self._begun = False
-                packets.append(EndChunk(self.frames, 3 * self._samples if self._audio else None).to_bytes())
             return packets
         packets, current = [], b""
         for chunk in chunks:

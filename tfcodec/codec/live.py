@@ -26,6 +26,7 @@ from .tracks import GREY, TinyTrack
 
 MAX_PENDING = 1024
 """Chunks that wait for their turn; more can only come from a broken or hostile sender, and the oldest are dropped."""
+MAX_GAP = Limits().max_gap_frames
 REACH = 2
 """Frames on both sides of the current one that the network looks at."""
 
@@ -165,6 +166,9 @@ class Decoder:
         self._early_speech = []
 
     def _queue(self, chunk: KeyframeChunk | TinyChunk) -> None:
+        if self.next_frame is not None and _position(chunk)[0] > max(self.next_frame, self._newest) + MAX_GAP:
+            self.damaged_packets += 1  # no sender is so far ahead: damage that a checksum missed, or a forgery
+            return
         if isinstance(chunk, TinyChunk):
             if chunk.first_frame < self._decoded or chunk in self._pending:
                 return  # too late, or a second copy
