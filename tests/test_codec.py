@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfcodec
+from tfcodec.codec import policy
 from tfcodec.codec.decoder import read_exact
 from tfcodec.codec.encoder import Encoder
 from tfcodec.tinyframe import tiny_from_frames, tiny_to_rgb
@@ -186,6 +187,19 @@ def test_a_calm_clip_gets_one_keyframe(moving_face: Face) -> None:
     info = tfcodec.probe(tfcodec.encode(long, fps=25))
     assert info.frames == 180
     assert info.keyframes == 1
+
+
+def test_the_keyframe_has_open_eyes(moving_face: Face) -> None:
+    frames, _ = moving_face
+    asleep = [frame.copy() for frame in frames[:24]]
+    for t, frame in enumerate(asleep):
+        middle = 128 + 14 * np.sin(t / 9)  # of the face, which sways
+        frame[102:118, int(middle) - 36 : int(middle) + 36] = (205, 160, 135)
+    marks = [policy.signature(frame) for frame in asleep]
+    medoid = policy.choose_keyframe(marks)
+    asleep[medoid - 1] = frames[medoid - 1]
+    marks[medoid - 1] = policy.signature(frames[medoid - 1])
+    assert policy.choose_keyframe(marks, asleep) == medoid - 1
 
 
 def test_progress_is_reported(moving_face: Face) -> None:

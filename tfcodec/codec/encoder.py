@@ -214,7 +214,7 @@ class Encoder:
         out: list[Chunk] = []
         first = self.frames - len(self._window)
         if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
-            best = policy.choose_keyframe(self._signatures)
+            best = policy.choose_keyframe(self._signatures, self._window)
             out.append(self._send_keyframe(self._window[best], self._signatures[best], first))
         planes = TinyPlanes.concatenate([tiny_from_frames(f[None]) for f in self._window])
         out.append(TinyChunk(first, len(planes), self._tiny.encode(planes), self._tag))

@@ -49,7 +49,7 @@ class TinyEncoder:
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
-        margin = 0.97 if self._call else 1.0  # a call cannot go back and correct
+        margin = 0.95 if self._call else 1.0  # a call cannot go back and correct
         self._luma, self._chroma = LUMA_TARGET[quality] * margin, CHROMA_TARGET[quality] * margin
         self._nominal_step = (CALL_STEP if self._call else FILE_STEP) + 3 * (5 - quality)
         self._rate = CALL_RATE if self._call else FILE_RATE

@@ -68,8 +68,9 @@ def write_keys(pack: Path, split: str, per_clip: int, rng: np.random.Generator) 
 
     def wanted() -> Iterator[tuple[int, int, float]]:
         for i, (_, start, count) in enumerate(clips):
-            marks = [policy.signature(rgb(f)) for f in frames[start : start + min(count, WINDOW)]]
-            yield i, policy.choose_keyframe(marks), policy.keyframe_quality(5, count)
+            window = [rgb(f) for f in frames[start : start + min(count, WINDOW)]]
+            marks = [policy.signature(picture) for picture in window]
+            yield i, policy.choose_keyframe(marks, window), policy.keyframe_quality(5, count)
             for _ in range(per_clip - 1):
                 yield i, int(rng.integers(count)), float(rng.uniform(0, 7))
 
