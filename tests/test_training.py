@@ -17,6 +17,7 @@ import torch
 
 from tfcodec.metrics.lpips import find_weights
 from tfcodec.model.blocks import box_down, refine_chroma
+from tfcodec.model.weights import read_weights
 from tfcodec.training import data, losses, train
 from tfcodec.training.export import main as export
 from tfcodec.training.prepare import main as prepare
@@ -120,7 +121,13 @@ def test_training_learns_resumes_and_exports(pack: Path, tmp_path: Path) -> None
     export([str(run), "9", "--folder", str(tmp_path)])
     (line,) = json.loads((tmp_path / "registry.json").read_text())
     assert line["model_id"] == 9
-    assert (tmp_path / line["file"]).stat().st_size < 12_000_000
+    weights = tmp_path / line["file"]
+    assert weights.stat().st_size < 12_000_000
+    train.main([str(pack), str(tmp_path / "next"), "--start", str(weights), "--minutes", "0", "--keys", "1"])
+    third = torch.load(tmp_path / "next" / "state.pt", weights_only=True)
+    assert third["step"] == 0
+    for name, value in read_weights(weights).state_dict().items():
+        assert torch.equal(third["model"][name], value), name
 
 
 def test_training_imports_nothing_that_a_gpu_machine_lacks() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..metrics.lpips import LPIPS
 from ..model.upsampler import Upsampler
+from ..model.weights import read_weights
 from .data import Batch, Pack, batches, collate, make_pair
 from .losses import LossWeights, coarse_terms, frame_terms
 
@@ -29,6 +30,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="tfcodec.training.train", description=__doc__)
     p.add_argument("pack", type=Path, help="prepared pack")
     p.add_argument("run", type=Path, help="folder of this run: state, log, samples")
+    p.add_argument("--start", type=Path, help="weights that a new run begins with, such as the shipped ones")
     p.add_argument("--minutes", type=float, default=30, help="stop after so many minutes")
     p.add_argument("--coarse-only", action="store_true", help="train stage 1 alone, at 64x64")
     p.add_argument("--keys", type=int, default=4, help="keyframes a step")
@@ -49,7 +51,10 @@ class Trainer:
         torch.manual_seed(args.seed)
         if args.threads:
             torch.set_num_threads(args.threads)
-        self.model = Upsampler().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = Upsampler()
+        if args.start:
+            network.load_state_dict(read_weights(args.start).state_dict())
+        self.model = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
@@ -189,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     spent = trainer.seconds
     while True:
         elapsed = time.monotonic() - begin
-        progress = trainer.agree(elapsed / (60 * args.minutes))
+        progress = trainer.agree(elapsed / max(60 * args.minutes, 1e-9))
         done = progress >= 1
         if first and (trainer.step % args.eval_every == 0 or done):
             trainer.seconds = spent + elapsed
