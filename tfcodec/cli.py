@@ -106,8 +106,9 @@ def _encode(args: argparse.Namespace) -> int:
 
 
 def _decode(args: argparse.Namespace) -> int:
-    from .codec.decoder import SAMPLE_RATE, read_exact, render_exact
+    from .codec.decoder import read_exact, render_exact
     from .media import VideoWriter
+    from .speech import SAMPLE_RATE
 
     _refuse_overwrite(args)
     data = _read(args.input)
@@ -118,10 +119,9 @@ def _decode(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv" if args.output == "-" else Path(args.output)
         size = 64 if args.coarse else 256
-        audio = None if parts.audio is None else parts.audio
         with (
             _bar("decode", args.quiet) as progress,
-            VideoWriter(target, parts.header.fps, size, audio, SAMPLE_RATE, args.lossless) as writer,
+            VideoWriter(target, parts.header.fps, size, parts.audio, SAMPLE_RATE, args.lossless) as writer,
         ):
             for batch in batches:
                 for frame in batch:

@@ -79,7 +79,8 @@ def _tables() -> str:
 def _network() -> str:
     import torch
 
-    from .codec.render import BATCH, MEL_BANDS, MEL_COLUMNS, WINDOW, Renderer
+    from .codec.render import BATCH, Renderer
+    from .model.inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
     from .model.registry import default_model
 
     entry = default_model()

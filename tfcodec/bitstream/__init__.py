@@ -4,7 +4,7 @@ Bytes only: nothing here knows pictures, sound or networks. `bitstream_spec.md` 
 numbers ``[R1]`` ... in error messages are those of that document.
 """
 
-from tfcodec.bitstream.account import account_bytes, account_chunk
+from tfcodec.bitstream.account import account_bytes, account_chunk, account_stream
 from tfcodec.bitstream.chunks import (
     MAX_FRAMES_PER_CHUNK,
     TAGS,
@@ -46,6 +46,7 @@ __all__ = [
     "UnknownChunk",
     "account_bytes",
     "account_chunk",
+    "account_stream",
     "check_signature",
     "iter_chunks_of_packet",
     "join_keyframe_parts",

@@ -9,7 +9,7 @@ from tfcodec.bitstream.header import StreamHeader
 from tfcodec.bitstream.limits import DEFAULT_LIMITS, Limits
 from tfcodec.bitstream.parse import Chunk
 from tfcodec.bitstream.primitives import write_varint
-from tfcodec.bitstream.stream import read_stream
+from tfcodec.bitstream.stream import ParsedStream, read_stream
 
 
 def account_chunk(chunk: Chunk) -> dict[str, int]:
@@ -28,9 +28,14 @@ def account_bytes(
     framing, checksums, indices, metadata and, with ``errors="conceal"``, damaged bytes. Raises what
     `read_stream` raises.
     """
-    parts = [_media_bytes(chunk) for chunk in read_stream(data, errors=errors, limits=limits).chunks]
+    return account_stream(read_stream(data, errors=errors, limits=limits), len(data))
+
+
+def account_stream(stream: ParsedStream, total: int) -> dict[str, int]:
+    """`account_bytes` of a file of ``total`` bytes that has been read already."""
+    parts = [_media_bytes(chunk) for chunk in stream.chunks]
     keyframe, tiny, audio = (sum(part[which] for part in parts) for which in range(3))
-    return _account(len(data), keyframe, tiny, audio)
+    return _account(total, keyframe, tiny, audio)
 
 
 def _account(total: int, keyframe: int, tiny: int, audio: int) -> dict[str, int]:

@@ -10,22 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bitstream import (
+    DEFAULT_LIMITS,
     KeyframeChunk,
     Limits,
     ParsedStream,
     SpeechChunk,
     StreamHeader,
     TinyChunk,
-    account_bytes,
+    account_stream,
     read_stream,
 )
 from ..errors import BitstreamError
 from ..model.registry import find_model
+from ..speech import SAMPLE_RATE, log_mel
 from .render import Renderer, render_all
 from .tracks import TinyTrack, decode_speech_packets
 from .types import Clip, StreamInfo
 
-SAMPLE_RATE = 16_000
 Errors = Literal["raise", "conceal"]
 Progress = Callable[[int, int], None]
 
@@ -41,9 +42,9 @@ class ExactParts:
     damaged: list[str] = field(default_factory=list)
 
 
-def read_exact(data: bytes, errors: Errors = "raise", limits: Limits | None = None) -> ExactParts:
+def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_LIMITS) -> ExactParts:
     """Decode tiny frames, keyframes and speech; needs no network. Raises BitstreamError."""
-    stream = read_stream(data, errors=errors, limits=limits or Limits())
+    stream = read_stream(data, errors=errors, limits=limits)
     strict = errors == "raise"
     track = TinyTrack(stream.header.tables_id, strict=strict)
     tiny: list[NDArray[np.uint8]] = []
@@ -92,8 +93,6 @@ def _speech(stream: ParsedStream, damaged: list[str] | None) -> NDArray[np.float
 
 def render_exact(parts: ExactParts, *, coarse: bool = False) -> Iterator[NDArray[np.uint8]]:
     """Draw a stream's frames, in batches [n, 256, 256, 3] uint8. Raises WeightsError before the first one."""
-    from ..speech import log_mel
-
     renderer = Renderer(find_model(parts.header.model_id, parts.header.model_hash))
     mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
     return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse)
@@ -132,6 +131,6 @@ def probe_bytes(data: bytes, *, errors: Errors = "raise") -> StreamInfo:
         model_hash=header.model_hash.hex(),
         keyframes=len(stream.keyframes),
         has_audio=header.audio is not None,
-        bytes=account_bytes(data, errors=errors),
+        bytes=account_stream(stream, len(data)),
         damaged=tuple(reason for _, _, reason in stream.damaged),
     )

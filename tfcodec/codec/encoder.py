@@ -24,7 +24,7 @@ from ..bitstream import (
 from ..errors import MediaError, TfcodecError
 from ..keyframe import decode_keyframe, encode_keyframe
 from ..model.registry import default_model
-from ..tinyframe import TABLES_ID, TinyEncoder, TinyPlanes, tiny_from_frames
+from ..tinyframe import TABLES_ID, TinyEncoder, tiny_from_frames
 from . import policy
 
 Frame = NDArray[np.uint8]
@@ -216,7 +216,7 @@ class Encoder:
         if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
             best = policy.choose_keyframe(self._signatures, self._window)
             out.append(self._send_keyframe(self._window[best], self._signatures[best], first))
-        planes = TinyPlanes.concatenate([tiny_from_frames(f[None]) for f in self._window])
+        planes = tiny_from_frames(np.stack(self._window))
         out.append(TinyChunk(first, len(planes), self._tiny.encode(planes), self._tag))
         self._window, self._signatures = [], []
         return out

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bitstream import (
+    DEFAULT_LIMITS,
     SIGNATURE,
     Chunk,
     EndChunk,
     KeyframeChunk,
     KeyframePartChunk,
-    Limits,
     SpeechChunk,
     StreamHeader,
     TinyChunk,
@@ -19,16 +19,15 @@ from ..bitstream import (
     join_keyframe_parts,
 )
 from ..errors import BitstreamError, UnsupportedVersion
+from ..model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH
 from ..model.registry import find_model
-from .render import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, MEL_SILENCE, Renderer, tiny_windows
+from .render import MEL_SILENCE, Renderer, tiny_windows
 from .speechline import SAMPLES_PER_FRAME, SpeechLine
 from .tracks import GREY, TinyTrack
 
 MAX_PENDING = 1024
 """Chunks that wait for their turn; more can only come from a broken or hostile sender, and the oldest are dropped."""
-MAX_GAP = Limits().max_gap_frames
-REACH = 2
-"""Frames on both sides of the current one that the network looks at."""
+MAX_GAP = DEFAULT_LIMITS.max_gap_frames
 
 
 class Decoder:
@@ -87,7 +86,7 @@ class Decoder:
         """
         packet = bytes(packet).removeprefix(SIGNATURE)
         try:
-            for chunk in iter_chunks_of_packet(packet, Limits()):
+            for chunk in iter_chunks_of_packet(packet):
                 self._take(chunk)
         except UnsupportedVersion:
             raise

@@ -25,6 +25,7 @@ NEARLY = 1.1
 """How much more remote than the medoid a keyframe may be for being sharper."""
 
 TYPICAL_FRAMES = 250
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 _SERVED = (125, 1000)
 _STEPS_PER_OCTAVE = 3.4  # steps of keyframe quality that double the bytes
 
@@ -32,7 +33,7 @@ _STEPS_PER_OCTAVE = 3.4  # steps of keyframe quality that double the bytes
 def signature(frame: NDArray[np.uint8]) -> Signature:
     """Signature of a picture [256, 256, 3] uint8."""
     green = frame.reshape(32, 8, 32, 8, 3)[:, ::2, :, ::2].sum((1, 3), dtype=np.float32)
-    return np.asarray(green @ np.array([0.2126, 0.7152, 0.0722], np.float32) / 16, np.float32)
+    return np.asarray(green @ _LUMA / 16, np.float32)
 
 
 def distance(a: Signature, b: Signature) -> float:
@@ -69,7 +70,7 @@ def keyframe_quality(quality: int, frames: int) -> float:
 
 def sharpness(frame: NDArray[np.uint8]) -> float:
     """Mean luma gradient of the middle of a picture [256, 256, 3] uint8, where the face is."""
-    luma = frame[64:200, 56:200] @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    luma = frame[64:200, 56:200] @ _LUMA
     return float(np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean())
 
 

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from ..model.registry import ModelEntry
 
 if TYPE_CHECKING:
     from ..model.stage1 import KeyframeFeatures
 
-WINDOW = 5
-MEL_COLUMNS = 20
-MEL_PER_FRAME = 4
-MEL_BANDS = 80
 MEL_SILENCE = -1.0
 BATCH = 8
 
@@ -70,7 +67,7 @@ class Renderer:
 
 def tiny_windows(tiny: NDArray[np.uint8], frames: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Windows [N, 5, 8, 8, 3] around the given frames of ``tiny`` [T, 8, 8, 3]; the ends are repeated."""
-    offsets = np.arange(-(WINDOW // 2), WINDOW // 2 + 1)
+    offsets = np.arange(-REACH, WINDOW - REACH)
     return tiny[np.clip(frames[:, None] + offsets, 0, len(tiny) - 1)]
 
 

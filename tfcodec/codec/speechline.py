@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from ..bitstream import AudioConfig, SpeechChunk
 from ..errors import BitstreamError
+from ..model.inputs import REACH
 from ..speech import SAMPLE_RATE, SpeechDecoder, log_mel
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // 25
-REACH = 2
 KEEP = SAMPLE_RATE  # one second is far more than the spectrogram's window
 MAX_PENDING = 4096
 
@@ -68,7 +68,6 @@ class SpeechLine:
                 decoded = self._decoder.decode(packet or None)
             except BitstreamError:
                 decoded = self._decoder.decode(None)
-            decoded = np.resize(decoded, self._packet) if len(decoded) != self._packet else decoded
             parts.append(decoded)
             have += len(decoded)
             self._next += 1

@@ -14,10 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ResBlock, box_down, conv, refine_chroma, upsample, warp, zero_conv
+from .inputs import WINDOW
 
-WINDOW = 5  # tiny frames around the current one
-MEL_COLUMNS = 20  # 0.2 s of log-mel at 100 columns a second
-MEL_BANDS = 80
 WIDTHS = {128: 24, 64: 40, 32: 80, 16: 112, 8: 144}
 AUDIO_WIDTH = 128
 FLOW_UNIT = 0.1  # head output 1.0 = 12.8 pixels at 256

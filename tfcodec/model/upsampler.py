@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .stage1 import MEL_BANDS, MEL_COLUMNS, WINDOW, CoarseFrame, KeyframeEncoder, KeyframeFeatures, Stage1
+from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
+from .stage1 import CoarseFrame, KeyframeEncoder, KeyframeFeatures, Stage1
 from .stage2 import Stage2
 
 __all__ = ["MEL_BANDS", "MEL_COLUMNS", "WINDOW", "KeyframeFeatures", "Output", "Upsampler"]

@@ -26,10 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+
 SIZE = 256
-MEL_PER_FRAME = 4
-WINDOW = 5
-MEL_COLUMNS = 20
 
 # BT.709 full range, as in the tiny-frame layer.
 TO_YCC = np.array([[0.2126, 0.7152, 0.0722], [-0.1146, -0.3854, 0.5], [0.5, -0.4542, -0.0458]], np.float32)
@@ -115,20 +114,20 @@ class Pack:
         return np.load(cache).astype(np.float32)
 
     def window(
-        self, clip: int, frame: int, future: int = WINDOW // 2, lost: int | None = None
+        self, clip: int, frame: int, future: int = REACH, lost: int | None = None
     ) -> NDArray[np.int64]:
         """Frame numbers of the tiny window, at most ``future`` frames ahead; slot ``lost`` repeats the one before."""
         _, start, count = self.clips[clip]
-        offsets = np.minimum(np.arange(-(WINDOW // 2), WINDOW // 2 + 1), future)
+        offsets = np.minimum(np.arange(-REACH, WINDOW - REACH), future)
         index = np.clip(frame + offsets, 0, count - 1)
         if lost is not None:
             index[lost] = index[max(0, lost - 1)]
         return np.asarray(start + index, np.int64)
 
-    def mel_window(self, clip: int, frame: int, future: int = WINDOW // 2) -> NDArray[np.float32]:
+    def mel_window(self, clip: int, frame: int, future: int = REACH) -> NDArray[np.float32]:
         """Log-mel [20, 80] around a frame; silence outside the clip and later than ``future`` frames ahead."""
         _, start, count = self.clips[clip]
-        out = np.full((MEL_COLUMNS, 80), -1, np.float32)
+        out = np.full((MEL_COLUMNS, MEL_BANDS), -1, np.float32)
         first = MEL_PER_FRAME * frame + MEL_PER_FRAME // 2 - MEL_COLUMNS // 2
         end = min(MEL_PER_FRAME * count, first + MEL_COLUMNS, MEL_PER_FRAME * (frame + future + 1))
         lo = max(0, first)

@@ -22,8 +22,9 @@ from ..codec import policy
 from ..codec.encoder import WINDOW
 from ..keyframe import decode_keyframe, encode_keyframe
 from ..media import open_source
+from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
 from ..speech import decode_speech, encode_speech, log_mel
-from .data import MEL_PER_FRAME, SIZE, rgb
+from .data import SIZE, rgb
 
 PARTS = ("frames", "keys", "mel", "landmarks")
 Clips = list[tuple[str, int, int]]
@@ -86,7 +87,7 @@ def write_keys(pack: Path, split: str, per_clip: int, rng: np.random.Generator) 
 def write_mel(folder: Path, pack: Path, split: str, rng: np.random.Generator) -> None:
     clips = read_clips(pack, split)
     total = clips[-1][1] + clips[-1][2]
-    mel = np.full((MEL_PER_FRAME * total, 80), -1, np.float16)
+    mel = np.full((MEL_PER_FRAME * total, MEL_BANDS), -1, np.float16)
     for name, start, count in tqdm(clips, f"{split} speech", unit="clip"):
         with open_source(folder / split / name, crop="none") as clip:
             if clip.audio is None:
