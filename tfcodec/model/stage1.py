@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -82,9 +81,7 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            conv(1, 24, 2), nn.SiLU(), conv(24, 48, 2), nn.SiLU(), conv(48, 64, 2), nn.SiLU()
-        )
+        self.layers = nn.Sequential(conv(1, 24, 2), nn.SiLU(), conv(24, 48, 2), nn.SiLU(), conv(48, 64, 2), nn.SiLU())
         self.out = nn.Linear(64 * 3 * 10, AUDIO_WIDTH)
 
     def forward(self, mel: Tensor) -> Tensor:
