@@ -1,8 +1,8 @@
 """Train variants with equal budgets and compare them: ``python -m tfcodec.training.ablate PACK OUT --minutes M``.
 
-Every variant gets the same training time (or, with --steps, the same number of steps), seed and learning-rate schedule;
-options that are not listed below go to the trainer as they are (--keys, --compile, --start ...). What is done is not done
-again, so that the comparison may be cut and gone on with; a variant that was cut goes on where it was.
+Every variant gets the same training time (or, with --steps, the same number of steps), seed and learning-rate
+schedule; options that are not listed below go to the trainer as they are (--keys, --compile, --start ...). What is done
+is not done again, so that the comparison may be cut and gone on with; a variant that was cut goes on where it was.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     p.add_argument("--call-minutes", type=float, default=1e9, help="end this call after so many minutes")
     p.add_argument("--targets-measured", type=int, default=4, help="frames of each val clip to measure on")
-    p.add_argument("--results", type=Path, default=RESULTS if RESULTS.is_dir() else None, help="folder for JSON and table")
+    p.add_argument("--results", type=Path, default=RESULTS if RESULTS.is_dir() else None, help="for JSON, table")
     args, options = p.parse_known_args(argv)
     results = args.results or args.out
     until = time.monotonic() + 60 * args.call_minutes

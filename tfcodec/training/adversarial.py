@@ -1,4 +1,4 @@
-"""The adversarial loss: a small critic of luma patches about the face (hinge loss, arXiv 1705.02894). Off by default."""
+"""The adversarial loss: a critic of luma patches about the face (hinge loss, arXiv 1705.02894). Off by default."""
 
 from __future__ import annotations
 
