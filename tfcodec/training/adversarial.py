@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..model.blocks import box_down
+from ..model.blocks import box_down, luma_of
 from .losses import region_weight
-
-LUMA = (0.2126, 0.7152, 0.0722)
 
 
 class Critic(nn.Module):
@@ -28,8 +25,7 @@ class Critic(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(4 * width, 1, 3, 1, 1)))
 
     def forward(self, picture: Tensor) -> Tensor:
-        weights = torch.tensor(LUMA, device=picture.device, dtype=picture.dtype)[None, :, None, None]
-        judgement: Tensor = self.layers((picture * weights).sum(1, keepdim=True) - 0.5)
+        judgement: Tensor = self.layers(luma_of(picture) - 0.5)
         return judgement
 
 

@@ -350,7 +350,11 @@ def loop(
             since, since_step = time.monotonic(), trainer.step
         if done:
             break
+        if args.warn_sync:
+            torch.cuda.set_sync_debug_mode("warn")
         trainer.update(stream, progress)
+        if args.warn_sync:
+            torch.cuda.set_sync_debug_mode("default")
         if trainer.step % args.log_every == 0:
             values = trainer.read_log()  # waits for the device
             now = time.monotonic()
