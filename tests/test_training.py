@@ -45,7 +45,7 @@ def pack(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.Te
         marks[3] = -16
         np.savez(source / f"landmarks_{split}.npz", d1_00=marks, n1_00=marks)
     folder = tmp_path_factory.mktemp("pack")
-    prepare([str(source), str(folder), "--keys", "2", "--parts-mib", "0.3"])
+    prepare([str(source), str(folder), "--keys", "2", "--parts-mib", "0.12"])
     return folder
 
 
@@ -76,7 +76,7 @@ def test_prepared_pack(loaded: data.Pack) -> None:
 def test_parts_hold_the_pack(pack: Path, carried: Path, loaded: data.Pack) -> None:
     index = json.loads((carried / "index.json").read_text())
     assert len(index["parts"]) > 1
-    assert all((carried / part["file"]).stat().st_size <= 0.3 * 2**20 for part in index["parts"])
+    assert all((carried / part["file"]).stat().st_size <= 0.12 * 2**20 for part in index["parts"])
     again = data.Pack(carried, "train")
     assert again.clips == loaded.clips
     assert again.keys == loaded.keys
@@ -127,7 +127,7 @@ def test_colours_and_box_means_are_opencvs(loaded: data.Pack) -> None:
         ours = data.rgb(pictures)
         theirs = np.stack([cv2.cvtColor(p.numpy(), cv2.COLOR_YUV2RGB_I420) for p in pictures]).transpose(0, 3, 1, 2)
         assert np.abs(ours.numpy() - theirs).max() <= 1  # rounding of halves
-        assert (ours.numpy() != theirs).mean() < 0.02
+        assert (ours.numpy() != theirs).mean() < 1e-4
         exact = theirs.astype(np.float64).reshape(2, 3, 8, 32, 8, 32).mean((3, 5))
         assert np.abs(data.box8(torch.from_numpy(theirs).float()).numpy() - exact).max() < 1e-3
         assert np.abs(data.tiny_frames(pictures, torch.device("cpu")).numpy() - exact).max() < 1e-3
@@ -153,7 +153,7 @@ def reference_quantiser(tiny: np.ndarray, key: np.ndarray, luma: float, chroma: 
 
 def test_quantiser() -> None:
     rng = np.random.default_rng(3)
-    tiny, key = rng.uniform(40, 200, (4, 8, 8, 3)).astype(np.float32), rng.uniform(40, 200, (8, 8, 3)).astype(np.float32)
+    tiny, key = (rng.uniform(40, 200, shape).astype(np.float32) for shape in ((4, 8, 8, 3), (8, 8, 3)))
     tensors = [torch.from_numpy(np.moveaxis(a, -1, -3).copy()) for a in (tiny, key)]
     for luma, chroma in ((3.0, 4.0), (16.0, 9.0)):
         steps = (torch.full((4, 1, 1), luma), torch.full((4, 1, 1), chroma))
@@ -164,7 +164,8 @@ def test_quantiser() -> None:
         # An orthonormal transform rounded with a dead zone of 0.6: no coefficient is off by more than 0.6 steps.
         error = (ours - tensors[0].numpy()).transpose(0, 2, 3, 1) @ batch.TO_YCC.T
         assert np.sqrt(np.square(error[..., 0]).mean()) <= 0.6 * luma
-    assert torch.allclose(batch.quantise_tiny(tensors[1], tensors[1], *(torch.full((1, 1), 5.0),) * 2), tensors[1], atol=1e-3)
+    same = batch.quantise_tiny(tensors[1], tensors[1], torch.full((1, 1), 5.0), torch.full((1, 1), 5.0))
+    assert torch.allclose(same, tensors[1], atol=1e-3)
 
 
 def test_windows(loaded: data.Pack) -> None:
@@ -179,7 +180,7 @@ def test_windows(loaded: data.Pack) -> None:
     assert past.tolist() == list(range(32, 44)) + 8 * [silence]
     assert batch.mel_window(loaded, 0, 0)[:8].tolist() == 8 * [silence]
     assert batch.mel_window(loaded, 1, 10)[0] == 4 * COUNT + 32
-    assert np.diff(batch.mel_window(loaded, 0, 10, speed=2)).tolist() == 19 * [2]
+    assert batch.mel_window(loaded, 0, 10, speed=2).tolist() == [*range(22, 60, 2), silence]
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -260,10 +261,10 @@ def test_batches_are_made_ahead_in_order_and_errors_come_through(loaded: data.Pa
         assert torch.equal(got.target, expected.target)
         assert torch.equal(got.tiny, expected.tiny)
     stream.close()
-    broken = batch.Sampler(loaded, batch.Drawing(keys=1, targets=1))
-    broken._edges = np.array([])
-    with pytest.raises(IndexError):
-        next(batch.batches(broken, 0))
+    broken = data.Pack.__new__(data.Pack)
+    vars(broken).update(vars(loaded) | {"keys_of_clip": {}})
+    with pytest.raises(KeyError):
+        next(batch.batches(batch.Sampler(broken, batch.Drawing(keys=1, targets=1)), 0))
 
 
 def test_landmark_loss_wants_the_right_direction() -> None:
@@ -447,7 +448,12 @@ def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
     trainer.update(iter([batch.make_batch(loaded, sampler.plan(1))]), 0.0)  # constants are made once
     plan = sampler.plan(2)
     with Watch():
-        trainer.update(iter([batch.make_batch(loaded, plan)]), 0.0)
+        got = batch.make_batch(loaded, plan)
+    # The plan itself is all that comes from the host; it is sent without waiting.
+    assert sum("lift_fresh" in name for name in seen) == sum(isinstance(v, np.ndarray) for v in vars(plan).values())
+    seen = [name for name in seen if "lift_fresh" not in name]
+    with Watch():
+        trainer.update(iter([got]), 0.0)
     # Reading a value, counting what is true, and constants made on the host all wait for a GPU.
     waits = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero", "masked_select", "unique")
     assert not [name for name in seen if any(w in name for w in waits)]

@@ -96,8 +96,8 @@ _LUMA = (0.2126, 0.7152, 0.0722)
 
 
 def luma_of(x: Tensor) -> Tensor:
-    """RGB [..., 3, H, W] -> BT.709 luma [..., 1, H, W]. Plain factors: a constant tensor would have to go to the GPU."""
-    red, green, blue = x.split(1, -3)
+    """RGB [..., 3, H, W] -> BT.709 luma [..., 1, H, W]. Plain factors: a constant tensor would go to the GPU."""
+    red, green, blue = torch.split(x, 1, -3)
     return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
 
 

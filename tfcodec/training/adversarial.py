@@ -11,7 +11,7 @@ from .losses import region_weight
 
 
 class Critic(nn.Module):
-    """Pictures [B, 3, 256, 256] -> judgements [B, 1, 32, 32], each of a patch of about 50 pixels; higher is more real.
+    """Pictures [B, 3, 256, 256] -> judgements [B, 1, 32, 32], each of a patch of 38 pixels; higher is more real.
 
     Colour is left out: it is what the tiny frames already tell.
     """

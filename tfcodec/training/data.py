@@ -53,9 +53,9 @@ class Batch:
     pairs: bool = False  # targets 2 i and 2 i + 1 are neighbouring frames
 
 
-# BT.601, limited range: what luma, Cb and Cr add to R, G and B in OpenCV's I420 conversions (rounded as there).
-LUMA = 1.164
-CHROMA = ((0.0, 1.596), (-0.391, -0.813), (2.018, 0.0))
+# BT.601, limited range: what luma, Cb and Cr add to R, G and B, with the very factors of OpenCV's I420 conversions.
+LUMA = 1220542 / 2**20
+CHROMA = ((0.0, 1673527 / 2**20), (-409993 / 2**20, -852492 / 2**20), (2116026 / 2**20, 0.0))
 
 
 def rgb(i420: Tensor, flip: Tensor | None = None) -> Tensor:
