@@ -290,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
     trainer = Trainer(args)
     clock = Clock(trainer)
     clock.begin = begin
-    train(trainer, clock)
+    train(trainer, clock, open_packs(trainer))
 
 
 def open_packs(trainer: Trainer) -> tuple[Pack, Pack]:
@@ -304,10 +304,10 @@ def open_packs(trainer: Trainer) -> tuple[Pack, Pack]:
     return packs[0], packs[1]
 
 
-def train(trainer: Trainer, clock: Clock) -> dict[str, float]:
+def train(trainer: Trainer, clock: Clock, packs: tuple[Pack, Pack]) -> dict[str, float]:
     """The loop of one call; returns the last scores on val (of the first process)."""
     args, first = trainer.args, trainer.rank == 0
-    pack, val = open_packs(trainer)
+    pack, val = packs
     augment = args.augment or ("light" if trainer.device.type == "cpu" else "full")
     drawing = Drawing(
         args.keys, args.targets, args.seed, full=augment == "full", speed=not args.no_speed,
