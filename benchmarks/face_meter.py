@@ -3,8 +3,8 @@
     python benchmarks/face_meter.py
 
 On `val`, every 25th frame. The other method's landmarks (a 478-point face mesh) come with the clips. How far the
-meter's landmarks of a picture are from those of the same picture after JPEG, noise, blur or a shift is its own noise: a mouth
-distance of that size means nothing. Distances are in inter-ocular units, means over frames.
+meter's landmarks of a picture are from those of the same picture after JPEG, noise, blur or a shift is its own noise:
+a mouth distance of that size means nothing. Distances are in inter-ocular units, means over frames.
 """
 
 from __future__ import annotations
