@@ -2,8 +2,9 @@
 
 After Siarohin et al., NeurIPS 2019 (arXiv 2003.00196). A detector finds K keypoints in a picture without being told
 which. From the keypoints of the keyframe and those of the frame to draw, a dense-motion network makes optical flow and
-an occlusion map, and a generator draws the frame out of the keyframe's warped features. It has the computing budget, the keyframe features, the building blocks and the copy-first
-start of tfcodec's own network, so that what differs is what is sent: keypoints, not pixels.
+an occlusion map, and a generator draws the frame out of the keyframe's warped features. It has the computing budget, the
+keyframe features, the building blocks and the copy-first start of tfcodec's own network, so that what differs is what is
+sent: keypoints, not pixels.
 """
 
 from __future__ import annotations
