@@ -2,8 +2,8 @@
 
 After Siarohin et al., NeurIPS 2019 (arXiv 2003.00196). A detector finds K keypoints in a picture without being told
 which. From the keypoints of the keyframe and those of the frame to draw, a dense-motion network makes optical flow and
-an occlusion map, and a generator draws the frame out of the keyframe's warped features. It has the computing budget, the
-keyframe features, the building blocks and the copy-first start of tfcodec's own network, so that what differs is what is
+an occlusion map, and a generator draws the frame out of the keyframe's warped features. Computing budget, keyframe
+features, building blocks and the copy-first start are those of tfcodec's own network, so that what differs is what is
 sent: keypoints, not pixels.
 """
 
@@ -121,9 +121,11 @@ class Detector(nn.Module):
 
 
 class KeypointOutput(NamedTuple):
-    """``frame`` [B, 3, 256, 256] in 0..1 (not clamped), backward optical flow [B, 2, 64, 64] as in `warp`."""
+    """``frame`` [B, 3, 256, 256] and a coarse picture of it [B, 3, 64, 64], in 0..1 (not clamped); backward optical flow
+    [B, 2, 64, 64] as in `warp`."""
 
     frame: Tensor
+    small: Tensor
     flow: Tensor
 
 
@@ -203,7 +205,7 @@ class KeypointAnimator(nn.Module):
         x = self.block128(self.merge128(x))
         paint = F.pixel_shuffle(self.paint(F.silu(x)), 2)
         blend = torch.sigmoid(paint[:, 3:] - 4)
-        return KeypointOutput(pixels + blend * (upsample(small, 4) - pixels) + paint[:, :3], flow)
+        return KeypointOutput(pixels + blend * (upsample(small, 4) - pixels) + paint[:, :3], small, flow)
 
 
 def save_animator(model: KeypointAnimator, path: str | Path) -> None:
