@@ -6,26 +6,26 @@ be reproduced without a network. Reproduces the published example pair (0.722 an
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from .files import find_weights, weights_path
+from .frames import Frames, check_pair
+
+__all__ = ["LPIPS", "find_weights", "lpips_of_arms", "lpips_of_frames"]
 
 FILES = {
     "alex": ("alexnet_features_torch.pth", "lpips_lin/alex.pth"),
     "squeeze": ("squeezenet1_1_features_torchkeys.pth", "lpips_lin/squeeze.pth"),
 }
-
-
-def find_weights() -> Path | None:
-    """The folder of metric networks: TFCODEC_METRIC_WEIGHTS, else ../shared/weights beside the repository, or None."""
-    named = os.environ.get("TFCODEC_METRIC_WEIGHTS")
-    folder = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "weights"
-    return folder if folder.is_dir() else None
 
 
 class _Fire(nn.Module):
@@ -73,19 +73,17 @@ class LPIPS(nn.Module):
 
     def __init__(self, net: str = "alex", weights: str | Path | None = None) -> None:
         super().__init__()
-        folder = Path(weights) if weights is not None else find_weights()
-        if folder is None:
-            raise WeightsError("LPIPS needs its backbone: set TFCODEC_METRIC_WEIGHTS to the folder of metric networks")
         build, self.taps = _NETS[net]
-        backbone, heads = (folder / name for name in FILES[net])
+        backbone, heads = (weights_path(f"LPIPS({net})", name, weights) for name in FILES[net])
+        self.features = build()
         try:
             state = torch.load(backbone, map_location="cpu", weights_only=True)
             lin = torch.load(heads, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError) as error:
-            raise WeightsError(f"cannot read LPIPS({net}) from {folder}: {error}") from None
-        self.features = build()
-        self.features.load_state_dict({k.removeprefix("features."): v for k, v in state.items()})
-        self.heads = nn.ParameterList(lin[f"lin{i}.model.1.weight"] for i in range(len(self.taps)))
+            self.features.load_state_dict({k.removeprefix("features."): v for k, v in state.items()})
+            kernels = [lin[f"lin{i}.model.1.weight"] for i in range(len(self.taps))]
+        except (OSError, RuntimeError, LookupError, EOFError, AttributeError, UnpicklingError) as error:
+            raise WeightsError(f"cannot read LPIPS({net}) from {backbone.parent}: {error}") from None
+        self.heads = nn.ParameterList(kernels)
         self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188])[None, :, None, None])
         self.register_buffer("std", torch.tensor([0.458, 0.448, 0.450])[None, :, None, None])
         self.requires_grad_(False)
@@ -110,3 +108,36 @@ class LPIPS(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return self.compare(self.embed(a), self.embed(b))
+
+
+BATCH = 16
+
+
+def lpips_of_frames(judge: LPIPS, a: Frames, b: Frames) -> NDArray[np.float64]:
+    """LPIPS of each frame of ``a`` against that of ``b``, both [T, H, W, 3] uint8 RGB; [T]."""
+    return lpips_of_arms(judge, [a], b)[0]
+
+
+def lpips_of_arms(judge: LPIPS, arms: Sequence[Frames], reference: Frames) -> NDArray[np.float64]:
+    """LPIPS of several videos against one, all [T, H, W, 3] uint8 RGB; [arms, T].
+
+    The reference is embedded only once, and so is a still that is given as ``np.broadcast_to(picture, shape)``.
+    """
+    for arm in arms:
+        check_pair(arm, reference)
+    device = judge.get_buffer("mean").device
+
+    def embed(frames: Frames) -> list[Tensor]:
+        pixels = torch.tensor(np.ascontiguousarray(frames), device=device)
+        return judge.embed(pixels.permute(0, 3, 1, 2).float() / 255)
+
+    out = np.empty((len(arms), len(reference)))
+    with torch.inference_mode():
+        stills = [embed(arm[:1]) if len(arm) and arm.strides[0] == 0 else None for arm in arms]
+        for i in range(0, len(reference), BATCH):
+            at = slice(i, i + BATCH)
+            right = embed(reference[at])
+            for row, arm, still in zip(out, arms, stills, strict=True):
+                left = embed(arm[at]) if still is None else [x.expand(len(right[0]), -1, -1, -1) for x in still]
+                row[at] = judge.compare(left, right).cpu().numpy()
+    return out
