@@ -95,8 +95,6 @@ def _keyframe(picture: bytes, quality: float, fast: bool) -> bytes:
     return encode_keyframe(np.frombuffer(picture, np.uint8).reshape(256, 256, 3), quality, fast=fast)
 
 
-
-
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--limit", type=int, default=CLIPS, help="only so many clips; then nothing is written")

@@ -48,7 +48,17 @@ def tidy(row: Row) -> Row:
     }  # fmt: skip
 
 
-_MEANS = ("kbps", "bpp", "bytes_per_frame", "file_kbps", "speech_kbps", "payload_bytes", "file_bytes", "keyframes", "seconds")
+_MEANS = (
+    "kbps",
+    "bpp",
+    "bytes_per_frame",
+    "file_kbps",
+    "speech_kbps",
+    "payload_bytes",
+    "file_bytes",
+    "keyframes",
+    "seconds",
+)
 
 
 def mean_curves(rows: list[Row]) -> dict[str, list[Row]]:
@@ -130,7 +140,9 @@ def bd_rates(curves: dict[str, list[Row]]) -> list[Row]:
                     value = round(
                         float(bd_rate(ra, qa, rb, qb, method="pchip", require_matching_points=False, min_overlap=0)), 2
                     )
-                out.append({"anchor": name, "delay": delay, "metric": metric, "overlap": round(share, 3), "bd_rate": value})
+                out.append(
+                    {"anchor": name, "delay": delay, "metric": metric, "overlap": round(share, 3), "bd_rate": value}
+                )
     return out
 
 

@@ -107,7 +107,7 @@ def codec_of(arm: Arm) -> Codec:
         from .classical import Classical
 
         return Classical()
-    from .own import Frozen, TinyBicubic, Tfcodec
+    from .own import Frozen, Tfcodec, TinyBicubic
 
     own: dict[str, Codec] = {"tfcodec": Tfcodec(), "frozen": Frozen(), "bicubic8": TinyBicubic()}
     return own[arm.codec]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -18,7 +22,7 @@ from .arms import Arm, Coded, Frames, Sound
 
 FPS = 25
 SIDE = 256
-SECONDS_AT_LEAST, SECONDS_PER_FRAME = 60, 1.0
+STALL_SECONDS, ATTEMPTS = 15, 10
 _ROOT = Path(__file__).resolve().parents[2]
 _BT709, _LIMITED = 1, 1
 _ENCODERS = {"x264": "libx264", "x265": "libx265", "svtav1": "libsvtav1"}
@@ -39,7 +43,7 @@ _LOW_DELAY: dict[str, dict[str, str]] = {
         "x264-params": "keyint=infinite:scenecut=0:bframes=0:rc-lookahead=0:sliced-threads=0",
     },
     "x265": {"tune": "zerolatency", "x265-params": _OPTIONS["x265"]["x265-params"] + ":bframes=0:rc-lookahead=0"},
-    # Temporal filtering, which low delay does not use, has been seen to hang there: off, the bytes are the same.
+    # Without temporal filtering, which low delay does not use, it locks up more rarely; the bytes are the same.
     "svtav1": {"svtav1-params": "lp=1:keyint=-1:scd=0:pred-struct=1:enable-tf=0"},
 }
 _USER_DATA_SEI = {"x264": ("h264", "filter_units=remove_types=6"), "x265": ("hevc", "filter_units=remove_types=39-40")}
@@ -59,14 +63,14 @@ class Classical:
     """
 
     def encode(self, arm: Arm, frames: Frames, sound: Sound | None, path: Path) -> None:
-        # SVT-AV1 can hang for good (low delay, small pictures): it gets a process of its own and a time limit.
+        # SVT-AV1 3.1 and 4.0 can lock up for good, by chance and mostly in low delay: it is watched, and tried again.
         if arm.codec == "svtav1":
             _encode_apart(arm, frames, path)
         else:
             self.encode_here(arm, frames, path)
 
-    def encode_here(self, arm: Arm, frames: Frames, path: Path) -> None:
-        """Encode in this process. Raises MediaError."""
+    def encode_here(self, arm: Arm, frames: Frames, path: Path, alive: Callable[[], object] = lambda: None) -> None:
+        """Encode in this process, calling ``alive`` for every frame. Raises MediaError."""
         import av
         from av.bitstream import BitStreamFilterContext
         from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
@@ -101,6 +105,7 @@ class Classical:
                         filters = filters or BitStreamFilterContext(_USER_DATA_SEI[arm.codec][1], stream)
                         packets = [kept for packet in packets for kept in filters.filter(packet)]
                     container.mux(packets)
+                    alive()
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(f"{_ENCODERS[arm.codec]} failed: {error}") from error
 
@@ -146,18 +151,46 @@ class Classical:
 
 
 def _encode_apart(arm: Arm, frames: Frames, path: Path) -> None:
-    command = [sys.executable, "-m", "tfcodec.bench.classical", arm.codec, arm.delay, str(arm.size), str(arm.point), str(path)]
+    for _ in range(ATTEMPTS):
+        if _attempt(arm, frames, path):
+            return
+    raise MediaError(f"{_ENCODERS[arm.codec]} stood still for {STALL_SECONDS} s, {ATTEMPTS} times")
+
+
+def _attempt(arm: Arm, frames: Frames, path: Path) -> bool:
+    """Encode in a process of its own, which gives a sign of life for each frame; False if the signs stop."""
+    command = [sys.executable, "-m", "tfcodec.bench.classical", arm.codec, arm.delay, str(arm.size), str(arm.point)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
-    limit = SECONDS_AT_LEAST + SECONDS_PER_FRAME * len(frames)
-    try:
-        done = subprocess.run(
-            command, input=np.ascontiguousarray(frames).data, env=environment, timeout=limit, capture_output=True
-        )
-    except subprocess.TimeoutExpired:
-        raise MediaError(f"{_ENCODERS[arm.codec]} did not finish within {limit:.0f} s") from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise MediaError(lines[-1] if lines else f"{_ENCODERS[arm.codec]} ended with status {done.returncode}")
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, str(path)], env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        signs: queue.Queue[bytes] = queue.Queue()
+        output = child.stdout
+
+        def listen() -> None:
+            while sign := output.read1(1024):
+                signs.put(sign)
+            signs.put(b"")
+
+        threading.Thread(target=listen, daemon=True).start()
+        try:
+            with contextlib.suppress(BrokenPipeError):  # then the reason is on its standard error
+                child.stdin.write(np.ascontiguousarray(frames).tobytes())
+            child.stdin.close()
+            while signs.get(timeout=STALL_SECONDS):
+                pass
+        except queue.Empty:
+            child.kill()
+            return False
+        except BaseException:
+            child.kill()
+            raise
+        error = child.stderr.read().decode(errors="replace").strip().splitlines()
+        if child.wait():
+            raise MediaError(error[-1] if error else f"{_ENCODERS[arm.codec]} ended with status {child.returncode}")
+        return True
 
 
 def _main(arguments: list[str]) -> int:
@@ -165,7 +198,8 @@ def _main(arguments: list[str]) -> int:
     codec, delay, size, point, path = arguments
     frames = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(-1, SIDE, SIDE, 3)
     try:
-        Classical().encode_here(Arm(codec, "call" if delay == "call" else "file", int(size), int(point)), frames, Path(path))
+        arm = Arm(codec, "call" if delay == "call" else "file", int(size), int(point))
+        Classical().encode_here(arm, frames, Path(path), lambda: os.write(1, b"."))
     except MediaError as error:
         print(error, file=sys.stderr)
         return 1

@@ -87,6 +87,20 @@ def _ready(metric: str) -> None:
         _meter()
 
 
+def self_test(source: Frames, unrelated: Frames) -> str:
+    """Check that the metrics put a video itself, a blurred, a frozen and an unrelated one in order; says with what.
+
+    Args:
+        source: [T, 256, 256, 3] uint8, a face that moves.
+        unrelated: [256, 256, 3] uint8.
+
+    Raises TfcodecError when they do not.
+    """
+    from ..metrics.selftest import selftest
+
+    return "passed by " + ", ".join(selftest(source, unrelated).figures)
+
+
 def measure(
     decoded: Frames, source: Frames, indices: Indices, metrics: list[str], key: ReferenceKey
 ) -> dict[str, float | None]:
@@ -122,12 +136,12 @@ def measure(
         elif metric == "identity":
             from ..metrics.faces import identity_cosine
 
-            value = identity_cosine(_meter().identity(a), _source_identity(key))
+            landmarks = _meter().landmarks(a) if landmarks is None else landmarks
+            value = identity_cosine(_meter().identity(a, landmarks), _source_identity(key))
         else:
             from ..metrics.faces import mouth_distance, mouth_shape_distance
 
-            if landmarks is None:
-                landmarks = _meter().landmarks(a)
+            landmarks = _meter().landmarks(a) if landmarks is None else landmarks
             compare: Callable[..., NDArray[np.float64]] = mouth_distance if metric == "mouth" else mouth_shape_distance
             value = compare(landmarks, _source_landmarks(key))
         finite = value[np.isfinite(value)]
@@ -181,7 +195,7 @@ def _source_landmarks(key: ReferenceKey) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _source_identity(key: ReferenceKey) -> NDArray[np.float64]:
-    return np.asarray(_meter().identity(_source[key]))
+    return np.asarray(_meter().identity(_source[key], _source_landmarks(key)))
 
 
 def _lpips(frames: Frames, key: ReferenceKey) -> NDArray[np.float64]:

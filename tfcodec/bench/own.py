@@ -18,7 +18,15 @@ CALL_LOOKAHEAD = 1
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Sources that can change a stream's bytes, or its pictures. Bytes are compared as well, so this only saves time.
 _ENCODING = ("keyframe.py", "speech.py", "bitstream/*.py", "tinyframe/*", "codec/encoder.py", "codec/policy.py")
-_DECODING = ("keyframe.py", "speech.py", "bitstream/*.py", "tinyframe/*", "codec/render.py", "codec/tracks.py", "model/*.py")
+_DECODING = (
+    "keyframe.py",
+    "speech.py",
+    "bitstream/*.py",
+    "tinyframe/*",
+    "codec/render.py",
+    "codec/tracks.py",
+    "model/*.py",
+)
 
 
 @cache

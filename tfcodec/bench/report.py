@@ -57,7 +57,16 @@ def _title(codec: str, size: int) -> str:
 
 def _equal_table(equal: list[Row]) -> str:
     metrics = [m for m in METRICS if any(e["metrics"].get(m) is not None for e in equal)]
-    head = ["needs, for tfcodec's LPIPS", "class", "kbit/s", "tfcodec", "ratio: median", "10 % … 90 %", "min … max", "of mean rates"]
+    head = [
+        "needs, for tfcodec's LPIPS",
+        "class",
+        "kbit/s",
+        "tfcodec",
+        "ratio: median",
+        "10 % … 90 %",
+        "min … max",
+        "of mean rates",
+    ]
     head += ["floor"] + [f"{METRICS[m].title}: it / tfcodec" for m in metrics]
     lines = []
     for e in equal:
@@ -95,7 +104,13 @@ def _bd_table(rates: list[Row]) -> str:
     for r in rates:
         codec, _, size = r["anchor"].split("-")
         value = "too little overlap" if r["bd_rate"] is None else f"{r['bd_rate']:+.1f} %"
-        cells = [_title(codec, int(size)), DELAY_NAMES[r["delay"]], METRICS[r["metric"]].title, value, f"{100 * r['overlap']:.0f} %"]
+        cells = [
+            _title(codec, int(size)),
+            DELAY_NAMES[r["delay"]],
+            METRICS[r["metric"]].title,
+            value,
+            f"{100 * r['overlap']:.0f} %",
+        ]
         lines.append((False, cells))
     return _table(["tfcodec's bits against", "class", "at equal", "BD-rate", "overlap, of tfcodec's range"], lines)
 
@@ -116,9 +131,20 @@ def _reach_table(reach: list[Row]) -> str:
 def _clip_tables(rows: list[Row]) -> str:
     out = []
     for clip in sorted({r["clip"] for r in rows}):
-        of = sorted((r for r in rows if r["clip"] == clip), key=lambda r: (r["codec"], r["delay"], -r["size"], r["kbps"]))
+        of = sorted(
+            (r for r in rows if r["clip"] == clip), key=lambda r: (r["codec"], r["delay"], -r["size"], r["kbps"])
+        )
         metrics = _present(of)
-        head = ["arm", "kbit/s", "bits/pixel", "bytes/frame", "payload B", "file B", "speech B", *(METRICS[m].title for m in metrics)]
+        head = [
+            "arm",
+            "kbit/s",
+            "bits/pixel",
+            "bytes/frame",
+            "payload B",
+            "file B",
+            "speech B",
+            *(METRICS[m].title for m in metrics),
+        ]
         lines = [
             (r["codec"] == "tfcodec", [
                 r["arm"], f"{r['kbps']:.2f}", f"{r['bpp']:.6f}", f"{r['bytes_per_frame']:.1f}", str(r["payload_bytes"]),
@@ -142,8 +168,13 @@ def _players(players: list[Player], left_out: int, clips: int) -> str:
             f'<video controls loop preload="metadata" playsinline src="{p.data_uri}"></video>'
             f'<div class="note">{escape(p.clip)}</div></div>'
         )
-    note = f"{len(players)} of {clips} clips, at most 6 s each" + (f"; {left_out} more left out for their size" if left_out else "")
-    return f'<p class="note">{note}. Coded once more for display (H.264, high quality), with the source\'s sound.</p>' + "".join(out)
+    note = f"{len(players)} of {clips} clips, at most 6 s each" + (
+        f"; {left_out} more left out for their size" if left_out else ""
+    )
+    return (
+        f'<p class="note">{note}. Coded once more for display (H.264, high quality), with the source\'s sound.</p>'
+        + "".join(out)
+    )
 
 
 def _settings(arms: list[Arm], result: Row) -> str:
@@ -153,10 +184,18 @@ def _settings(arms: list[Arm], result: Row) -> str:
     lines = []
     for curve, points in seen.items():
         arm = next(a for a in arms if a.curve == curve)
-        text = " ".join(f"{k}={v}" for k, v in options(arm).items() if k != "crf") if arm.codec in CLASSICAL else "quality ladder"
+        text = (
+            " ".join(f"{k}={v}" for k, v in options(arm).items() if k != "crf")
+            if arm.codec in CLASSICAL
+            else "quality ladder"
+        )
         lines.append((False, [curve, ", ".join(map(str, points)), text]))
-    metrics = "".join(f"<li>{escape(METRICS[m].title)}: {escape(METRICS[m].definition)}</li>" for m in result["metrics"])
-    absent = "".join(f"<li>{escape(METRICS[m].title)}: {escape(why)}</li>" for m, why in result["metrics_left_out"].items())
+    metrics = "".join(
+        f"<li>{escape(METRICS[m].title)}: {escape(METRICS[m].definition)}</li>" for m in result["metrics"]
+    )
+    absent = "".join(
+        f"<li>{escape(METRICS[m].title)}: {escape(why)}</li>" for m, why in result["metrics_left_out"].items()
+    )
     environment = result["environment"]
     versions = ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
     return (
