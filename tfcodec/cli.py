@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("bench", help="rate and quality against H.264, H.265 and AV1, on your own videos")
     p.add_argument("folder", help="folder of videos")
-    p.add_argument("-o", "--output", required=True, help="folder for results.json, summary.csv and report.html; resumed")
+    p.add_argument("-o", "--output", required=True, help="folder for results and report; resumed")
     p.add_argument("--codecs", help="comma-separated: tfcodec, frozen, bicubic8, x264, x265, svtav1 (default: all)")
     p.add_argument(
         "--metrics",

@@ -1,7 +1,7 @@
 """What the rows say: mean curves, convex hulls, BD-rate, and the bits that others need for tfcodec's LPIPS.
 
-Rate everywhere: all of tfcodec's file without the speech, but of a classical codec only the payload: its MP4 boxes would
-cost another 1.5 to 2.5 kbit/s in clips of some seconds, and a call would not send them.
+Rate everywhere: all of tfcodec's file without the speech, but of a classical codec only the payload: its MP4 boxes
+would cost another 1.5 to 2.5 kbit/s in clips of some seconds, and a call would not send them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .measure import METRICS
 
 Row = dict[str, Any]
 PIXELS = 256 * 256
+_IDENTITY = ("clip", "arm", "curve", "codec", "delay", "size", "point", "frames", "seconds", "sha256")
 LONG_SECONDS = 5.0
 LEAST_OVERLAP = 0.2
 BD_METRICS = ("lpips", "psnr", "ms_ssim")
@@ -37,7 +38,7 @@ def tidy(row: Row) -> Row:
     coded, seconds, frames = row["bytes"], row["seconds"], row["frames"]
     rate = rate_bytes(row)
     return {
-        **{k: row[k] for k in ("clip", "arm", "curve", "codec", "delay", "size", "point", "frames", "seconds", "sha256")},
+        **{k: row[k] for k in _IDENTITY},
         "payload_bytes": coded["payload"], "file_bytes": coded["file"], "speech_bytes": coded["speech"],
         "parts": coded["parts"], "keyframes": coded["keyframes"],
         "kbps": round(kbps(row), 4), "bpp": round(rate * 8 / frames / PIXELS, 7),
@@ -127,7 +128,7 @@ def bd_rates(curves: dict[str, list[Row]]) -> list[Row]:
         for metric in BD_METRICS:
             for delay in ("file", "call"):
                 ours = curves.get(f"tfcodec-{delay}-256", [])
-                if name.startswith("tfcodec") or not curve[0]["delay"] == delay or min(len(ours), len(curve)) < 2:
+                if name.startswith("tfcodec") or curve[0]["delay"] != delay or min(len(ours), len(curve)) < 2:
                     continue
                 if any(metric not in p["metrics"] for p in [*ours, *curve]):
                     continue
@@ -184,7 +185,7 @@ def bits_for(metric: str, target: float, curve: list[Row]) -> tuple[float, str, 
 
 
 def best_bits_for(metric: str, target: float, curves: list[list[Row]]) -> tuple[float, str, dict[str, float]] | None:
-    """`bits_for` by the cheapest of a codec's curves (picture sizes) that reach the target; else by the best of them."""
+    """`bits_for` by the cheapest of a codec's curves (picture sizes) that reach the target; else by the best one."""
     found = [f for f in (bits_for(metric, target, c) for c in curves) if f is not None]
     reached = [f for f in found if f[1] != ">"]
     if reached:
@@ -193,7 +194,7 @@ def best_bits_for(metric: str, target: float, curves: list[list[Row]]) -> tuple[
 
 
 def equal_quality(rows: list[Row], metric: str = "lpips", quality: int = DEFAULT_QUALITY) -> list[Row]:
-    """For every rival and delay class: bits for tfcodec's value of the metric, per clip, as multiples of tfcodec's bits.
+    """For every rival and delay class: bits for tfcodec's value of the metric, as multiples of tfcodec's bits.
 
     Every figure is per clip first. Beside it the other metrics, of both, at that point.
     """
@@ -216,7 +217,8 @@ def equal_quality(rows: list[Row], metric: str = "lpips", quality: int = DEFAULT
                     continue
                 entries.append({
                     "clip": clip, "tfcodec_kbps": ours[0]["kbps"], "kbps": round(found[0], 3), "bound": found[1],
-                    "ratio": round(found[0] / ours[0]["kbps"], 3), "metrics": found[2], "tfcodec_metrics": ours[0]["metrics"],
+                    "ratio": round(found[0] / ours[0]["kbps"], 3), "metrics": found[2],
+                    "tfcodec_metrics": ours[0]["metrics"],
                 })  # fmt: skip
             if entries:
                 out.append({"metric": metric, "delay": delay, "rival": rival, "quality": quality, **_spread(entries)})
@@ -277,11 +279,11 @@ def analyse(rows: list[Row]) -> Row:
         if not of:
             continue
         curves = mean_curves(of)
-        ladders = {
-            name: dict(zip([p["arm"] for p in curve], on_hull([(p["kbps"], p["metrics"]["lpips"]) for p in curve]), strict=True))
-            for name, curve in curves.items()
-            if name.startswith("tfcodec") and all("lpips" in p["metrics"] for p in curve)
-        }  # fmt: skip
+        ladders = {}
+        for key, curve in curves.items():
+            if key.startswith("tfcodec") and all("lpips" in p["metrics"] for p in curve):
+                hull = on_hull([(p["kbps"], p["metrics"]["lpips"]) for p in curve])
+                ladders[key] = dict(zip([p["arm"] for p in curve], hull, strict=True))
         out[name] = {
             "clips": len({r["clip"] for r in of}), "curves": curves, "on_hull": ladders, "bd_rate": bd_rates(curves),
             "equal_lpips": equal_quality(of), "reach": reach(curves),

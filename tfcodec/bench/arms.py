@@ -30,9 +30,9 @@ TITLES = {
 
 # CRF by size of the coded picture. The coarsest is the coarsest there is; the finest lies beyond tfcodec's ladder.
 _CRF: dict[str, dict[int, tuple[int, ...]]] = {
-    "x264": {256: (51, 46, 40), 128: (51, 43), 64: (51, 40)},
-    "x265": {256: (51, 47, 43, 38), 128: (51, 43, 35), 64: (51, 39)},
-    "svtav1": {256: (63, 59, 54, 48), 128: (63, 55, 46), 64: (63, 50)},
+    "x264": {256: (51, 46, 40), 128: (51, 43), 64: (51,)},
+    "x265": {256: (51, 43, 38), 128: (51, 43), 64: (51,)},
+    "svtav1": {256: (63, 54, 48), 128: (63, 55), 64: (63,)},
 }
 QUALITIES: dict[str, tuple[int, ...]] = {"file": (0, 2, 4, 5, 6, 8, 10), "call": (2, 5, 8)}
 DEFAULT_QUALITY = 5

@@ -72,16 +72,13 @@ def rate_distortion(curves: dict[str, list[Row]], delay: str, metrics: list[str]
         info = METRICS[metric]
         for codec in ("x264", "x265", "svtav1", "bicubic8", "frozen", "tfcodec"):
             for curve in curves.values():
-                if curve[0]["codec"] == codec and curve[0]["delay"] in (
-                    delay,
-                    "file" if codec == "bicubic8" else delay,
-                ):
+                # What has no delay of its own (the tiny frames alone) is the same in both classes.
+                if curve[0]["codec"] == codec and (curve[0]["delay"] == delay or codec == "bicubic8"):
                     _draw_curve(panel, curve, metric)
         panel.set_xscale("log")
         panel.set_xlabel("video rate, kbit/s")
-        panel.set_ylabel(
-            f"{info.title}{f' ({info.unit})' if info.unit else ''}, {'higher' if info.better > 0 else 'lower'} is better"
-        )
+        unit = f" ({info.unit})" if info.unit else ""
+        panel.set_ylabel(f"{info.title}{unit}, {'higher' if info.better > 0 else 'lower'} is better")
         if info.better < 0:
             panel.invert_yaxis()
         _ticks(panel)

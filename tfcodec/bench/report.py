@@ -85,15 +85,15 @@ def _equal_table(equal: list[Row]) -> str:
 def _curve_table(curves: dict[str, list[Row]]) -> str:
     points = [p for c in curves.values() for p in c]
     metrics = _present(points)
-    head = ["arm (mean over clips)", "class", "kbit/s", "bits/pixel", "bytes/frame", "payload B", "file B", "speech kbit/s",
-            "with speech", *(METRICS[m].title for m in metrics)]  # fmt: skip
+    head = ["arm (mean over clips)", "class", "kbit/s", "bits/pixel", "bytes/frame", "payload B", "file B"]
+    head += ["speech kbit/s", "with speech", *(METRICS[m].title for m in metrics)]
     lines = []
     for p in points:
         setting = f"CRF {p['point']}" if p["codec"] in CLASSICAL else f"quality {p['point']}"
         cells = [
-            f"{_title(p['codec'], p['size'])}, {setting}", DELAY_NAMES[p["delay"]], f"{p['kbps']:.2f}", f"{p['bpp']:.6f}",
-            f"{p['bytes_per_frame']:.1f}", f"{p['payload_bytes']:.0f}", f"{p['file_bytes']:.0f}", f"{p['speech_kbps']:.2f}",
-            f"{p['kbps'] + p['speech_kbps']:.2f}", *(_metric(p, m) for m in metrics),
+            f"{_title(p['codec'], p['size'])}, {setting}", DELAY_NAMES[p["delay"]], f"{p['kbps']:.2f}",
+            f"{p['bpp']:.6f}", f"{p['bytes_per_frame']:.1f}", f"{p['payload_bytes']:.0f}", f"{p['file_bytes']:.0f}",
+            f"{p['speech_kbps']:.2f}", f"{p['kbps'] + p['speech_kbps']:.2f}", *(_metric(p, m) for m in metrics),
         ]  # fmt: skip
         lines.append((p["codec"] == "tfcodec", cells))
     return _table(head, lines)
@@ -203,22 +203,23 @@ def _settings(arms: list[Arm], result: Row) -> str:
         + f"<p>Metrics, at every {result['every']}th frame (motion: from it to the next):</p><ul>{metrics}</ul>"
         + (f"<p>Left out:</p><ul>{absent}</ul>" if absent else "")
         + f"<p>Self-test of the metrics (identical, blurred, frozen, unrelated): {escape(result['self_test'])}</p>"
-        + f"<p class=note>{escape(environment['date'])}; {escape(str(environment['processor']))}, {environment['cores']} cores; "
-        f"Python {escape(environment['python'])}; {escape(versions)}; {escape(environment['encoders'])}; "
-        f"network {escape(result['network'])}</p>"
+        + f"<p class=note>{escape(environment['date'])}; {escape(str(environment['processor']))}, "
+        f"{environment['cores']} cores; Python {escape(environment['python'])}; {escape(versions)}; "
+        f"{escape(environment['encoders'])}; network {escape(result['network'])}</p>"
     )
 
 
 _ACCOUNTING = """
-<p>Every byte is counted in the file that was written, and every picture is decoded from that file. <b>Rate</b> is all of
-tfcodec's file but the speech (container, checksums, keyframes, tiny frames); of the classical codecs it is only the
+<p>Every byte is counted in the file that was written, and every picture is decoded from that file. <b>Rate</b> is all
+of tfcodec's file but the speech (container, checksums, keyframes, tiny frames); of the classical codecs it is only the
 payload (coded frames and parameter sets, without x264's and x265's information messages), because their MP4 boxes,
 another 1 to 2 KB a clip, say nothing about the codec: the comparison favours them. File sizes are in the tables.
 Speech is in a column of its own; the classical files hold none, and the same speech packets would fit them.
-<b>frozen keyframe</b> is a file with tfcodec's keyframes alone, each shown until the next; <b>8x8, bicubic</b> is the tiny
-frames alone, enlarged. LPIPS forgives a still picture: read it together with PSNR, the mouth and the
-frame-difference error. <b>Random access</b> and <b>low delay</b> are never compared with one another: tfcodec's files look
-ahead, its calls do not (but for one frame at the receiver). One intra frame for everybody, slow presets, one thread.</p>
+<b>frozen keyframe</b> is a file with tfcodec's keyframes alone, each shown until the next; <b>8x8, bicubic</b> is the
+tiny frames alone, enlarged. LPIPS forgives a still picture: read it together with PSNR, the mouth and the
+frame-difference error. <b>Random access</b> and <b>low delay</b> are never compared with one another: tfcodec's files
+look ahead, its calls do not (but for one frame at the receiver). One intra frame for everybody, slow presets, one
+thread.</p>
 """
 
 
@@ -232,8 +233,8 @@ def build(result: Row, arms: list[Arm], players: list[Player], left_out: int) ->
     seconds = sum(c["seconds"] for c in clips)
     parts = [
         f"<h1>tfcodec against classical codecs</h1><p>{len(clips)} clips, {seconds:.0f} s in all"
-        f" ({min(c['seconds'] for c in clips):.1f} to {max(c['seconds'] for c in clips):.1f} s), 256x256 at 25 frames/s. "
-        f"Figures on this page: mean over {which}.</p>"
+        f" ({min(c['seconds'] for c in clips):.1f} to {max(c['seconds'] for c in clips):.1f} s), 256x256 at 25 "
+        f"frames/s. Figures on this page: mean over {which}.</p>"
     ]
     if result["failures"]:
         listed = "".join(f"<li>{escape(f)}</li>" for f in result["failures"])
@@ -247,7 +248,7 @@ def build(result: Row, arms: list[Arm], players: list[Player], left_out: int) ->
             f"<h2>Bits at equal LPIPS</h2><p class=note>tfcodec at quality {part['equal_lpips'][0]['quality']}; "
             "the others by interpolation between their settings, clip by clip, at whichever picture size is cheapest. "
             "Floor: clips (&lt;) whose coarsest setting is already better, so that the ratio is an upper bound, and "
-            "clips (&gt;) whose finest setting is still worse. Right of it what the other measures say at that point.</p>"
+            "clips (&gt;) whose finest setting is still worse. Right of it what the other measures say there.</p>"
             + _equal_table(part["equal_lpips"])
             + (f"<figure id=equal_lpips>{plots.svg(drawn['equal_lpips'])}</figure>")
         )
@@ -267,5 +268,6 @@ def build(result: Row, arms: list[Arm], players: list[Player], left_out: int) ->
     parts.append(f"<h2>Settings</h2>{_settings(arms, result)}")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>tfcodec against classical codecs</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<title>tfcodec against classical codecs</title><style>{_STYLE}</style></head>"
+        f"<body>{''.join(parts)}</body></html>\n"
     )

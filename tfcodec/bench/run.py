@@ -13,7 +13,7 @@ import numpy as np
 
 from ..api import write_atomically
 from ..errors import MediaError, TfcodecError
-from .arms import CODECS, Frames, select
+from .arms import CODECS, DELAY_NAMES, Frames, select
 from .measure import METRICS, available
 from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs
 from .sources import CropMode, Source, digest, find_clips, load
@@ -184,7 +184,7 @@ def describe(result: dict[str, Any]) -> list[str]:
     for entry in part["equal_lpips"]:
         r = entry["ratio"]
         lines.append(
-            f"{entry['rival']} ({'random access' if entry['delay'] == 'file' else 'low delay'}) needs {r['median']:.1f} times "
-            f"tfcodec's bits at equal LPIPS (median of {entry['clips']} clips, {r['min']:.1f} to {r['max']:.1f})"
+            f"{entry['rival']} ({DELAY_NAMES[entry['delay']]}) needs {r['median']:.1f} times tfcodec's bits "
+            f"at equal LPIPS (median of {entry['clips']} clips, {r['min']:.1f} to {r['max']:.1f})"
         )
     return lines

@@ -102,7 +102,8 @@ class VideoWriter:
             stream = self._container.add_stream("ffv1", rate=self.fps, options=options)
             stream.pix_fmt = "bgr0"
         else:
-            stream = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(self._crf), "preset": "fast"})
+            options = {"crf": str(self._crf), "preset": "fast"}
+            stream = self._container.add_stream("libx264", rate=self.fps, options=options)
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = _BT709
