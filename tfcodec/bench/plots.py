@@ -64,6 +64,8 @@ def _draw_curve(axes: Any, curve: list[Row], metric: str) -> None:
 
 def rate_distortion(curves: dict[str, list[Row]], delay: str, metrics: list[str], title: str) -> Any:
     """Curves of one delay class against rate, one panel a metric; better is up in every panel."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
     figure, axes = _figure(4.2 * columns, 3.4 * rows + 0.7, columns, rows)
@@ -85,12 +87,19 @@ def rate_distortion(curves: dict[str, list[Row]], delay: str, metrics: list[str]
         upper = panel.secondary_xaxis("top", functions=(lambda x: x * BPP_PER_KBPS, lambda x: x / BPP_PER_KBPS))
         upper.set_xlabel("bits per pixel", fontsize=7)
         upper.tick_params(labelsize=7)
+        low, high = (x * BPP_PER_KBPS for x in panel.get_xlim())
+        upper.xaxis.set_major_locator(FixedLocator([t for t in _BPP_TICKS if low <= t <= high]))
+        upper.xaxis.set_minor_locator(NullLocator())
+        upper.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     for panel in flat[len(metrics) :]:
         panel.set_visible(False)
     handles, labels = flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, max(1, len(labels))), fontsize=8)
     figure.suptitle(f"{title} ({DELAY_NAMES[delay]})", fontsize=10)
     return figure
+
+
+_BPP_TICKS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 def _ticks(panel: Any) -> None:

@@ -123,7 +123,7 @@ def _reach_table(reach: list[Row]) -> str:
             TITLES[r["rival"]], DELAY_NAMES[r["delay"]], info.title, number(r["tfcodec_best"], info.digits),
             f"{r['tfcodec_kbps']:.2f}", f"{_BOUNDS[r['bound']]}{r['kbps']:.2f}",
         ]  # fmt: skip
-        lines.append((r["kbps"] < r["tfcodec_kbps"], cells))
+        lines.append((r["bound"] != ">" and r["kbps"] < r["tfcodec_kbps"], cells))
     head = ["codec", "class", "metric", "tfcodec's best", "at kbit/s", "the codec has it at kbit/s"]
     return _table(head, lines)
 

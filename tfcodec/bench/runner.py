@@ -118,7 +118,7 @@ def _encode(job: Job, old: Row | None) -> Row:
     """Write the stream and count it; metrics of a row with the same bytes stay."""
     codec, source = codec_of(job.arm), load(job.clip, job.crop)
     job.stream.parent.mkdir(parents=True, exist_ok=True)
-    temporary = job.stream.with_name(f".{job.stream.name}.part{job.arm.suffix}")
+    temporary = job.stream.with_name(f".{job.stream.name}.{os.getpid()}{job.arm.suffix}")
     try:
         if job.arm.codec in CLASSICAL and job.arm.codec == "svtav1" and _slot is not None:
             with _slot:
@@ -175,7 +175,7 @@ def run_jobs(jobs: list[Job], workers: int, progress: Progress | None = None) ->
                     done += 1
                     try:
                         future.result()
-                    except TfcodecError as error:
+                    except (TfcodecError, OSError) as error:
                         failures.append(f"{job.clip.name}, {job.arm.name}: {error}")
                     if progress is not None:
                         progress(done, len(jobs), f"{job.clip.name} {job.arm.name}")
