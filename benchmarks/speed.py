@@ -41,12 +41,14 @@ def source():
     import numpy as np
     from tfcodec.media import open_source
     with open_source(clip, crop="none") as c:
-        return np.stack([f for _, f in zip(range(%d), c.frames_iter())]), c.audio
-""" % FRAMES
+        return np.stack([f for _, f in zip(range(FRAMES), c.frames_iter())]), c.audio
+""".replace("FRAMES", str(FRAMES))
 
 OWN_IMPORT = "import tfcodec; seconds = {'import': time.perf_counter() - began}"
 PARTS = {
-    ("tfcodec", "encode"): COMMON + OWN_IMPORT + """
+    ("tfcodec", "encode"): COMMON
+    + OWN_IMPORT
+    + """
 import torch; torch.set_num_threads(threads)
 frames, audio = source()
 audio = None if audio is None else audio[: 640 * len(frames)]
@@ -60,14 +62,17 @@ def call():
 seconds["encode_call"] = best(call)
 print(json.dumps({"frames": len(frames), "seconds": seconds, "peak_mb": peak(), "source_mb": before}))
 """,
-    ("tfcodec", "decode"): COMMON + OWN_IMPORT + """
+    ("tfcodec", "decode"): COMMON
+    + OWN_IMPORT
+    + """
 import torch; torch.set_num_threads(threads)
 count = []
 seconds["decode"] = best(lambda: count.append(len(tfcodec.decode(folder + "/clip.tfc").frames)))
 seconds["decode_exact"] = best(lambda: tfcodec.decode(folder + "/clip.tfc", pixels=False))
 print(json.dumps({"frames": count[0], "seconds": seconds, "peak_mb": peak()}))
 """,
-    ("tfcodec", "first"): COMMON + """
+    ("tfcodec", "first"): COMMON
+    + """
 import torch; torch.set_num_threads(threads)
 from tfcodec.codec.decoder import read_exact, render_exact
 import numpy as np
@@ -75,7 +80,8 @@ data = open(folder + "/clip.tfc", "rb").read()
 next(render_exact(read_exact(data), only=np.array([0])))
 print(json.dumps({"frames": 1, "seconds": {"first_frame": time.perf_counter() - began}, "peak_mb": peak()}))
 """,
-    ("classical", "encode"): COMMON + """
+    ("classical", "encode"): COMMON
+    + """
 import av
 seconds = {"import": time.perf_counter() - began}
 from pathlib import Path
@@ -94,7 +100,8 @@ path = Path(folder) / (codec + ".mp4")
 seconds["encode"] = best(lambda: classical.Classical().encode_here(arm, frames, path), 1)
 print(json.dumps({"frames": len(frames), "seconds": seconds, "peak_mb": peak(), "source_mb": before}))
 """,
-    ("classical", "decode"): COMMON + """
+    ("classical", "decode"): COMMON
+    + """
 import av
 count = []
 def decode():
@@ -104,7 +111,8 @@ def decode():
 seconds = {"decode": best(decode)}
 print(json.dumps({"frames": count[0], "seconds": seconds, "peak_mb": peak()}))
 """,
-    ("classical", "first"): COMMON + """
+    ("classical", "first"): COMMON
+    + """
 import av
 with av.open(folder + "/" + codec + ".mp4") as c:
     next(c.decode(video=0)).to_ndarray(format="rgb24")

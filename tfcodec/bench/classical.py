@@ -22,7 +22,7 @@ from .arms import Arm, Coded, Frames, Sound
 
 FPS = 25
 SIDE = 256
-STALL_SECONDS, ATTEMPTS = 15, 10
+STALL_SECONDS, ATTEMPTS = 30, 10
 _ROOT = Path(__file__).resolve().parents[2]
 _BT709, _LIMITED = 1, 1
 _ENCODERS = {"x264": "libx264", "x265": "libx265", "svtav1": "libsvtav1"}

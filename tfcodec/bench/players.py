@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .arms import DEFAULT_QUALITY, TITLES, Arm, codec_of
+from .arms import CLASSICAL, DEFAULT_QUALITY, TITLES, Arm, codec_of
 from .sources import CropMode, load
 
 Row = dict[str, Any]
@@ -59,7 +59,7 @@ def make_player(path: Path, rows: list[Row], out: Path, crop: CropMode) -> Playe
     of = [r for r in rows if r["clip"] == path.name]
     ours = next(r for r in of if _is_default(r))
     shown = [ours, *(r for r in (nearest(of, c, ours["kbps"]) for c in ("x265", "svtav1")) if r is not None)]
-    columns = [("source", f"{ours['seconds']:.1f} s")] + [(_title(r), _figures(r)) for r in shown]
+    columns = [("source", f"{ours['seconds']:.1f} s")] + [describe_arm(r) for r in shown]
     key = hashlib.sha256(repr([(r["arm"], r["sha256"]) for r in shown] + [SECONDS, CRF]).encode()).hexdigest()[:12]
     target = out / "players" / f"{path.name}.{key}.mp4"
     if not target.is_file():
@@ -78,9 +78,14 @@ def make_player(path: Path, rows: list[Row], out: Path, crop: CropMode) -> Playe
     return Player(path.name, target, columns)
 
 
+def describe_arm(row: Row) -> tuple[str, str]:
+    """A row's codec and setting, and its rate and quality, for the head of a picture."""
+    return _title(row), _figures(row)
+
+
 def _title(row: Row) -> str:
-    if row["codec"] == "tfcodec":
-        return f"tfcodec, quality {row['point']}"
+    if row["codec"] not in CLASSICAL:
+        return f"{TITLES[row['codec']]}, quality {row['point']}"
     size = "" if row["size"] == SIDE else f" at {row['size']}x{row['size']}"
     return f"{TITLES[row['codec']]}{size}, CRF {row['point']}"
 

@@ -80,7 +80,7 @@ def rate_distortion(curves: dict[str, list[Row]], delay: str, metrics: list[str]
         panel.set_xscale("log")
         panel.set_xlabel("video rate, kbit/s")
         unit = f" ({info.unit})" if info.unit else ""
-        panel.set_ylabel(f"{info.title}{unit}, {'higher' if info.better > 0 else 'lower'} is better")
+        panel.set_ylabel(f"{info.title}{unit}, {_WHICH[info.better]} is better")
         if info.better < 0:
             panel.invert_yaxis()
         _ticks(panel)
@@ -100,6 +100,48 @@ def rate_distortion(curves: dict[str, list[Row]], delay: str, metrics: list[str]
 
 
 _BPP_TICKS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+def main_figure(curves: dict[str, list[Row]], title: str) -> Any:
+    """The picture for a README: both delay classes, the two measures that matter most, pictures of 256x256 only."""
+    kept = {k: c for k, c in curves.items() if c[0]["size"] == 256}
+    metrics = [m for m in ("lpips", "psnr") if any(m in p["metrics"] for c in kept.values() for p in c)]
+    figure, axes = _figure(9.6, 3.3 * len(metrics) + 0.6, 2, len(metrics), sharey="row", sharex=True)
+    for line, metric in zip(axes, metrics, strict=True):
+        for panel, delay in zip(line, ("file", "call"), strict=True):
+            for codec in ("x264", "x265", "svtav1", "frozen", "tfcodec"):
+                for curve in kept.values():
+                    if curve[0]["codec"] == codec and curve[0]["delay"] == delay:
+                        _draw_curve(panel, curve, metric)
+            panel.set_xscale("log")
+            _ticks(panel)
+        info = METRICS[metric]
+        line[0].set_ylabel(f"{info.title}{f' ({info.unit})' if info.unit else ''}, {_WHICH[info.better]} is better")
+        if info.better < 0:
+            line[0].invert_yaxis()
+    for panel, delay in zip(axes[0], ("file", "call"), strict=True):
+        panel.set_title(DELAY_NAMES[delay], fontsize=10)
+    for panel in axes[-1]:
+        panel.set_xlabel("video rate, kbit/s")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(f"Mean over {title}", fontsize=10)
+    return figure
+
+
+def contact_sheet(columns: list[tuple[str, str, Any]]) -> Any:
+    """Pictures [K, H, W, 3] uint8 of several arms side by side, (title, line below it) above each column."""
+    count = len(columns[0][2])
+    figure, axes = _figure(2.1 * len(columns), 2.1 * count + 0.5, len(columns), count)
+    for x, (title, line, pictures) in enumerate(columns):
+        for y, picture in enumerate(pictures):
+            axes[y, x].imshow(picture)
+            axes[y, x].set_axis_off()
+        axes[0, x].set_title(f"{title}\n{line}", fontsize=7.5)
+    return figure
+
+
+_WHICH = {1: "higher", -1: "lower"}
 
 
 def _ticks(panel: Any) -> None:

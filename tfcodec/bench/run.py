@@ -147,7 +147,7 @@ def finish(
 
     rows = result["rows"]
     result["analysis"] = analyse(rows)
-    write_atomically(out / "results.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_atomically(out / "results.json", as_json(result).encode())
     write_atomically(out / "summary.csv", summary(result).encode())
     made: list[Player] = []
     if players:
@@ -159,6 +159,13 @@ def finish(
     arms = [a for c in CODECS for a in select([c], result["quick"]) if any(r["arm"] == a.name for r in rows)]
     write_atomically(out / "report.html", report.build(result, arms, kept, dropped).encode())
     load.cache_clear()
+
+
+def as_json(result: dict[str, Any]) -> str:
+    """results.json: one line a row, so that it stays small and differences can be read."""
+    rest = {k: v for k, v in result.items() if k != "rows"}
+    rows = ",\n".join(json.dumps(row) for row in result["rows"])
+    return json.dumps(rest, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n'
 
 
 def summary(result: dict[str, Any]) -> str:
