@@ -81,37 +81,37 @@ def compared() -> str:
     result = load("val/results")
     which = "long" if "long" in result["analysis"] else "all"
     part = result["analysis"][which]
-    lines = [
-        "![Rate-distortion curves of tfcodec, x264, x265, SVT-AV1 and the frozen keyframe](docs/rate_distortion.png)\n\n",
-        f"Bits that others need for tfcodec's LPIPS at quality {part['equal_lpips'][0]['quality']}: `val`, "
-        f"{part['clips']} clips of 5 s and more, every {result['every']}th frame, network {result['network']}, "
-        f'{result["environment"]["date"]}. Median of the clips and the range of 80 % of them; "at most" where the codec\'s '
-        "coarsest setting is better already. Right of it, at that rate, the other's figure / tfcodec's.\n\n",
-        "| codec | class | kbit/s / tfcodec | multiple of tfcodec's bits | PSNR, dB | mouth landmarks | frame difference |\n",
-        "|---|---|---|---|---|---|---|\n",
-    ]
+    quality, machine = part["equal_lpips"][0]["quality"], result["environment"]
+    out = (
+        "![Rate-distortion curves of tfcodec, x264, x265, SVT-AV1, frozen keyframe](docs/rate_distortion.png)\n\n"
+        f"Bits that others need for tfcodec's LPIPS at quality {quality}: `val`, {part['clips']} clips of 5 s and "
+        f"more, every {result['every']}th frame, network {result['network']}, {machine['date']}. Median of the clips and the "
+        'range of 80 % of them; "at most" where the codec\'s coarsest setting is better already, "at least" where its '
+        "finest is still worse. Right of it, at that rate, the other's figure / tfcodec's.\n\n"
+        "| codec | class | kbit/s / tfcodec | multiple of tfcodec's bits | PSNR, dB | mouth | frame difference |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
     for e in part["equal_lpips"]:
-        lines.append(
+        out += (
             f"| {NAMES[e['rival']]} | {DELAYS[e['delay']]} | {e['kbps']:.1f} / {e['tfcodec_kbps']:.2f} | {_ratio(e)} | "
             f"{_pair(e, 'psnr', 1)} | {_pair(e, 'mouth', 3)} | {_pair(e, 'frame_difference', 2)} |\n"
         )
-    lines.append(
+    out += (
         "\nThe ladder (random access; rate with container, without speech):\n\n"
-        "| quality | kbit/s | bits/pixel | bytes/frame | LPIPS | PSNR, dB | MS-SSIM | mouth landmarks | frame difference |\n"
-        "|---|---|---|---|---|---|---|---|---|\n"
+        "| quality | kbit/s | bits/pixel | bytes/frame | LPIPS | PSNR, dB | MS-SSIM | mouth landmarks | frame "
+        "difference |\n|---|---|---|---|---|---|---|---|---|\n"
     )
     for p in part["curves"]["tfcodec-file-256"]:
         m = p["metrics"]
-        lines.append(
+        out += (
             f"| {p['point']} | {p['kbps']:.2f} | {p['bpp']:.5f} | {p['bytes_per_frame']:.1f} | {m['lpips']:.3f} | "
             f"{m['psnr']:.1f} | {m['ms_ssim']:.3f} | {m['mouth']:.3f} | {m['frame_difference']:.2f} |\n"
         )
-    lines.append(
-        f"\nWhere classical codecs win. They have the best LPIPS of the ladder at: {_wins(part['reach'], 'lpips')}. The best "
-        f"PSNR at: {_wins(part['reach'], 'psnr')}. Beyond that they are the better codecs, and background detail is theirs "
-        "from their lowest setting on.\n"
+    return out + (
+        f"\nWhere classical codecs win. They have the best LPIPS of the ladder at: {_wins(part['reach'], 'lpips')}. "
+        f"The best PSNR at: {_wins(part['reach'], 'psnr')}. Beyond that they are the better codecs, and background detail "
+        "is theirs from their lowest setting on.\n"
     )
-    return "".join(lines)
 
 
 def updated(readme: str) -> str:
