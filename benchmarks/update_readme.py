@@ -85,8 +85,8 @@ def compared() -> str:
     out = (
         "![Rate-distortion curves of tfcodec, x264, x265, SVT-AV1, frozen keyframe](docs/rate_distortion.png)\n\n"
         f"Bits that others need for tfcodec's LPIPS at quality {quality}: `val`, {part['clips']} clips of 5 s and "
-        f"more, every {result['every']}th frame, network {result['network']}, {machine['date']}. Median of the clips and the "
-        'range of 80 % of them; "at most" where the codec\'s coarsest setting is better already, "at least" where its '
+        f"more, every {result['every']}th frame, network {result['network']}, {machine['date']}. "
+        'Median of the clips and the range of 80 % of them; "at most" where the codec\'s coarsest setting is better already, "at least" where its '
         "finest is still worse. Right of it, at that rate, the other's figure / tfcodec's.\n\n"
         "| codec | class | kbit/s / tfcodec | multiple of tfcodec's bits | PSNR, dB | mouth | frame difference |\n"
         "|---|---|---|---|---|---|---|\n"
@@ -109,8 +109,8 @@ def compared() -> str:
         )
     return out + (
         f"\nWhere classical codecs win. They have the best LPIPS of the ladder at: {_wins(part['reach'], 'lpips')}. "
-        f"The best PSNR at: {_wins(part['reach'], 'psnr')}. Beyond that they are the better codecs, and background detail "
-        "is theirs from their lowest setting on.\n"
+        f"The best PSNR at: {_wins(part['reach'], 'psnr')}. Beyond that they are the better codecs, and background "
+        "detail is theirs from their lowest setting on.\n"
     )
 
 
