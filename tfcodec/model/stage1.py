@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, refine_chroma, upsample, warp, zero_conv
+from .blocks import ResBlock, box_down, conv, join, refine_chroma, upsample, warp, zero_conv
 from .inputs import WINDOW
 
 WIDTHS = {128: 24, 64: 40, 32: 80, 16: 112, 8: 144}
@@ -81,9 +80,7 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            conv(1, 24, 2), nn.SiLU(), conv(24, 48, 2), nn.SiLU(), conv(48, 64, 2), nn.SiLU()
-        )
+        self.layers = nn.Sequential(conv(1, 24, 2), nn.SiLU(), conv(24, 48, 2), nn.SiLU(), conv(48, 64, 2), nn.SiLU())
         self.out = nn.Linear(64 * 3 * 10, AUDIO_WIDTH)
 
     def forward(self, mel: Tensor) -> Tensor:
@@ -122,19 +119,19 @@ class Stage1(nn.Module):
         now = tiny[:, WINDOW // 2]
         sound = self.speech(mel)
 
-        x = self.tiny_in(torch.cat((tiny.flatten(1, 2) - 0.5, key8 - 0.5, 4 * (now - key8)), 1))
-        x = self.merge8(torch.cat((F.silu(x), key.f8), 1))
+        x = self.tiny_in(join(tiny.flatten(1, 2) - 0.5, key8 - 0.5, 4 * (now - key8)))
+        x = self.merge8(join(F.silu(x), key.f8))
         for block in self.trunk8:
             x = block(x, sound)
 
         x = upsample(self.up16(x))
-        x = self.merge16(torch.cat((x, key.f16, upsample(4 * (now - key8))), 1))
+        x = self.merge16(join(x, key.f16, upsample(4 * (now - key8))))
         for block in self.trunk16:
             x = block(x, sound)
         flow16 = FLOW_UNIT * self.flow16(F.silu(x)).float()
 
         error, moved = self._error(key, flow16, now)
-        x = self.refine16(torch.cat((x, warp(key.f16, flow16), upsample(error), box_down(moved, 16)), 1))
+        x = self.refine16(join(x, warp(key.f16, flow16), upsample(error), box_down(moved, 16)))
         x = self.trunk16b(x)
         flow16b = flow16 + FLOW_UNIT * self.flow16b(F.silu(x)).float()
 
@@ -142,9 +139,7 @@ class Stage1(nn.Module):
         flow = upsample(flow16b)
         near = upsample(now, 4)
         x = upsample(self.up32(x))
-        x = self.merge32(
-            torch.cat((x, warp(key.f32, flow), upsample(error, 4), box_down(moved, 32) - 0.5, near - 0.5), 1)
-        )
+        x = self.merge32(join(x, warp(key.f32, flow), upsample(error, 4), box_down(moved, 32) - 0.5, near - 0.5))
         x = self.trunk32(x, sound)
         flow32 = flow + FLOW_UNIT * self.flow32(F.silu(x)).float()
 
@@ -152,9 +147,7 @@ class Stage1(nn.Module):
         flow = upsample(flow32)
         near = upsample(now, 8)
         x = upsample(self.up64(x))
-        x = self.merge64(
-            torch.cat((x, warp(key.f64, flow), upsample(error, 8), moved - 0.5, near - 0.5), 1)
-        )
+        x = self.merge64(join(x, warp(key.f64, flow), upsample(error, 8), moved - 0.5, near - 0.5))
         x = self.trunk64(x, sound)
         flow64 = flow + FLOW_UNIT * self.flow64(F.silu(x)).float()
         picture = warp(key.small, flow64) + self.paint64(F.silu(x))

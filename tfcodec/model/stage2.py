@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, upsample, warp, zero_conv
+from .blocks import ResBlock, box_down, conv, enlarge, join, upsample, warp, zero_conv
 from .stage1 import FLOW_UNIT, WIDTHS, CoarseFrame, KeyframeFeatures
 
 
@@ -30,19 +30,17 @@ class Stage2(nn.Module):
         now = coarse.tiny
         moved = warp(key.small, coarse.flow)
         error = upsample(4 * (now - box_down(coarse.picture, 8)), 8)
-        x = torch.cat(
-            (coarse.features, warp(key.f64, coarse.flow), coarse.picture - 0.5, coarse.picture - moved, error), 1
-        )
+        x = join(coarse.features, warp(key.f64, coarse.flow), coarse.picture - 0.5, coarse.picture - moved, error)
         x = self.block64(self.merge64(x))
         flow = coarse.flow + FLOW_UNIT * self.flow(F.silu(x)).float()
 
         pixels = warp(key.picture, flow)
         x = upsample(self.up128(x))
-        x = torch.cat((x, warp(key.f128, flow), F.pixel_unshuffle(pixels, 2) - 0.5), 1)
+        x = join(x, warp(key.f128, flow), F.pixel_unshuffle(pixels, 2) - 0.5)
         x = self.block128(self.merge128(x))
         paint = F.pixel_shuffle(self.paint(F.silu(x)), 2)
         blend = torch.sigmoid(paint[:, 3:] - 4)
         picture = pixels + blend * (upsample(coarse.picture, 4) - pixels) + paint[:, :3]
         missing = (now - box_down(picture, 8)).float()
-        correction = F.interpolate(missing, size=picture.shape[-2:], mode="bicubic", align_corners=False)
+        correction = enlarge(missing, picture.shape[-1])
         return picture + torch.sigmoid(self.projection) * correction, flow

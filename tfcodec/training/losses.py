@@ -17,17 +17,24 @@ from .data import SIZE, Batch
 MOUTH = slice(48, 68)
 EYES = (*range(36, 48), 68, 69)
 
+# The jaw and the nose go with the head, which the network learns first; lips and lids move by themselves.
+_MARK_WEIGHT = torch.ones(70, 1)
+_MARK_WEIGHT[MOUTH] = 3.0
+_MARK_WEIGHT[list(EYES)] = 2.0
+
+PERCEPTUAL_CROP = 128
+
 
 @dataclass(frozen=True)
 class LossWeights:
     pixels: float = 6.0
     gradients: float = 4.0
-    perceptual: float = 5.0
+    perceptual: float = 7.0
     coarse: float = 4.0
     warped: float = 2.0
     landmarks: float = 4.0
     smooth: float = 0.5
-    region: float = 4.0  # extra weight of mouth and eyes
+    region: float = 6.0  # extra weight of mouth and eyes
 
 
 def region_weight(marks: Tensor, size: int, extra: float) -> Tensor:
@@ -48,7 +55,7 @@ def landmark_loss(flow: Tensor, marks: Tensor, key_marks: Tensor) -> Tensor:
     here = marks / (SIZE / 2) - 1
     wanted = (key_marks - marks) / (SIZE / 2)
     found = F.grid_sample(flow, here[:, None], align_corners=False, padding_mode="border")[:, :, 0].mT
-    valid = ((marks[..., :1] > 0) & (key_marks[..., :1] > 0)).float()
+    valid = ((marks[..., :1] > 0) & (key_marks[..., :1] > 0)).float() * _MARK_WEIGHT.to(marks.device)
     return ((found - wanted).abs() * valid).sum() / (2 * valid.sum().clamp(min=1))
 
 
@@ -97,9 +104,11 @@ def frame_terms(
     terms["gradients"] = w.gradients * _gradient(frame, target, weight)
     terms["landmarks"] = terms["landmarks"] + w.landmarks * landmark_loss(out.flow, batch.marks, batch.key_marks)
     if lpips is not None:
-        # As dear as the whole network: on one target in four of the batch, drawn anew each step.
-        some = torch.randperm(len(frame), device=frame.device)[: max(1, len(frame) // 4)]
+        # On whole pictures as dear as the whole network: so on a piece of every second target, drawn anew each step.
+        some = torch.randperm(len(frame), device=frame.device)[: max(1, len(frame) // 2)]
+        top, left = (8 * int(i) for i in torch.randint((SIZE - PERCEPTUAL_CROP) // 8 + 1, (2,)))
+        piece = (some, slice(None), slice(top, top + PERCEPTUAL_CROP), slice(left, left + PERCEPTUAL_CROP))
         with torch.no_grad():
-            wanted = lpips.embed(target[some])
-        terms["perceptual"] = w.perceptual * lpips.compare(lpips.embed(out.frame[some]), wanted).mean()
+            wanted = lpips.embed(target[piece])
+        terms["perceptual"] = w.perceptual * lpips.compare(lpips.embed(out.frame[piece]), wanted).mean()
     return terms
