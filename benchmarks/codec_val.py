@@ -13,36 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from common import clip_list, clips, environment, psnr, write
+from common import clip_list, clips, environment, read_clip, write
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 import tfcodec
 from tfcodec.codec.encoder import Encoder
-from tfcodec.media import open_source
-from tfcodec.metrics.lpips import LPIPS
+from tfcodec.metrics.frames import frozen_keyframes
+from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
+from tfcodec.metrics.pixels import psnr
 from tfcodec.tinyframe import TinyDecoder, TinyPlanes, tiny_from_frames
 
 LONG_SECONDS = 5.0
-
-
-def frozen(clip: tfcodec.Clip, length: int) -> NDArray[np.uint8]:
-    """Every frame replaced by its keyframe, [T, 256, 256, 3] uint8."""
-    out = np.empty((length, 256, 256, 3), np.uint8)
-    for first, picture in clip.keyframes:
-        out[first:] = picture
-    return out
-
-
-def lpips(judge: LPIPS, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    def tensor(x: NDArray[np.uint8]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float() / 255
-
-    with torch.inference_mode():
-        parts = [judge(tensor(a[i : i + 8]), tensor(b[i : i + 8])) for i in range(0, len(a), 8)]
-    return float(torch.cat(parts).mean())
 
 
 def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
@@ -74,18 +57,18 @@ def sheet(path: Path, source: NDArray[np.uint8], decoded: NDArray[np.uint8], sti
 
 
 def measure(path: Path, quality: int, every: int, judge: LPIPS, sheets: Path | None) -> dict[str, Any]:
-    with open_source(path, crop="none") as source:
-        frames = np.stack(list(source.frames_iter()))
+    frames = read_clip(path)
     data = tfcodec.encode(path, quality=quality)
     info, clip = tfcodec.probe(data), tfcodec.decode(data)
     if clip.frames is None:
         raise RuntimeError("decode gave no frames")
-    still = frozen(clip, len(frames))
+    still = frozen_keyframes(clip.keyframes, len(frames))
     call = call_stream(frames, quality)
     call_info = tfcodec.probe(call)
     luma, chroma = tiny_error(data, frames)
     call_luma, call_chroma = tiny_error(call, frames)
-    first = clip.keyframes[0][1]
+    first = np.broadcast_to(clip.keyframes[0][1], frames.shape)
+    lpips, frozen_lpips = lpips_of_arms(judge, [clip.frames[::every], still[::every]], frames[::every])
     if sheets is not None:
         sheet(sheets / f"{path.stem}.png", frames, clip.frames, still)
     return {
@@ -97,8 +80,7 @@ def measure(path: Path, quality: int, every: int, judge: LPIPS, sheets: Path | N
         "call_tiny_luma_mse": call_luma, "call_tiny_chroma_mse": call_chroma, "call_keyframes": call_info.keyframes,
         "keyframe_bytes": info.bytes["keyframe"] / info.keyframes, "keyframe_psnr": float(psnr(frames, first).max()),
         "psnr": float(psnr(frames, clip.frames).mean()), "frozen_psnr": float(psnr(frames, still).mean()),
-        "lpips": lpips(judge, clip.frames[::every], frames[::every]),
-        "frozen_lpips": lpips(judge, still[::every], frames[::every]),
+        "lpips": float(lpips.mean()), "frozen_lpips": float(frozen_lpips.mean()),
     }  # fmt: skip
 
 

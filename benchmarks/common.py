@@ -52,14 +52,12 @@ def clip_list(paths: Sequence[Path]) -> list[dict[str, str]]:
     return [{"clip": p.name, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()[:16]} for p in paths]
 
 
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """PSNR in dB of each picture of ``a`` [T, H, W, 3] against ``b`` (same shape, or one picture)."""
-    error = np.array([np.square(x.astype(np.float32) - y).mean() for x, y in zip(a, _spread(b, len(a)), strict=True)])
-    return np.asarray(10 * np.log10(255**2 / np.maximum(error, 1e-6)), np.float64)
+def read_clip(path: Path) -> NDArray[np.uint8]:
+    """All frames of a clip as the encoder gets them, [T, 256, 256, 3] uint8."""
+    from tfcodec.media import open_source
 
-
-def _spread(b: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    return np.broadcast_to(b, (count, *b.shape[-3:]))
+    with open_source(path, crop="none") as source:
+        return np.stack(list(source.frames_iter()))
 
 
 def write(name: str, result: dict[str, Any]) -> None:

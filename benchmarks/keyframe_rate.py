@@ -19,9 +19,10 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
-from common import clip_list, clips, environment, psnr, write
+from common import clip_list, clips, environment, write
 
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
+from tfcodec.metrics.pixels import psnr
 from tfcodec.speech import SAMPLE_RATE, bitrate_of, decode_speech, encode_speech, log_mel
 
 
@@ -60,7 +61,7 @@ def keyframes(paths: list[Path]) -> list[dict[str, Any]]:
             decoded = decode_keyframe(payload)
             decode_ms.append(1e3 * (time.perf_counter() - coded))
             encode_ms.append(1e3 * (coded - began))
-            per_clip[name] = (len(payload), round(float(psnr(decoded[None], picture)[0]), 2))
+            per_clip[name] = (len(payload), round(float(psnr(decoded[None], picture[None])[0]), 2))
         sizes = [size for size, _ in per_clip.values()]
         quality_db = [decibel for _, decibel in per_clip.values()]
         rows.append(

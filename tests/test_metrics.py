@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,6 +17,7 @@ from scipy.ndimage import gaussian_filter, shift
 from tfcodec.errors import TfcodecError, WeightsError
 from tfcodec.metrics import frechet, pixels, selftest
 from tfcodec.metrics.files import MissingPackage, find_weights
+from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.lpips import FILES, LPIPS, lpips_of_arms, lpips_of_frames
 
 needs_weights = pytest.mark.skipif(
@@ -198,6 +200,24 @@ def test_frechet_backbone_is_never_called_fid_without_inception(moving_face: tup
     assert frechet.frechet_distance(own, other) < 0.2 * frechet.frechet_distance(own, far)
 
 
+class Stand(torch.nn.Module):
+    """The interface of FID's TorchScript file: pictures [N, 3, H, W] uint8 -> [N, D]."""
+
+    def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        assert return_features
+        assert img.dtype == torch.uint8
+        return img.float().mean((2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_inception_is_used_where_it_is_at_hand(tmp_path: Path, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
+    torch.jit.script(Stand()).save(str(tmp_path / frechet.INCEPTION))
+    backbone = frechet.find_backbone(tmp_path)
+    assert backbone.name == "FID"
+    frames = moving_face[0][:20]
+    assert backbone.features(frames) == pytest.approx(frames.mean((1, 2)), abs=1e-3)
+
+
 def test_bad_input_is_named() -> None:
     frames = np.zeros((3, 256, 256, 3), np.uint8)
     for measure in (pixels.psnr, pixels.ms_ssim, pixels.frame_difference_error, pixels.flicker_ratio):
@@ -213,6 +233,7 @@ def test_bad_input_is_named() -> None:
         pixels.flicker_ratio(frames, frames, box=7)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_missing_networks_and_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="alexnet_features_torch"):
         frechet.find_backbone(tmp_path)
@@ -225,7 +246,7 @@ def test_missing_networks_and_packages_are_named(tmp_path: Path, monkeypatch: py
         with pytest.raises(WeightsError, match="LPIPS"):
             LPIPS("alex", tmp_path)
     (tmp_path / frechet.INCEPTION).write_bytes(b"")
-    with pytest.raises((MissingPackage, WeightsError), match="FID"):
+    with pytest.raises(WeightsError, match="FID"):
         frechet.find_backbone(tmp_path)
     monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
     with pytest.raises(MissingPackage, match=r"pytorch_msssim.*tfcodec\[bench\]"):
@@ -255,3 +276,16 @@ def test_selftest_passes(moving_face: tuple[np.ndarray, np.ndarray], texture: np
     report = selftest.selftest(moving_face[0][:20:5], video([texture])[0])
     assert {"lpips_alex", "lpips_squeeze"} <= set(report.figures)
     assert report.figures["lpips_alex"]["identical"] == 0
+
+
+def test_frozen_keyframes() -> None:
+    pictures = np.arange(3, dtype=np.uint8)[:, None, None, None] + np.zeros((1, 4, 4, 3), np.uint8)
+    shown = frozen_keyframes([(0, pictures[0]), (2, pictures[1]), (5, pictures[2])], 7)
+    assert shown[:, 0, 0, 0].tolist() == [0, 0, 1, 1, 1, 2, 2]
+    # The first one serves what comes before it, and one alone takes no memory.
+    alone = frozen_keyframes([(3, pictures[1])], 6)
+    assert alone.shape == (6, 4, 4, 3)
+    assert (alone == 1).all()
+    assert alone.strides[0] == 0
+    with pytest.raises(TfcodecError, match="no keyframe"):
+        frozen_keyframes([], 3)

@@ -106,7 +106,14 @@ def _self_test(clips: list[Path], crop: CropMode) -> str:
     def spread(source: Source) -> Frames:
         return source.frames[np.linspace(0, len(source.frames) - 1, 9).astype(int)]
 
-    looks = [spread(load(clip, crop)) for clip in clips[:SELF_TEST_CLIPS]]
+    looks, errors = [], []
+    for clip in clips[:SELF_TEST_CLIPS]:
+        try:
+            looks.append(spread(load(clip, crop)))
+        except TfcodecError as error:  # its rows will say so
+            errors.append(error)
+    if not looks:
+        raise errors[0]
     liveliest = int(np.argmax([np.abs(np.diff(x.astype(np.int16), axis=0)).mean() for x in looks]))
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     return self_test(looks[liveliest], looks[liveliest - 1][4] if len(looks) > 1 else noise)

@@ -36,5 +36,5 @@ def need(package: str, what: str, install: str = "'tfcodec[bench]'") -> ModuleTy
     """Import a package, or raise MissingPackage saying what needs it."""
     try:
         return importlib.import_module(package)
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:  # not there, or there and broken
         raise MissingPackage(f"{what} needs the package {package} ({error}): pip install {install}") from None

@@ -1,6 +1,8 @@
-"""What all metrics ask of their input."""
+"""What all metrics ask of their input, and the baseline that everything is compared with."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,3 +26,22 @@ def check_pair(a: Frames, b: Frames, least: int = 1) -> None:
     check_frames(b, "second video", least)
     if a.shape != b.shape:
         raise TfcodecError(f"the videos differ in shape: {list(a.shape)} and {list(b.shape)}")
+
+
+def frozen_keyframes(keyframes: Sequence[tuple[int, Frames]], length: int) -> Frames:
+    """The frozen keyframe: each keyframe shown until the next, [length, H, W, 3] uint8.
+
+    Args:
+        keyframes: (index of the first frame drawn with it, [H, W, 3] uint8), as in `tfcodec.Clip.keyframes`. The first
+            one serves the frames before it too.
+        length: frames of the video.
+
+    With one keyframe the result is a read-only view of it. Raises TfcodecError without any.
+    """
+    if not keyframes:
+        raise TfcodecError("there is no keyframe to freeze")
+    pictures = np.stack([picture for _, picture in keyframes])
+    if len(pictures) == 1:
+        return np.broadcast_to(pictures[0], (length, *pictures.shape[1:]))
+    starts = [first for first, _ in keyframes[1:]]
+    return np.asarray(pictures[np.searchsorted(starts, np.arange(length), side="right")])

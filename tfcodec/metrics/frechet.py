@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TfcodecError, WeightsError
-from .files import find_weights, need, weights_path
+from .files import find_weights, weights_path
 from .frames import Frames, check_frames
 
 Features = NDArray[np.float64]
 
-# The port of the original TensorFlow graph that torch-fidelity (and most FID figures of the last years) uses.
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+# The original TensorFlow graph as TorchScript, in the form that the StyleGAN repositories' metrics use.
+INCEPTION = "inception-2015-12-05.pt"
 _BATCH = 16
 
 
@@ -41,7 +41,7 @@ def find_backbone(weights: str | Path | None = None) -> Backbone:
     Args:
         weights: folder with the networks; default as `tfcodec.metrics.files.find_weights`.
 
-    Raises WeightsError where there is neither, MissingPackage where Inception's are there but torch-fidelity is not.
+    Raises WeightsError where there is neither.
     """
     folder = Path(weights) if weights is not None else find_weights()
     if folder is not None and (folder / INCEPTION).is_file():
@@ -50,18 +50,19 @@ def find_backbone(weights: str | Path | None = None) -> Backbone:
 
 
 def inception(weights: str | Path | None = None) -> Backbone:
-    """FID's own Inception v3, 2048 features of its last pooling, through torch-fidelity."""
-    path = weights_path("FID", INCEPTION, weights)
-    library = need("torch_fidelity.feature_extractor_inceptionv3", "FID", "torch-fidelity")
+    """FID's own Inception v3, the 2048 features of its last pooling, from a TorchScript file that also resizes."""
     import torch
 
+    path = weights_path("FID", INCEPTION, weights)
     try:
-        network: Any = library.FeatureExtractorInceptionV3("inception", ["2048"], str(path))
-    except Exception as error:  # torch-fidelity lets through whatever its loading meets
+        network: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError) as error:
         raise WeightsError(f"{path} does not hold FID's Inception network: {error}") from None
 
+    network.eval()
+
     def run(pixels: torch.Tensor) -> torch.Tensor:
-        (features,) = network(pixels)
+        features: torch.Tensor = network(pixels, return_features=True)
         return features
 
     return Backbone("FID", _batched(run))

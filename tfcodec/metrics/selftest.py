@@ -127,7 +127,7 @@ def _learned(source: Frames, weights: str | Path | None, report: Report) -> list
         found.append((f"lpips_{net}", _Order(False), distance))
     try:
         backbone = frechet.find_backbone(weights)
-    except (WeightsError, MissingPackage) as error:
+    except WeightsError as error:
         report.skipped["frechet"] = str(error)
         return found
     own = backbone.features(source)

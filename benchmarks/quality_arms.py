@@ -1,0 +1,229 @@
+"""What `quality_val` does with one clip: draw it in every way that is compared, and judge the pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common import read_clip
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+import tfcodec
+from tfcodec.codec.decoder import ExactParts, read_exact
+from tfcodec.codec.render import BATCH, MEL_SILENCE, mel_windows, tiny_windows
+from tfcodec.metrics import faces, pixels
+from tfcodec.metrics.faces import FaceMeter
+from tfcodec.metrics.frames import frozen_keyframes
+from tfcodec.metrics.frechet import Backbone, find_backbone
+from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
+from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+from tfcodec.model.upsampler import Upsampler
+from tfcodec.model.weights import read_weights
+from tfcodec.speech import log_mel
+
+Frames = NDArray[np.uint8]
+Features = dict[str, NDArray[np.float64]]
+
+# The network's ways: as it ships; without the speech; without the other tiny frames of the window; stage 1 alone.
+DECODED, SILENT, SINGLE, COARSE = "decoded", "without_speech", "single_frame", "coarse"
+FROZEN, BICUBIC = "frozen_keyframe", "bicubic_8x8"
+SOURCE = "source"
+
+
+@dataclass
+class Network:
+    """A network by its weights file, so that one that is not registered can be judged as well."""
+
+    path: Path
+    model: Upsampler
+
+    @classmethod
+    def load(cls, path: Path) -> Network:
+        return cls(path, read_weights(path))
+
+    def describe(self) -> dict[str, Any]:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return {"file": self.path.name, "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest()[:16],
+                "bytes": self.path.stat().st_size, "parameters": parameters, **self.gflop()}  # fmt: skip
+
+    def gflop(self) -> dict[str, float]:
+        """Convolutions and matrix products, 2 for a multiplication with its addition; sampling is not counted."""
+        tiny, mel = torch.zeros(1, WINDOW, 3, 8, 8), torch.zeros(1, MEL_COLUMNS, MEL_BANDS)
+        with torch.no_grad():
+            with FlopCounterMode(display=False) as once:
+                key = self.model.encode_keyframe(torch.zeros(1, 3, 256, 256))
+            with FlopCounterMode(display=False) as each:
+                self.model(key, tiny, mel)
+        return {"gflop_per_keyframe": once.get_total_flops() / 1e9, "gflop_per_frame": each.get_total_flops() / 1e9}
+
+    def draw(
+        self, parts: ExactParts, frames: NDArray[np.int64], *, speech: bool = True, window: bool = True
+    ) -> tuple[Frames, Frames]:
+        """The given frames (ascending) as the decoder draws them, and stage 1's picture of them enlarged to 256.
+
+        Without ``speech`` the network hears what it hears of a silent clip; without ``window`` the current tiny frame
+        takes the place of its neighbours.
+        """
+        mel = np.full((MEL_PER_FRAME * len(parts.tiny), MEL_BANDS), MEL_SILENCE, np.float32)
+        if speech and parts.audio is not None:
+            mel = log_mel(parts.audio, len(parts.tiny), parts.header.fps)
+        fine, coarse = [], []
+        starts = [0, *(first for first, _ in parts.keyframes[1:]), len(parts.tiny)]
+        with torch.inference_mode():
+            for (_, picture), begin, end in zip(parts.keyframes, starts, starts[1:], strict=False):
+                key = self.model.encode_keyframe(_tensor(picture[None]))
+                here = frames[(frames >= begin) & (frames < end)]
+                for at in range(0, len(here), BATCH):
+                    some = here[at : at + BATCH]
+                    tiny = tiny_windows(parts.tiny[begin:end], some - begin)
+                    if not window:
+                        tiny = np.repeat(tiny[:, REACH, None], WINDOW, 1)
+                    out = self.model(
+                        key.select(torch.zeros(len(some), dtype=torch.long)),
+                        torch.from_numpy(tiny).permute(0, 1, 4, 2, 3).float() / 255,
+                        torch.from_numpy(mel_windows(mel, some)),
+                    )
+                    fine.append(_pixels(out.frame))
+                    coarse.append(_pixels(_enlarge(out.coarse.picture)))
+        return np.concatenate(fine), np.concatenate(coarse)
+
+
+def _tensor(frames: Frames) -> torch.Tensor:
+    return torch.tensor(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def _pixels(picture: torch.Tensor) -> Frames:
+    return np.ascontiguousarray((picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
+
+def _enlarge(picture: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(picture, size=(256, 256), mode="bicubic", align_corners=False)
+
+
+@dataclass
+class Judges:
+    """Everything that judges, loaded once in a process."""
+
+    lpips: LPIPS
+    meter: FaceMeter
+    backbone: Backbone
+
+    @classmethod
+    def load(cls) -> Judges:
+        return cls(LPIPS("alex"), FaceMeter(), find_backbone())
+
+
+@dataclass
+class Own:
+    """What is known of the source's judged frames."""
+
+    frames: Frames
+    landmarks: NDArray[np.float64]
+    identity: NDArray[np.float64]
+    mouths: Frames | None
+    """None without a face in every judged frame."""
+
+
+@dataclass
+class ClipResult:
+    row: dict[str, Any]
+    features: Features
+    """For the Frechet distances: [judged frames, D] of the source and of each arm."""
+
+
+def measure(path: Path, quality: int, every: int, networks: dict[str, Network], judges: Judges) -> ClipResult:
+    """Encode a clip, draw it with each network, judge every n-th frame (changes in time: all of them).
+
+    The first network is drawn in every way; those after it only as they would ship.
+    """
+    source = read_clip(path)
+    data = tfcodec.encode(path, quality=quality)
+    info, parts = tfcodec.probe(data), read_exact(data)
+    at = np.arange(0, len(source), every)
+    judged = np.ascontiguousarray(source[at])
+    landmarks = judges.meter.landmarks(judged)
+    seen = bool(np.isfinite(landmarks).all())
+    own = Own(judged, landmarks, judges.meter.identity(judged, landmarks),
+              faces.mouth_crops(judged, landmarks) if seen else None)  # fmt: skip
+
+    whole = {FROZEN: frozen_keyframes(parts.keyframes, len(source))}
+    arms = {FROZEN: whole[FROZEN][at]}
+    arms[BICUBIC] = _pixels(_enlarge(_tensor(parts.tiny[at])))
+    everything = np.arange(len(source))
+    for i, (name, network) in enumerate(networks.items()):
+        whole[name], coarse = network.draw(parts, everything)
+        arms[name] = whole[name][at]
+        if i == 0:
+            arms[COARSE] = coarse[at]
+            arms[SINGLE], _ = network.draw(parts, at, window=False)
+            if parts.audio is not None:
+                arms[SILENT], _ = network.draw(parts, at, speech=False)
+
+    scores = judge(arms, own, judges)
+    for name, frames in whole.items():
+        scores[name] |= in_time(frames, source)
+    row = {
+        "clip": path.name, "frames": len(source), "judged_frames": len(at), "keyframes": len(parts.keyframes),
+        "speech": parts.audio is not None, "video_kbps": info.video_kbps,
+        "faces_found": float(np.isfinite(landmarks).all((1, 2)).mean()),
+        "arms": {name: {k: round(v, 6) for k, v in values.items()} for name, values in scores.items()},
+    }  # fmt: skip
+    # Without priors (bicubic), without stage 2, and as it ships.
+    pooled = {SOURCE: judged, **{n: f for n, f in arms.items() if n in (FROZEN, BICUBIC, COARSE, *networks)}}
+    return ClipResult(row, {name: judges.backbone.features(frames) for name, frames in pooled.items()})
+
+
+def judge(arms: dict[str, Frames], own: Own, judges: Judges) -> dict[str, dict[str, float]]:
+    """Mean scores of each arm over the judged frames; a frame whose decoded face is not found has none in it."""
+    names = list(arms)
+    distances = lpips_of_arms(judges.lpips, list(arms.values()), own.frames)
+    scores = {name: {"lpips": float(row.mean())} for name, row in zip(names, distances, strict=True)}
+    for name, frames in arms.items():
+        scores[name]["psnr"] = float(pixels.psnr(frames, own.frames).mean())
+        scores[name]["ms_ssim"] = float(pixels.ms_ssim(frames, own.frames).mean())
+        marks = _once_for_stills(frames, judges.meter.landmarks)
+        found = np.isfinite(marks).all((1, 2))
+        scores[name]["faces_found"] = float(found.mean())
+        if not (found & np.isfinite(own.landmarks).all((1, 2))).any():
+            continue
+        person = judges.meter.identity(frames, marks)
+        scores[name] |= {
+            "mouth_distance": float(np.nanmean(faces.mouth_distance(marks, own.landmarks))),
+            "mouth_shape_distance": float(np.nanmean(faces.mouth_shape_distance(marks, own.landmarks))),
+            "identity_cosine": float(np.nanmean(faces.identity_cosine(person, own.identity))),
+            "mouth_opening_correlation": _correlation(faces.mouth_opening(marks), faces.mouth_opening(own.landmarks)),
+        }
+    if own.mouths is not None:
+        mouths = [faces.mouth_crops(frames, own.landmarks) for frames in arms.values()]
+        for name, row in zip(names, lpips_of_arms(judges.lpips, mouths, own.mouths), strict=True):
+            scores[name]["mouth_lpips"] = float(row.mean())
+    return scores
+
+
+def _once_for_stills(frames: Frames, measure: Any) -> NDArray[np.float64]:
+    if frames.strides[0] == 0 and len(frames):
+        return np.repeat(measure(frames[:1]), len(frames), 0)
+    return np.asarray(measure(frames))
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    both = np.isfinite(a) & np.isfinite(b)
+    if both.sum() < 3 or a[both].std() < 1e-6 or b[both].std() < 1e-6:
+        return 0.0
+    return float(np.corrcoef(a[both], b[both])[0, 1])
+
+
+def in_time(frames: Frames, source: Frames) -> dict[str, float]:
+    """Scores of the changes from frame to frame, over all frames."""
+    return {
+        "frame_difference_error": float(pixels.frame_difference_error(frames, source).mean()),
+        "flicker_ratio": pixels.flicker_ratio(frames, source),
+        "flicker_ratio_still": pixels.flicker_ratio(frames, source, still=True),
+        "flicker_ratio_box32": pixels.flicker_ratio(frames, source, box=32),
+    }

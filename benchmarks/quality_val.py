@@ -1,0 +1,283 @@
+"""Quality of the decoded pictures on `val`, what each prior brings, and whether one network is better than another.
+
+    python benchmarks/quality_val.py [--weights FILE] [--compare OLD] [--also NAME=FILE ...]
+                                     [--quality 5] [--every 4] [--clips N] [--jobs 2] [-o JSON]
+
+Every clip is encoded, and its stream is drawn by the network as it ships, without the speech (the network hears what
+it hears of a silent clip), with the current tiny frame alone in place of the window, and by stage 1 alone (its 64x64
+picture, enlarged). Beside them the frozen keyframe (the same keyframe bytes, repeated) and the decoded tiny frames,
+enlarged. Pictures are judged at every fourth frame, changes in time over all frames. All clips and the shipped weights
+write `quality_val.json`; everything else is written to the file of `-o`, if there is one.
+
+`--also NAME=FILE`: further networks on the same streams, such as ablations; `no-keyframe` (super-resolution without
+priors) and `no-audio` have rows of their own in the table.
+
+`--compare OLD`: draws the same streams with the weights OLD as well and says whether the new ones are better; the exit
+status is 3 if they are not. New weights replace shipped ones only when they are better by this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import RESULTS, clip_list, clips, environment, read_clip
+from quality_arms import (
+    BICUBIC,
+    COARSE,
+    DECODED,
+    FROZEN,
+    SILENT,
+    SINGLE,
+    SOURCE,
+    ClipResult,
+    Judges,
+    Network,
+    measure,
+)
+from tqdm import tqdm
+
+from tfcodec.metrics.frechet import frechet_distance
+from tfcodec.metrics.selftest import selftest
+from tfcodec.model.registry import default_model, weights_file
+
+OLD = "compared"
+NO_KEYFRAME, NO_AUDIO = "no-keyframe", "no-audio"
+HIGHER = {"psnr", "ms_ssim", "identity_cosine", "mouth_opening_correlation", "faces_found"}
+LONG_SECONDS = 5.0
+
+# Verdict of --compare. The score of a clip is the geometric mean of the ratios new/old of these errors; new weights
+# must be better by two standard errors of the mean over clips, and in no single measure worse by more than this.
+SCORE = ("lpips", "rmse", "mouth_distance", "mouth_lpips")
+TOLERANCE = {
+    "lpips": 0.02, "rmse": 0.02, "mouth_distance": 0.02, "mouth_shape_distance": 0.03, "mouth_lpips": 0.02,
+    "frame_difference_error": 0.03, "frechet": 0.05,
+}  # fmt: skip
+IDENTITY_LOSS = 0.01
+FLICKER = 1.2
+GFLOP = 5.0
+
+
+def _start(weights: dict[str, Path]) -> None:
+    import torch
+
+    # Two processes of one thread each finish sooner than one of two.
+    torch.set_num_threads(1)
+    global _networks, _judges
+    _networks = {name: Network.load(path) for name, path in weights.items()}
+    _judges = Judges.load()
+
+
+def _run(path: Path, quality: int, every: int) -> ClipResult:
+    return measure(path, quality, every, _networks, _judges)
+
+
+def run_all(paths: list[Path], weights: dict[str, Path], quality: int, every: int, jobs: int) -> list[ClipResult]:
+    longest_first = sorted(paths, key=lambda p: -p.stat().st_size)
+    done: dict[str, ClipResult] = {}
+    with ProcessPoolExecutor(jobs, initializer=_start, initargs=(weights,)) as pool:
+        waiting = [pool.submit(_run, path, quality, every) for path in longest_first]
+        for future in tqdm(as_completed(waiting), total=len(waiting), unit="clip"):
+            result = future.result()
+            done[result.row["clip"]] = result
+    return [done[path.name] for path in paths]
+
+
+def self_test(paths: list[Path]) -> dict[str, Any]:
+    """The metrics' own test, on nine moments of the clip with the largest file; unrelated is another person."""
+    path = max(paths, key=lambda p: p.stat().st_size)
+    source = read_clip(path)[::12][:9]
+    other = next(p for p in clips() if p.name.split("_")[0] != path.name.split("_")[0])
+    report = selftest(source, read_clip(other)[0])
+    if report.skipped:
+        sys.exit("\n".join(f"{name}: {why}" for name, why in report.skipped.items()))
+    return {name: {a: round(v, 5) for a, v in scores.items()} for name, scores in report.figures.items()}
+
+
+def mean_of(rows: list[dict[str, Any]], arm: str, metric: str) -> float:
+    """Mean over clips of a metric's mean over frames; NaN where no clip has it."""
+    values = [row["arms"][arm][metric] for row in rows if metric in row["arms"].get(arm, {})]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    arms = dict.fromkeys(name for row in rows for name in row["arms"])
+    names = {arm: dict.fromkeys(m for row in rows for m in row["arms"].get(arm, {})) for arm in arms}
+    return {arm: {m: round(mean_of(rows, arm, m), 5) for m in names[arm]} for arm in arms}
+
+
+def frechet(results: list[ClipResult]) -> dict[str, float]:
+    """Distance of each arm's judged frames from the source's, all clips together."""
+    pooled = {arm: np.concatenate([r.features[arm] for r in results]) for arm in results[0].features}
+    return {arm: round(frechet_distance(x, pooled[SOURCE]), 5) for arm, x in pooled.items() if arm != SOURCE}
+
+
+def share(rows: list[dict[str, Any]], metric: str, arm: str, than: str) -> float:
+    """Share of the clips where ``arm`` is better than ``than``."""
+    sign = 1 if metric in HIGHER else -1
+    both = [(row["arms"][arm].get(metric), row["arms"][than].get(metric)) for row in rows if than in row["arms"]]
+    better = [sign * (a - b) > 0 for a, b in both if a is not None and b is not None]
+    return round(sum(better) / len(better), 4) if better else float("nan")
+
+
+def table(
+    rows: list[dict[str, Any]], distances: dict[str, float], gflop: float, backbone: str, others: list[str]
+) -> list[dict[str, Any]]:
+    """What is asked of the decoder, as figures: each with its bound, what to strive for, and whether it is met."""
+
+    def ratio(metric: str, to: str) -> float:
+        both = [row for row in rows if all(metric in row["arms"].get(arm, {}) for arm in (DECODED, to))]
+        return mean_of(both, DECODED, metric) / mean_of(both, to, metric)
+
+    def own(metric: str) -> float:
+        return mean_of(rows, DECODED, metric)
+
+    mouths = (("mouth-landmark distance", "mouth_distance"), ("mouth-region LPIPS", "mouth_lpips"))
+    lower = share(rows, "lpips", DECODED, FROZEN)
+    gain = own("psnr") - mean_of(rows, FROZEN, "psnr")
+    out: list[tuple[str, float, str, float | None, float | None]] = [
+        ("LPIPS(alex), decoded / frozen keyframe", ratio("lpips", FROZEN), "<=", 0.75, 0.5),
+        ("LPIPS(alex) lower than the frozen keyframe's, share of clips", lower, ">=", 0.95, 1.0),
+        ("PSNR, decoded - frozen keyframe, dB", gain, ">=", 3.0, 5.0),
+        ("mouth-landmark distance, decoded / frozen keyframe", ratio("mouth_distance", FROZEN), "<=", 0.6, 0.3),
+        ("mouth-shape distance, decoded / frozen keyframe", ratio("mouth_shape_distance", FROZEN), "<=", None, None),
+        ("identity cosine, decoded to source", own("identity_cosine"), ">=", 0.85, 0.92),
+        ("GFLOP per frame", gflop, "<=", GFLOP, GFLOP),
+        ("flicker, decoded / source (second differences)", own("flicker_ratio"), "<=", FLICKER, 1.05),
+        ("flicker where the source is still", own("flicker_ratio_still"), "<=", FLICKER, 1.05),
+        ("flicker of 32x32 means", own("flicker_ratio_box32"), "<=", FLICKER, 1.05),
+        (f"{backbone}, enlarged tiny frames / decoded", distances[BICUBIC] / distances[DECODED], ">=", None, None),
+        (f"{backbone}, without stage 2 / decoded", distances[COARSE] / distances[DECODED], ">=", None, None),
+        ("LPIPS(alex), decoded / without stage 2", ratio("lpips", COARSE), "<=", None, None),
+        ("LPIPS(alex), decoded / single tiny frame", ratio("lpips", SINGLE), "<=", None, None),
+    ]
+    if any(SILENT in row["arms"] for row in rows):
+        out += [(f"{name}, with speech / without", ratio(metric, SILENT), "<=", 0.95, 0.85) for name, metric in mouths]
+    for other in others:
+        distance = distances[other] / distances[DECODED]
+        few, many = (8, 20) if other == NO_KEYFRAME else (None, None)
+        out.append((f"{backbone}, {other} / decoded", distance, ">=", few, many))
+        out.append((f"LPIPS(alex), decoded / {other}", ratio("lpips", other), "<=", None, None))
+        least, aim = (0.95, 0.85) if other == NO_AUDIO else (None, None)
+        out += [(f"{name}, decoded / {other}", ratio(metric, other), "<=", least, aim) for name, metric in mouths]
+    return [
+        {"measure": name, "value": round(value, 4), "at_least": None if bound is None else f"{sign} {bound:g}",
+         "strive": None if aim is None else f"{sign} {aim:g}",
+         "met": None if bound is None else bool(value <= bound if sign == "<=" else value >= bound)}
+        for name, value, sign, bound, aim in out
+    ]  # fmt: skip
+
+
+def errors(row: dict[str, Any], arm: str) -> dict[str, float]:
+    """An arm's errors on one clip, all positive and better when smaller."""
+    scores = row["arms"][arm]
+    out = {k: scores[k] for k in TOLERANCE if k in scores}
+    return out | {"rmse": 255 * 10 ** (-scores["psnr"] / 20)}
+
+
+def verdict(rows: list[dict[str, Any]], distances: dict[str, float], gflop: float) -> dict[str, Any]:
+    """Is `decoded` better than `compared`? With the figures that decide, and the reasons against."""
+    logs, ratios = [], {}
+    for row in rows:
+        new, old = errors(row, DECODED), errors(row, OLD)
+        logs.append(np.mean([np.log(new[k] / old[k]) for k in SCORE if k in new and k in old]))
+    for name in TOLERANCE:
+        both = [(errors(r, DECODED), errors(r, OLD)) for r in rows]
+        pairs = [(n[name], o[name]) for n, o in both if name in n and name in o]
+        if pairs:
+            ratios[name] = float(np.mean([n for n, _ in pairs]) / np.mean([o for _, o in pairs]))
+    ratios["frechet"] = distances[DECODED] / distances[OLD]
+    score = float(np.mean(logs))
+    deviation = float(np.std(logs, ddof=1) / np.sqrt(len(logs))) if len(logs) > 1 else float("inf")
+    identity = {arm: mean_of(rows, arm, "identity_cosine") for arm in (DECODED, OLD)}
+    against = []
+    if not score + 2 * deviation < 0:
+        against.append(
+            f"score {np.exp(score):.4f}, {np.exp(score + 2 * deviation):.4f} with two standard errors: not below 1"
+        )
+    against += [f"{k} is {r:.4f} of what it was" for k, r in ratios.items() if r > 1 + TOLERANCE[k]]
+    if identity[DECODED] < identity[OLD] - IDENTITY_LOSS:
+        against.append(f"identity cosine {identity[DECODED]:.4f} after {identity[OLD]:.4f}")
+    for kind in ("flicker_ratio", "flicker_ratio_still", "flicker_ratio_box32"):
+        now, before = mean_of(rows, DECODED, kind), mean_of(rows, OLD, kind)
+        if now > max(FLICKER, before):
+            against.append(f"{kind} {now:.3f} after {before:.3f}")
+    if gflop > GFLOP:
+        against.append(f"{gflop:.2f} GFLOP per frame")
+    return {
+        "better": not against, "against": against, "score": round(float(np.exp(score)), 5),
+        "score_with_two_standard_errors": round(float(np.exp(score + 2 * deviation)), 5) if len(logs) > 1 else None,
+        "clips_better": round(float(np.mean(np.array(logs) < 0)), 4),
+        "ratios_new_to_old": {k: round(v, 5) for k, v in ratios.items()},
+    }  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--weights", type=Path, help="safetensors file of the network to measure; default: the one shipped")
+    p.add_argument("--compare", type=Path, metavar="OLD", help="weights that the measured ones are to be better than")
+    p.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="a further network; repeatable")
+    p.add_argument("--quality", type=int, default=5)
+    p.add_argument("--every", type=int, default=4, help="judge every n-th frame")
+    p.add_argument("--clips", type=int, help="only so many clips, spread over the set")
+    p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
+    p.add_argument("-o", "--output", type=Path, help="JSON file for the result")
+    args = p.parse_args(argv)
+    begin = time.monotonic()
+    paths = clips()
+    if args.clips is not None:
+        paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, args.clips).round().astype(int))]
+    weights = {DECODED: args.weights or weights_file(default_model())}
+    if args.compare:
+        weights[OLD] = args.compare
+    others = [name for name, _, _ in (pair.partition("=") for pair in args.also)]
+    if reserved := {DECODED, OLD, SILENT, SINGLE, COARSE, FROZEN, BICUBIC, SOURCE, ""} & set(others):
+        p.error(f"--also: another name than {', '.join(map(repr, reserved))}")
+    weights |= {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}
+    networks = {name: Network.load(path).describe() for name, path in weights.items()}
+    backbone = Judges.load().backbone.name
+    tested = self_test(paths)
+    results = run_all(paths, weights, args.quality, args.every, args.jobs)
+    rows, distances = [r.row for r in results], frechet(results)
+    gflop = networks[DECODED]["gflop_per_frame"]
+    long = [row for row in rows if row["frames"] >= 25 * LONG_SECONDS]
+    result = {
+        "environment": environment(), "minutes": round((time.monotonic() - begin) / 60, 1), "jobs": args.jobs,
+        "networks": networks, "quality": args.quality, "judged_every": args.every, "clip_list": clip_list(paths),
+        "table": table(rows, distances, gflop, backbone, others),
+        "verdict": verdict(rows, distances, gflop) if args.compare else None,
+        "mean": means(rows), "mean_of_clips_of_5_s_and_more": means(long),
+        "frechet": {"backbone": backbone, "frames": sum(row["judged_frames"] for row in rows), "distance": distances},
+        "share_of_clips_better_than_frozen_keyframe": {
+            m: share(rows, m, DECODED, FROZEN) for m in ("lpips", "psnr", "ms_ssim", "mouth_distance",
+            "mouth_shape_distance", "mouth_lpips", "frame_difference_error")},
+        "self_test": tested, "rows": rows,
+    }  # fmt: skip
+    for line in result["table"]:
+        met = {None: "", True: "met", False: "NOT met"}[line["met"]]
+        print(f"{line['measure']:64} {line['value']:9.4f}  {line['at_least'] or '':9} {met}")
+    for arm, scores in result["mean"].items():
+        print(f"{arm:16}", " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+    output = args.output
+    if output is None and not (args.weights or args.compare or args.also) and args.clips is None and args.quality == 5:
+        output = RESULTS / "quality_val.json"
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = output.with_name(output.name + ".partial")
+        partial.write_text(json.dumps(result, indent=1) + "\n")
+        partial.replace(output)
+        print(f"wrote {output}")
+    if result["verdict"]:
+        print(json.dumps(result["verdict"], indent=1))
+        sys.exit(0 if result["verdict"]["better"] else 3)
+
+
+if __name__ == "__main__":
+    main()

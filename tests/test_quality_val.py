@@ -1,0 +1,114 @@
+"""The evaluation that decides which weights ship: it must judge what the decoder shows, and not be fooled."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tfcodec
+from tfcodec.codec.decoder import read_exact
+from tfcodec.model.registry import default_model, weights_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+try:
+    import quality_arms
+    import quality_val
+finally:
+    sys.path.pop(0)
+
+NEUTRAL = {
+    "lpips": 0.1, "psnr": 25.0, "ms_ssim": 0.9, "mouth_distance": 0.05, "mouth_shape_distance": 0.03,
+    "mouth_lpips": 0.15, "identity_cosine": 0.8, "frame_difference_error": 2.0, "flicker_ratio": 0.9,
+    "flicker_ratio_still": 1.0, "flicker_ratio_box32": 1.0,
+}  # fmt: skip
+DISTANCES = {quality_val.DECODED: 1.0, quality_val.OLD: 1.0, "bicubic_8x8": 10.0, "coarse": 4.0}
+
+
+def test_the_network_is_drawn_as_the_decoder_draws_it(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
+    frames, audio = moving_face
+    data = tfcodec.encode(frames[:20], fps=25, audio=audio[: 20 * 640], sample_rate=16000)
+    parts, shown = read_exact(data), tfcodec.decode(data).frames
+    assert shown is not None
+    network = quality_arms.Network.load(weights_file(default_model()))
+    fine, coarse = network.draw(parts, np.arange(20))
+    assert np.abs(fine.astype(int) - shown).max() <= 1  # batches of other sizes may round differently
+    assert coarse.shape == fine.shape
+    some = np.array([0, 7, 19])
+    assert np.abs(network.draw(parts, some)[0].astype(int) - shown[some]).max() <= 1
+    silent = tfcodec.decode(tfcodec.encode(frames[:20], fps=25)).frames
+    assert silent is not None
+    assert np.abs(network.draw(parts, some, speech=False)[0].astype(int) - silent[some]).max() <= 1
+    assert network.gflop()["gflop_per_frame"] <= 5
+
+
+def rows(new: dict[str, float], old: dict[str, float], clips: int = 8, noise: float = 0.0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    out = []
+    for i in range(clips):
+        ours = {k: v * (1 + noise * rng.normal()) for k, v in (NEUTRAL | new).items()}
+        arms = {quality_val.DECODED: ours, quality_val.OLD: NEUTRAL | old}
+        out.append({"clip": f"{i}.mp4", "arms": arms})
+    return out
+
+
+BETTER = {"lpips": 0.09, "psnr": 25.5, "mouth_distance": 0.045, "mouth_lpips": 0.14}
+
+
+def test_better_weights_are_found_better() -> None:
+    verdict = quality_val.verdict(rows(BETTER, {}), DISTANCES, 3.0)
+    assert verdict["better"]
+    assert verdict["against"] == []
+    assert verdict["score"] < 0.95
+    assert verdict["clips_better"] == 1
+    assert not quality_val.verdict(rows({}, BETTER), DISTANCES, 3.0)["better"]
+
+
+@pytest.mark.parametrize(
+    ("worse", "reason"),
+    [
+        ({}, "score 1"),
+        ({**BETTER, "identity_cosine": 0.77}, "identity"),
+        ({**BETTER, "mouth_shape_distance": 0.04}, "mouth_shape"),
+        ({**BETTER, "frame_difference_error": 2.2}, "frame_difference"),
+        ({**BETTER, "flicker_ratio_box32": 1.3}, "flicker_ratio_box32 1.3"),
+        ({**BETTER, "psnr": 24.7}, "rmse"),
+    ],
+)
+def test_one_bad_measure_is_enough_against(worse: dict[str, float], reason: str) -> None:
+    verdict = quality_val.verdict(rows(worse, {}), DISTANCES, 3.0)
+    assert not verdict["better"]
+    assert any(reason in line for line in verdict["against"])
+
+
+def test_chance_and_cost_count_against() -> None:
+    slightly = {"lpips": 0.0995}
+    assert not quality_val.verdict(rows(slightly, {}, noise=0.1), DISTANCES, 3.0)["better"]
+    assert any("GFLOP" in line for line in quality_val.verdict(rows(BETTER, {}), DISTANCES, 5.5)["against"])
+    far = DISTANCES | {quality_val.DECODED: 1.2}
+    assert any("frechet" in line for line in quality_val.verdict(rows(BETTER, {}), far, 3.0)["against"])
+
+
+def test_share_counts_the_right_side() -> None:
+    both = rows({"lpips": 0.09, "psnr": 24.0}, {})
+    assert quality_val.share(both, "lpips", quality_val.DECODED, quality_val.OLD) == 1
+    assert quality_val.share(both, "psnr", quality_val.DECODED, quality_val.OLD) == 0
+
+
+def test_the_table_knows_what_is_asked() -> None:
+    some = rows(BETTER, {})
+    for row in some:
+        row["arms"] |= dict.fromkeys(("frozen_keyframe", "bicubic_8x8", "coarse", "single_frame", "no-audio"), NEUTRAL)
+        row["arms"]["without_speech"] = NEUTRAL | {"mouth_distance": 0.046}
+    distances = DISTANCES | {"no-audio": 1.1}
+    table = {line["measure"]: line for line in quality_val.table(some, distances, 3.2, "Frechet(x)", ["no-audio"])}
+    lpips = table["LPIPS(alex), decoded / frozen keyframe"]
+    assert (lpips["value"], lpips["at_least"], lpips["met"]) == (0.9, "<= 0.75", False)
+    assert table["PSNR, decoded - frozen keyframe, dB"]["value"] == 0.5
+    assert table["mouth-landmark distance, with speech / without"]["met"] is False
+    assert table["mouth-landmark distance, decoded / no-audio"]["met"] is True
+    assert table["Frechet(x), no-audio / decoded"]["met"] is None
+    assert table["GFLOP per frame"]["met"] is True
