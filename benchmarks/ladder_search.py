@@ -4,9 +4,9 @@
 
 Codes 10 clips of `train` by every combination in reach of the diagonal, draws eight frames of each from the written
 stream, and keeps those combinations that no other beats in bits and LPIPS. The ladder in `tfcodec/codec/policy.py` was
-set by hand from the result (LPIPS, and PSNR not to be lost). Also tried: fresh keyframes at fixed intervals, and half the tiny-frame rate, where every
-second tiny frame is the mean of its neighbours before it is coded (the temporal transform then has nothing to send
-for it, which is as near as a stream comes to leaving it out).
+set by hand from the result (LPIPS, and PSNR not to be lost). Also tried: fresh keyframes at fixed intervals, and half
+the tiny-frame rate, where every second tiny frame is the mean of its neighbours before it is coded (the temporal
+transform then has nothing to send for it, which is as near as a stream comes to leaving it out).
 """
 
 from __future__ import annotations

@@ -106,7 +106,8 @@ def compared() -> str:
         "![Rate-distortion curves of tfcodec, x264, x265, SVT-AV1, frozen keyframe](docs/rate_distortion.png)\n\n"
         f"Bits that others need for tfcodec's LPIPS at quality {quality}: `val`, {part['clips']} clips of 5 s and "
         f"more, every {result['every']}th frame, network {result['network']}, {machine['date']}. "
-        'Median of the clips and the range of 80 % of them; "at most" where the codec\'s coarsest setting is better already, "at least" where its '
+        'Median of the clips and the range of 80 % of them; "at most" where the codec\'s coarsest setting is better '
+        'already, "at least" where its '
         "finest is still worse. Right of it, at that rate, the other's figure / tfcodec's.\n\n"
         "| codec | class | kbit/s / tfcodec | multiple of tfcodec's bits | PSNR, dB | mouth | frame difference |\n"
         "|---|---|---|---|---|---|---|\n"

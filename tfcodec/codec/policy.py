@@ -25,10 +25,10 @@ NEARLY = 1.1
 """How much more remote than the medoid a keyframe may be for being sharper."""
 
 # The ladder: by quality 0...10, of a keyframe that serves TYPICAL_FRAMES frames, and of tiny frames. From
-# benchmarks/ladder_search.py (clips of `train`): above quality 5 a bit is worth more in the keyframe than in tiny frames;
-# below it LPIPS alone would have tiny frames coarser still, but head and mouth would no longer be where they should.
-# Fresh keyframes at intervals pay only beyond 10 kbit/s; half as many tiny frames save 1 % of the bits, so neither is a
-# rung here.
+# benchmarks/ladder_search.py (clips of `train`): above quality 5 a bit is worth more in the keyframe than in tiny
+# frames; below it LPIPS alone would have tiny frames coarser still, but head and mouth would no longer be where they
+# should. Fresh keyframes at intervals pay only beyond 10 kbit/s; half as many tiny frames save 1 % of the bits, so
+# neither is a rung here.
 _KEYFRAME_LADDER = (0.0, 0.7, 1.4, 2.2, 3.1, 3.98, 5.3, 6.5, 7.7, 9.0, 10.6)
 _TINY_LADDER = (0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 9)
 
