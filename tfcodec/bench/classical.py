@@ -170,7 +170,7 @@ def _attempt(arm: Arm, frames: Frames, path: Path) -> bool:
         output = child.stdout
 
         def listen() -> None:
-            while sign := output.read1(1024):
+            while sign := os.read(output.fileno(), 1024):
                 signs.put(sign)
             signs.put(b"")
 
