@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="comma-separated: lpips, psnr, ms_ssim, frame_difference, mouth, mouth_shape, identity (default: all)",
     )
     p.add_argument("--quick", action="store_true", help="four clips and a few settings")
-    p.add_argument("--every", type=int, default=8, help="judge every n-th frame (default 8)")
+    p.add_argument("--every", type=int, default=10, help="judge every n-th frame (default 10)")
     p.add_argument("-j", "--jobs", type=int, default=1, help="processes (default 1)")
     p.add_argument("--crop", choices=("auto", "none"), default="auto", help="as of encode")
     p.add_argument("--no-players", action="store_true", help="leave the side-by-side videos out of the report")

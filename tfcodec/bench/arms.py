@@ -35,6 +35,7 @@ _CRF: dict[str, dict[int, tuple[int, ...]]] = {
     "svtav1": {256: (63, 54, 48), 128: (63, 55), 64: (63,)},
 }
 QUALITIES: dict[str, tuple[int, ...]] = {"file": (0, 2, 4, 5, 6, 8, 10), "call": (2, 5, 8)}
+_TRIVIAL: dict[str, tuple[int, ...]] = {"frozen": (0, 2, 5, 8, 10), "bicubic8": (0, 5, 10)}
 DEFAULT_QUALITY = 5
 
 
@@ -135,6 +136,6 @@ def select(codecs: list[str] | None, quick: bool) -> list[Arm]:
                 points = (2, 5, 8) if quick and delay == "file" else (5,) if quick else QUALITIES[delay]
                 arms += [Arm(codec, delay, 256, q) for q in points]
             elif delay == "file":
-                points = (2, 5, 8) if quick else QUALITIES["file"]
+                points = (2, 5) if quick else _TRIVIAL[codec]
                 arms += [Arm(codec, delay, 256 if codec == "frozen" else 8, q) for q in points]
     return arms

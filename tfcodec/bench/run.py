@@ -18,7 +18,7 @@ from .measure import METRICS, available
 from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs
 from .sources import CropMode, Source, digest, find_clips, load
 
-DEFAULT_EVERY = 8
+DEFAULT_EVERY = 10
 QUICK_CLIPS = 4
 SELF_TEST_CLIPS = 8
 
