@@ -1,8 +1,12 @@
-"""Speed of encoder and decoder by threads, of the import, and memory; each measured in a process of its own.
+"""Speed of tfcodec and of the classical codecs by threads, in one run; import, first frame, memory.
 
     python benchmarks/speed.py
 
-Run it on an idle machine. The clip is the first of `val` that lasts 6 s or more, else the synthetic demo clip.
+Run it on an idle machine. Every figure comes from a process of its own. The clip is the first of `val` that lasts 6 s
+or more, its first 150 frames. The classical codecs have the settings of `tfcodec bench` (random access, slow presets)
+at about the middle of their curves, except for the threads. Encoding is timed from pictures in memory to the written
+file, decoding from the file to RGB pictures. First frame: from a fresh interpreter, imports included, to the first RGB
+picture of a file.
 """
 
 from __future__ import annotations
@@ -15,71 +19,165 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import clip_list, clips, environment, write
+from common import ROOT, clip_list, clips, environment, write
 
-WORKER = """
+FRAMES = 150
+LEAST_SECONDS = 6
+CRF = {"x264": 46, "x265": 43, "svtav1": 54}
+THREADS = (1, 2)
+
+COMMON = """
 import json, resource, sys, time
-threads, path, stream = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-t = time.perf_counter()
-import tfcodec
-seconds = {"import": time.perf_counter() - t}
-import numpy as np, torch
-from tfcodec.media import open_source
-torch.set_num_threads(threads)
-with open_source(path, crop="none") as clip:
-    frames, audio = np.stack(list(clip.frames_iter())), clip.audio
-def timed(name, run, rounds=3):
-    run()
-    best = min(_once(run) for _ in range(rounds))
-    seconds[name] = best
-def _once(run):
+began = time.perf_counter()
+threads, clip, folder, codec = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+def once(run):
     t = time.perf_counter(); run(); return time.perf_counter() - t
-timed("encode", lambda: tfcodec.encode(frames, fps=25, audio=audio, sample_rate=None if audio is None else 16000))
+def best(run, rounds=2):
+    run()
+    return min(once(run) for _ in range(rounds))
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def source():
+    import numpy as np
+    from tfcodec.media import open_source
+    with open_source(clip, crop="none") as c:
+        return np.stack([f for _, f in zip(range(FRAMES), c.frames_iter())]), c.audio
+""".replace("FRAMES", str(FRAMES))
+
+OWN_IMPORT = "import tfcodec; seconds = {'import': time.perf_counter() - began}"
+PARTS = {
+    ("tfcodec", "encode"): COMMON
+    + OWN_IMPORT
+    + """
+import torch; torch.set_num_threads(threads)
+frames, audio = source()
+audio = None if audio is None else audio[: 640 * len(frames)]
+rate = None if audio is None else 16000
+before = peak()
+encode = lambda: tfcodec.encode(frames, folder + "/clip.tfc", fps=25, audio=audio, sample_rate=rate)
+seconds["encode"] = best(encode)
 def call():
     encoder = tfcodec.Encoder(latency="call", audio=False)
     for frame in frames: encoder.push(frame)
-timed("encode_call", call)
-data = open(stream, "rb").read()
-timed("decode", lambda: tfcodec.decode(data))
-timed("decode_exact", lambda: tfcodec.decode(data, pixels=False))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"frames": len(frames), "seconds": seconds, "peak_mb": peak}))
-"""
+seconds["encode_call"] = best(call)
+print(json.dumps({"frames": len(frames), "seconds": seconds, "peak_mb": peak(), "source_mb": before}))
+""",
+    ("tfcodec", "decode"): COMMON
+    + OWN_IMPORT
+    + """
+import torch; torch.set_num_threads(threads)
+count = []
+seconds["decode"] = best(lambda: count.append(len(tfcodec.decode(folder + "/clip.tfc").frames)))
+seconds["decode_exact"] = best(lambda: tfcodec.decode(folder + "/clip.tfc", pixels=False))
+print(json.dumps({"frames": count[0], "seconds": seconds, "peak_mb": peak()}))
+""",
+    ("tfcodec", "first"): COMMON
+    + """
+import torch; torch.set_num_threads(threads)
+from tfcodec.codec.decoder import read_exact, render_exact
+import numpy as np
+data = open(folder + "/clip.tfc", "rb").read()
+next(render_exact(read_exact(data), only=np.array([0])))
+print(json.dumps({"frames": 1, "seconds": {"first_frame": time.perf_counter() - began}, "peak_mb": peak()}))
+""",
+    ("classical", "encode"): COMMON
+    + """
+import av
+seconds = {"import": time.perf_counter() - began}
+from pathlib import Path
+from tfcodec.bench import classical
+from tfcodec.bench.arms import Arm
+frames, _ = source()
+before = peak()
+arm = Arm(codec, "file", 256, int(sys.argv[5]))
+usual = classical.options(arm)
+key = {"x264": "x264-params", "x265": "x265-params", "svtav1": "svtav1-params"}[codec]
+many = {"x265": usual[key].replace("pools=none:frame-threads=1:wpp=0", f"pools={threads}:frame-threads={threads}"),
+        "svtav1": usual[key].replace("lp=1", f"lp={threads}"), "x264": usual[key] + f":threads={threads}"}
+if threads > 1: usual[key] = many[codec]
+classical.options = lambda arm: usual
+path = Path(folder) / (codec + ".mp4")
+seconds["encode"] = best(lambda: classical.Classical().encode_here(arm, frames, path), 1)
+print(json.dumps({"frames": len(frames), "seconds": seconds, "peak_mb": peak(), "source_mb": before}))
+""",
+    ("classical", "decode"): COMMON
+    + """
+import av
+count = []
+def decode():
+    with av.open(folder + "/" + codec + ".mp4") as c:
+        c.streams.video[0].codec_context.thread_count = threads
+        count.append(sum(1 for f in c.decode(video=0) if f.to_ndarray(format="rgb24").size))
+seconds = {"decode": best(decode)}
+print(json.dumps({"frames": count[0], "seconds": seconds, "peak_mb": peak()}))
+""",
+    ("classical", "first"): COMMON
+    + """
+import av
+with av.open(folder + "/" + codec + ".mp4") as c:
+    next(c.decode(video=0)).to_ndarray(format="rgb24")
+print(json.dumps({"frames": 1, "seconds": {"first_frame": time.perf_counter() - began}, "peak_mb": peak()}))
+""",
+}
 
 
-def measure(threads: int, path: Path, stream: Path) -> dict[str, Any]:
-    environ = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-c", WORKER, str(threads), str(path), str(stream)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+def part(codec: str, which: str, threads: int, clip: Path, folder: str) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    code = PARTS["tfcodec" if codec == "tfcodec" else "classical", which]
+    environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), "SVT_LOG": "1"}
+    command = [sys.executable, "-c", code, str(threads), str(clip), folder, codec, str(CRF.get(codec, 0))]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=600)
+    if done.returncode:
+        sys.exit(f"{codec}, {which}: {done.stderr[-800:]}")
     result: dict[str, Any] = json.loads(done.stdout)
-    seconds, frames = result["seconds"], result["frames"]
-    rates = {name: round(frames / value, 1) for name, value in seconds.items() if name != "import"}
-    return {"threads": threads, "frames_per_second": rates, "import_seconds": round(seconds["import"], 3),
-            "peak_memory_mb": round(result["peak_mb"])}  # fmt: skip
+    return result
+
+
+def measure(codec: str, threads: int, clip: Path, folder: str) -> dict[str, Any]:
+    parts = {which: part(codec, which, threads, clip, folder) for which in ("encode", "decode", "first")}
+    rates = {
+        name: round(p["frames"] / value, 1)
+        for p in parts.values()
+        for name, value in p["seconds"].items()
+        if name not in ("import", "first_frame")
+    }
+    return {
+        "codec": codec, "threads": threads, "frames_per_second": rates,
+        "import_seconds": round(parts["encode"]["seconds"]["import"], 3),
+        "first_frame_seconds": round(parts["first"]["seconds"]["first_frame"], 2),
+        "peak_memory_mb": {
+            "encode": round(parts["encode"]["peak_mb"]), "of_it_the_source": round(parts["encode"]["source_mb"]),
+            "decode": round(parts["decode"]["peak_mb"]),
+        },
+    }  # fmt: skip
 
 
 def choose() -> Path:
-    import tfcodec
+    from tfcodec.media import open_source
 
     for path in clips():
-        if tfcodec.probe(tfcodec.encode(path, crop="none")).duration_seconds >= 6:
-            return path
-    sys.exit("no clip of 6 s")
+        with open_source(path, crop="none") as clip:
+            if clip.duration_seconds >= LEAST_SECONDS:
+                return path
+    sys.exit(f"no clip of {LEAST_SECONDS} s")
 
 
 def main() -> None:
-    import tfcodec
-
     load = os.getloadavg()[0]
-    path = choose()
+    clip = choose()
     with tempfile.TemporaryDirectory() as folder:
-        stream = Path(folder) / "clip.tfc"
-        tfcodec.encode(path, stream)
-        rows = [measure(threads, path, stream) for threads in (1, 2)]
+        rows = [measure(codec, threads, clip, folder) for codec in ("tfcodec", *CRF) for threads in THREADS]
+    own = {row["threads"]: row["frames_per_second"] for row in rows if row["codec"] == "tfcodec"}
     for row in rows:
+        mine = own[row["threads"]]
+        row["tfcodec_is_faster_by"] = {
+            name: round(mine[name] / row["frames_per_second"][name], 3) for name in ("encode", "decode")
+        }
         print(row)
-    write("speed", {"environment": environment(), "load_before": round(load, 2), "clip_list": clip_list([path]),
-                    "rows": rows})  # fmt: skip
+    write("speed", {
+        "environment": environment(), "load_before": round(load, 2), "clip_list": clip_list([clip]),
+        "frames": FRAMES, "crf": CRF, "rows": rows,
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

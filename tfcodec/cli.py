@@ -60,6 +60,21 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("verify", help="check a stream to the last bit that is exact")
     p.add_argument("input", help=".tfc file, or -")
 
+    p = commands.add_parser("bench", help="rate and quality against H.264, H.265 and AV1, on your own videos")
+    p.add_argument("folder", help="folder of videos")
+    p.add_argument("-o", "--output", required=True, help="folder for results and report; resumed")
+    p.add_argument("--codecs", help="comma-separated: tfcodec, frozen, bicubic8, x264, x265, svtav1 (default: all)")
+    p.add_argument(
+        "--metrics",
+        help="comma-separated: lpips, psnr, ms_ssim, frame_difference, mouth, mouth_shape, identity (default: all)",
+    )
+    p.add_argument("--quick", action="store_true", help="four clips and a few settings")
+    p.add_argument("--every", type=int, default=10, help="judge every n-th frame (default 10)")
+    p.add_argument("-j", "--jobs", type=int, default=1, help="processes (default 1)")
+    p.add_argument("--crop", choices=("auto", "none"), default="auto", help="as of encode")
+    p.add_argument("--no-players", action="store_true", help="leave the side-by-side videos out of the report")
+    p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+
     p = commands.add_parser("doctor", help="check this installation")
     p.add_argument("--json", action="store_true", help="machine-readable")
     return parser
@@ -73,7 +88,9 @@ def _common(p: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     args = build_parser().parse_args(argv)
-    run = {"encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "doctor": _doctor}[args.command]
+    run = {
+        "encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "bench": _bench, "doctor": _doctor,
+    }[args.command]  # fmt: skip
     try:
         return run(args)
     except TfcodecError as error:
@@ -163,6 +180,37 @@ def _verify(args: argparse.Namespace) -> int:
     speech = "no speech" if parts.audio is None else f"{len(parts.audio) / 16000:.2f} s of speech"
     print(f"ok: {len(parts.tiny)} frames, {len(parts.keyframes)} keyframes, {speech}, network installed")
     return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .bench.run import describe, run
+
+    def names(text: str | None) -> list[str] | None:
+        return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+    with tqdm(desc="bench", unit="row", disable=args.quiet or not sys.stderr.isatty(), leave=False) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(what, refresh=False)
+            bar.update(done - bar.n)
+
+        def say(line: str) -> None:
+            if not args.quiet:
+                bar.clear()
+                print(f"tfcodec: {line}", file=sys.stderr)
+
+        result = run(
+            Path(args.folder), Path(args.output), codecs=names(args.codecs), metrics=names(args.metrics),
+            quick=args.quick, every=args.every, jobs=args.jobs, crop=args.crop, players=not args.no_players,
+            progress=progress, say=say,
+        )  # fmt: skip
+    if not args.quiet:
+        for line in [*describe(result), f"report: {Path(args.output) / 'report.html'}"]:
+            print(line, file=sys.stderr)
+    return 1 if result["failures"] else 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -80,7 +80,7 @@ class Encoder:
         self._speech_packets: list[bytes] = []
         self._speech_sent = 0
         self._samples = 0
-        self._tiny = TinyEncoder(self.quality, mode=latency, refresh=refresh)
+        self._tiny = TinyEncoder(policy.tiny_quality(self.quality), mode=latency, refresh=refresh)
         self._window: list[Frame] = []
         self._signatures: list[policy.Signature] = []
         self._cuts = policy.CutDetector()

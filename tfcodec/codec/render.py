@@ -87,8 +87,19 @@ def render_all(
     tiny: NDArray[np.uint8],
     mel: NDArray[np.float32] | None,
     coarse: bool = False,
+    *,
+    only: NDArray[np.int64] | None = None,
+    lookahead: int = REACH,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Draw a whole clip in batches [n, 256, 256, 3]; windows do not reach across a keyframe (it may be a scene cut)."""
+    """Draw a clip in batches [n, 256, 256, 3]; windows do not reach across a keyframe (it may be a scene cut).
+
+    Args:
+        only: ascending indices of the frames to draw (frames do not depend on one another's pictures); None: all.
+        lookahead: frames of the future, 0 to 2, that the network may see: fewer than 2 draw what a call's receiver
+            draws.
+    """
+    if only is None:
+        only = np.arange(len(tiny))
     if mel is None:
         mel = np.full((MEL_PER_FRAME * len(tiny), MEL_BANDS), MEL_SILENCE, np.float32)
     starts = [first for first, _ in keyframes]
@@ -96,8 +107,14 @@ def render_all(
         # Frames before the first keyframe exist only in damaged streams; they are drawn with it as well.
         begin = 0 if i == 0 else first
         end = starts[i + 1] if i + 1 < len(starts) else len(tiny)
-        renderer.set_keyframe(picture)
-        for at in range(begin, end, BATCH):
-            frames = np.arange(at, min(end, at + BATCH))
+        wanted = only[(only >= begin) & (only < end)]
+        if len(wanted):
+            renderer.set_keyframe(picture)
+        for at in range(0, len(wanted), BATCH):
+            frames = wanted[at : at + BATCH]
             windows = tiny_windows(tiny[begin:end], frames - begin)
-            yield renderer.render(windows, mel_windows(mel, frames), coarse)
+            sound = mel_windows(mel, frames)
+            if lookahead < REACH:
+                windows[:, REACH + lookahead + 1 :] = windows[:, REACH + lookahead, None]
+                sound[:, MEL_PER_FRAME * (REACH + lookahead + 1) :] = MEL_SILENCE
+            yield renderer.render(windows, sound, coarse)

@@ -38,6 +38,7 @@ class VideoWriter:
     size         width, or (width, height), of the pictures; both even unless lossless
     audio        float [n] mono samples in -1...1 that begin with the first picture, or None
     sample_rate  of `audio`, Hz
+    crf          of H.264: 14 for pictures to keep, more for smaller files
     lossless     FFV1 RGB with 32-bit float PCM, which gives back exactly what was written; otherwise H.264
                  with AAC, tagged BT.709 and laid out so that browsers can begin to play it before they have
                  all of it
@@ -53,9 +54,11 @@ class VideoWriter:
         audio: ArrayLike | None = None,
         sample_rate: float | None = None,
         lossless: bool = False,
+        crf: int = CRF,
     ) -> None:
         self.path = Path(path)
         self.lossless = lossless
+        self._crf = crf
         self.width, self.height = (size, size) if isinstance(size, int) else size
         check_size(self.width, self.height)
         self._format = _container_format(self.path, lossless)
@@ -99,7 +102,8 @@ class VideoWriter:
             stream = self._container.add_stream("ffv1", rate=self.fps, options=options)
             stream.pix_fmt = "bgr0"
         else:
-            stream = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(CRF), "preset": "fast"})
+            options = {"crf": str(self._crf), "preset": "fast"}
+            stream = self._container.add_stream("libx264", rate=self.fps, options=options)
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = _BT709

@@ -1,0 +1,483 @@
+"""The benchmark: bytes, pictures from files alone, resuming, analysis, report."""
+
+from __future__ import annotations
+
+import csv
+import http.server
+import json
+import queue
+import re
+import shutil
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tfcodec
+from tfcodec.bench import analysis, classical, measure, runner
+from tfcodec.bench import run as bench
+from tfcodec.bench.arms import CODECS, Arm, codec_of, select
+from tfcodec.cli import main
+from tfcodec.media import write_video
+
+pytest.importorskip("bjontegaard", reason="needs the extra bench")
+pytest.importorskip("matplotlib", reason="needs the extra bench")
+
+COUNT = 25
+CHEAP = ["tfcodec", "frozen", "bicubic8", "x264"]
+
+
+@pytest.fixture(scope="module")
+def clips(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short clips, one with sound."""
+    frames, sound = moving_face
+    folder = tmp_path_factory.mktemp("clips")
+    write_video(folder / "a.mp4", frames[:COUNT], 25, sound[: COUNT * 640], 16000)
+    write_video(folder / "b.mkv", frames[30 : 30 + COUNT], 25)
+    (folder / "notes.txt").write_text("no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole quick run of the command."""
+    out = tmp_path_factory.mktemp("out")
+    command = ["bench", str(clips), "-o", str(out), "--quick", "--codecs", ",".join(CHEAP), "--every", "6", "--quiet"]
+    assert main(command) == 0
+    return out
+
+
+def results(out: Path) -> dict:
+    return json.loads((out / "results.json").read_text())
+
+
+def arms_of(*codecs: str) -> list[Arm]:
+    return [a for a in select(list(codecs), False) if a.size in (64, 8, 256)]
+
+
+# Arms
+
+
+def test_names_are_unique_and_classes_apart() -> None:
+    arms = select(None, False)
+    assert len({a.name for a in arms}) == len(arms)
+    assert {a.codec for a in arms} == set(CODECS)
+    assert len([a for a in arms if a.codec == "tfcodec" and a.delay == "file"]) >= 5
+    for arm in arms:
+        text = " ".join(classical.options(arm).values()) if arm.codec in ("x264", "x265", "svtav1") else ""
+        low_delay = "zerolatency" in text or "pred-struct=1" in text
+        assert not text or low_delay == (arm.delay == "call")
+
+
+@pytest.mark.parametrize("codec", ["x264", "x265", "svtav1"])
+@pytest.mark.parametrize("delay", ["file", "call"])
+def test_classical_bytes_and_pictures(
+    codec: str, delay: str, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    import av
+
+    frames = moving_face[0][:10]
+    arm = max((a for a in select([codec], False) if a.delay == delay and a.size == 256), key=lambda a: -a.point)
+    path = tmp_path / f"x{arm.suffix}"
+    coder = codec_of(arm)
+    coder.encode(arm, frames, None, path)
+    coded = coder.account(arm, path)
+    assert coded.file == path.stat().st_size == sum(coded.parts.values())
+    assert coded.payload == coded.file - coded.parts["container"]
+    assert coded.keyframes == 1
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == len(frames)
+        reordered = any(p.pts != p.dts for p in container.demux(video=0) if p.size)
+        assert not (reordered and delay == "call")
+    assert b"x264 - core" not in path.read_bytes()
+    assert b"x265 (build" not in path.read_bytes()
+    wanted = np.array([0, 3, 9])
+    decoded = coder.decode(arm, path, wanted)
+    assert decoded.shape == (3, 256, 256, 3)
+    error = np.abs(decoded.astype(float) - frames[wanted]).mean()
+    other = np.abs(decoded.astype(float) - frames[wanted][..., ::-1]).mean()
+    assert error < 8
+    assert error < other / 2
+
+
+def test_a_coder_that_stands_still_is_given_up(
+    moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classical, "STALL_SECONDS", 0.01)
+    monkeypatch.setattr(classical, "ATTEMPTS", 2)
+    arm = Arm("svtav1", "call", 64, 63)
+    with pytest.raises(tfcodec.MediaError, match=r"stood still for 0.01 s, 2 times"):
+        codec_of(arm).encode(arm, moving_face[0][:2], None, tmp_path / "x.mp4")
+
+
+def test_a_coder_that_fails_says_why(tmp_path: Path) -> None:
+    arm = Arm("svtav1", "call", 64, 99)
+    with pytest.raises(tfcodec.MediaError, match="libsvtav1"):
+        codec_of(arm).encode(arm, np.zeros((2, 256, 256, 3), np.uint8), None, tmp_path / "x.mp4")
+
+
+@pytest.mark.parametrize("arm", [Arm("tfcodec", "file", 256, 2), Arm("tfcodec", "call", 256, 5)], ids=lambda a: a.name)
+def test_tfcodec_draws_what_the_receiver_shows(
+    arm: Arm, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    frames, sound = moving_face[0][:COUNT], moving_face[1][: COUNT * 640]
+    path = tmp_path / "x.tfc"
+    coder = codec_of(arm)
+    coder.encode(arm, frames, sound, path)
+    coded, info = coder.account(arm, path), tfcodec.probe(path)
+    assert coded.file + coded.speech == path.stat().st_size == info.bytes["total"]
+    assert coded.file == sum(coded.parts.values())
+    assert coded.speech > 0
+    wanted = np.array([0, 1, 12, COUNT - 1])
+    decoded = coder.decode(arm, path, wanted)
+    if arm.delay == "file":
+        shown = tfcodec.decode(path).frames
+    else:
+        receiver = tfcodec.Decoder()
+        receiver.push(path.read_bytes())
+        shown = np.stack([receiver.pull() for _ in range(COUNT)])
+    assert shown is not None
+    difference = np.abs(decoded.astype(int) - shown[wanted])
+    assert difference.max() <= 3  # batches of other sizes round otherwise
+    assert difference.mean() < 0.05
+
+
+def test_frozen_has_the_keyframes_and_their_bytes(moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    frames = moving_face[0][:COUNT]
+    ours, still = Arm("tfcodec", "file", 256, 5), Arm("frozen", "file", 256, 5)
+    codec_of(ours).encode(ours, frames, None, tmp_path / "a.tfc")
+    codec_of(still).encode(still, frames, None, tmp_path / "b.tfc")
+    a, b = codec_of(ours).account(ours, tmp_path / "a.tfc"), codec_of(still).account(still, tmp_path / "b.tfc")
+    assert a.parts["keyframe"] == b.parts["keyframe"] == b.payload
+    assert b.file == (tmp_path / "b.tfc").stat().st_size < a.file
+    key = tfcodec.decode(tmp_path / "a.tfc", pixels=False).keyframes[0][1]
+    assert np.array_equal(codec_of(still).decode(still, tmp_path / "b.tfc", np.array([7]))[0], key)
+
+
+def test_tiny_frames_alone(moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    frames, arm, path = moving_face[0], Arm("bicubic8", "file", 8, 5), tmp_path / "x.tny"
+    coder = codec_of(arm)
+    coder.encode(arm, frames, None, path)
+    coded = coder.account(arm, path)
+    assert coded.file == path.stat().st_size == sum(coded.parts.values())
+    decoded = coder.decode(arm, path, np.array([0, 59]))
+    boxes = [x.reshape(2, 8, 32, 8, 32, 3).mean((2, 4)) for x in (decoded, frames[[0, 59]].astype(float))]
+    assert np.corrcoef(boxes[0].ravel(), boxes[1].ravel())[0, 1] > 0.9
+
+
+# Sampling and measuring
+
+
+@given(st.integers(1, 500), st.integers(1, 60))
+def test_sampled(length: int, every: int) -> None:
+    at = measure.sampled(length, every)
+    assert (np.diff(at) > 0).all()
+    assert at[0] >= 0
+    assert at[-1] < length
+    assert length < 2 or (np.diff(at) == 1).any()
+    assert every > 1 or len(at) == length
+
+
+def test_measure_uses_pairs_of_neighbours() -> None:
+    rng = np.random.default_rng(1)
+    source = rng.integers(0, 255, (12, 256, 256, 3), np.uint8)
+    decoded = np.clip(source.astype(int) + rng.integers(-9, 9, source.shape), 0, 255).astype(np.uint8)
+    at = measure.sampled(12, 4)
+    assert at.tolist() == [2, 3, 6, 7, 10, 11]
+    got = measure.measure(decoded[at], source[at], at, ["psnr", "frame_difference"], (Path("x"), 4))
+    first = np.array([2, 6, 10])
+    error = decoded.astype(float) - source
+    psnr = 10 * np.log10(255**2 / np.square(error[first]).mean((1, 2, 3)))
+    assert got["psnr"] == pytest.approx(psnr.mean(), abs=1e-4)
+    assert got["frame_difference"] == pytest.approx(np.abs(error[first + 1] - error[first]).mean(), abs=1e-4)
+
+
+# Analysis
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50)), min_size=1, max_size=12, unique=True))
+def test_hull_leaves_nothing_below(points: list[tuple[int, int]]) -> None:
+    chosen = [p for p, keep in zip(points, analysis.on_hull(points), strict=True) if keep]
+    assert min(points) in chosen or min(points)[0] == chosen[0][0]
+    chosen.sort()
+    for x, y in points:
+        at = [q for q in chosen if q[0] <= x]
+        assert at
+        assert min(q[1] for q in chosen) <= y
+        if at[-1] != chosen[-1]:
+            (x0, y0), (x1, y1) = at[-1], chosen[len(at)]
+            assert y >= y0 + (y1 - y0) * (x - x0) / (x1 - x0) - 1e-9
+
+
+def curve(*points: tuple[float, float], codec: str = "x265") -> list[dict]:
+    return [
+        {
+            "kbps": r,
+            "metrics": {"lpips": q, "psnr": 20 + r},
+            "codec": codec,
+            "delay": "file",
+            "size": 256,
+            "arm": f"{r}",
+        }
+        for r, q in points
+    ]
+
+
+def test_bits_for_an_equal_value() -> None:
+    line = curve((4, 0.4), (8, 0.2), (16, 0.1))
+    assert analysis.bits_for("lpips", 0.2, line)[:2] == (pytest.approx(8), "=")
+    rate, bound, others = analysis.bits_for("lpips", 0.3, line)
+    assert (rate, bound) == (pytest.approx(4 * 2**0.5), "=")
+    assert others["psnr"] == pytest.approx(26)
+    assert analysis.bits_for("lpips", 0.5, line)[:2] == (4, "<")
+    assert analysis.bits_for("lpips", 0.05, line)[:2] == (16, ">")
+    small = curve((2, 0.5), (3, 0.35))
+    assert analysis.best_bits_for("lpips", 0.4, [line, small])[0] == pytest.approx(2 * (1.5) ** (2 / 3))
+    assert analysis.best_bits_for("lpips", 0.15, [line, small])[0] == pytest.approx(8 * 2**0.5)
+
+
+def test_bd_rate_of_half_the_bits_and_its_overlap() -> None:
+    theirs = curve((4, 0.4), (8, 0.2), (16, 0.1), (32, 0.05))
+    ours = [{**p, "kbps": p["kbps"] / 2, "codec": "tfcodec"} for p in curve((4, 0.4), (8, 0.2), (16, 0.1), (32, 0.05))]
+    rows = analysis.bd_rates({"tfcodec-file-256": ours, "x265-file-256": theirs})
+    lpips = next(r for r in rows if r["metric"] == "lpips")
+    assert lpips["bd_rate"] == pytest.approx(-50, abs=0.1)
+    assert lpips["overlap"] == 1
+    far = [{**p, "metrics": {"lpips": p["metrics"]["lpips"] + 1}} for p in theirs]
+    apart = analysis.bd_rates({"tfcodec-file-256": ours, "x265-file-256": far})
+    assert next(r for r in apart if r["metric"] == "lpips")["bd_rate"] is None
+
+
+# Whole runs
+
+
+def test_every_byte_of_a_run(finished: Path) -> None:
+    result = results(finished)
+    assert {r["clip"] for r in result["rows"]} == {"a.mp4", "b.mkv"}
+    assert len(result["rows"]) == 2 * len(select(CHEAP, True))
+    for row in result["rows"]:
+        arm = Arm(row["codec"], row["delay"], row["size"], row["point"])
+        file = finished / "streams" / row["clip"] / (arm.name + arm.suffix)
+        assert row["file_bytes"] + row["speech_bytes"] == file.stat().st_size
+        assert sum(row["parts"].values()) == row["file_bytes"]
+        rate = row["payload_bytes"] if row["codec"] == "x264" else row["file_bytes"]
+        assert row["bpp"] == pytest.approx(rate * 8 / COUNT / 65536, rel=1e-4)
+        assert row["kbps"] == pytest.approx(rate * 8 / 1000, rel=1e-4)
+        assert (row["speech_bytes"] > 0) == (row["codec"] == "tfcodec" and row["clip"] == "a.mp4")
+        assert set(row["metrics"]) == set(result["metrics"])
+    with (finished / "summary.csv").open() as file_:
+        lines = list(csv.DictReader(file_))
+    assert len(lines) == len(select(CHEAP, True))
+    assert float(lines[0]["kbps"]) > 0
+
+
+def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, tmp_path: Path) -> None:
+    bench.run(clips, tmp_path, codecs=CHEAP, quick=True, every=6, players=False)
+    first, second = results(finished), results(tmp_path)
+    assert first["rows"] == second["rows"]
+    assert first["analysis"] == second["analysis"]
+    assert (finished / "summary.csv").read_bytes() == (tmp_path / "summary.csv").read_bytes()
+
+
+def job_for(clips: Path, out: Path, arm: Arm, metrics: tuple[str, ...] = ("psnr",)) -> runner.Job:
+    return runner.make_jobs([clips / "a.mp4"], [arm], out, metrics, 6, "auto")[0]
+
+
+def test_only_what_is_missing_is_done(clips: Path, tmp_path: Path) -> None:
+    job = job_for(clips, tmp_path, Arm("x264", "call", 64, 51))
+    assert runner.missing(job, None) == (True, ["psnr"])
+    runner.run_job(job)
+    row = runner.read_row(job.row)
+    assert row is not None
+    assert runner.missing(job, row) == (False, [])
+    assert runner.missing(replace(job, every=3), row) == (False, ["psnr"])
+    more = replace(job, metrics=("psnr", "frame_difference"))
+    assert runner.missing(more, row) == (False, ["frame_difference"])
+    before = job.stream.stat().st_mtime_ns
+    runner.run_job(more)
+    assert job.stream.stat().st_mtime_ns == before
+    assert set(runner.read_row(job.row)["metrics"]) == {"psnr", "frame_difference"}
+    assert runner.missing(replace(job, clip_hash="other"), row)[0]
+    job.stream.unlink()
+    assert runner.missing(job, row)[0]
+    job.row.write_text("{ damaged")
+    assert runner.read_row(job.row) is None
+
+
+def test_another_network_or_codec_is_noticed(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfcodec.bench import own
+
+    job = job_for(clips, tmp_path, Arm("tfcodec", "file", 256, 2))
+    runner.run_job(job)
+    row = runner.read_row(job.row)
+    assert row is not None
+    real = own._state
+    # Other encoder sources that give the same bytes: the metrics stay.
+    monkeypatch.setattr(own, "_state", lambda p: real(p) + ("+" if p == own._ENCODING else ""))
+    assert runner.missing(job, row)[0]
+    job.row.write_text(json.dumps(row | {"metrics": {"psnr": 12.5}}))
+    runner.run_job(job)
+    assert runner.read_row(job.row)["metrics"] == {"psnr": 12.5}
+    # Another network: they do not.
+    monkeypatch.setattr(own, "_state", lambda p: "network 99 " + real(p))
+    runner.run_job(job)
+    assert runner.read_row(job.row)["metrics"] == row["metrics"]
+
+
+def test_pictures_come_from_the_file_alone(clips: Path, tmp_path: Path) -> None:
+    """Another file in the place of the written one changes the figures: nothing is remembered from encoding."""
+    job = job_for(clips, tmp_path, Arm("x264", "call", 64, 51))
+    other = job_for(clips, tmp_path, Arm("x264", "call", 256, 40))
+    runner.run_job(job)
+    runner.run_job(other)
+    good = runner.read_row(other.row)
+    shutil.copy(other.stream, job.stream)
+    row = runner.read_row(job.row)
+    job.row.write_text(json.dumps(row | {"metrics": {}, "definitions": {}}))
+    runner.run_job(job)
+    assert runner.read_row(job.row)["metrics"] == good["metrics"] != row["metrics"]
+
+
+def test_a_bad_clip_costs_only_its_own_rows(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(clips / "a.mp4", folder)
+    (folder / "bad.mp4").write_bytes((clips / "a.mp4").read_bytes()[:2000])
+    command = ["bench", str(folder), "-o", str(tmp_path / "out"), "--codecs", "bicubic8", "--metrics", "psnr"]
+    assert main([*command, "--no-players", "--quick"]) == 1
+    error = capsys.readouterr().err
+    assert "failed: bad.mp4" in error
+    assert "Traceback" not in error
+    assert [c["clip"] for c in results(tmp_path / "out")["clips"]] == ["a.mp4"]
+    assert "bad.mp4" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "-o", "out"], "nowhere: no such folder"),
+        ([".", "-o", "out"], "no videos"),
+        (["CLIPS", "-o", "out", "--codecs", "x264,vp8"], "no codec called vp8"),
+        (["CLIPS", "-o", "out", "--metrics", "vmaf"], "no metric called vmaf"),
+        (["CLIPS", "-o", "out", "--every", "0"], "at least 1"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: list[str], message: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", *(str(clips) if a == "CLIPS" else a for a in arguments)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_missing_extra_is_one_line(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "bjontegaard", None)
+    assert main(["bench", str(clips), "-o", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == (
+        "tfcodec: the benchmark needs the package bjontegaard: pip install 'tfcodec[bench]'\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_metrics_without_networks_are_left_out_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFCODEC_METRIC_WEIGHTS", str(tmp_path))
+    measure._judge.cache_clear()
+    measure._meter.cache_clear()
+    chosen, reasons = measure.available(None)
+    assert "psnr" in chosen
+    assert "lpips" not in chosen
+    assert "alexnet" in reasons["lpips"]
+    measure._judge.cache_clear()
+    measure._meter.cache_clear()
+
+
+# Report
+
+
+def test_report_needs_nothing_from_anywhere(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    links = set(re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"')\s>]+)""", page))
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert page.count("<svg") >= 3
+    assert page.count("<video") == 2
+    assert "<script" not in page
+
+
+def in_browser(browser: str, page: str, folder: Path) -> dict:
+    """What a page that is shown by headless Chromium posts to /found."""
+    answers: queue.Queue[bytes] = queue.Queue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = page.encode() if self.path == "/" else b""
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            answers.put(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required",
+        f"--user-data-dir={folder / 'profile'}", "--remote-debugging-port=0", f"http://127.0.0.1:{server.server_port}/",
+    ]  # fmt: skip
+    shown = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return json.loads(answers.get(timeout=120))
+    finally:
+        shown.terminate()
+        shown.wait(20)
+        server.shutdown()
+        server.server_close()
+
+
+def test_report_in_a_browser(finished: Path, tmp_path: Path) -> None:
+    """Headless Chromium loads it, draws the plots and plays the videos."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    page = (finished / "report.html").read_text()
+    probe = """<script>
+    window.onload = async () => {
+      const found = {errors: [], videos: [], plots: []};
+      window.onerror = e => found.errors.push(String(e));
+      for (const v of document.querySelectorAll('video')) {
+        v.muted = true;
+        try { await v.play(); } catch (e) { found.errors.push(String(e)); }
+        for (let i = 0; i < 200 && v.currentTime < 0.3; i++) await new Promise(r => setTimeout(r, 50));
+        found.videos.push([v.videoWidth, v.videoHeight, v.currentTime, v.duration]);
+      }
+      for (const s of document.querySelectorAll('figure svg')) {
+        const r = s.getBoundingClientRect();
+        found.plots.push([s.parentElement.id, r.width, r.height, s.querySelectorAll('path').length]);
+      }
+      await fetch('/found', {method: 'POST', body: JSON.stringify(found)});
+    };
+    </script>"""
+    found = in_browser(browser, page.replace("</body>", probe + "</body>"), tmp_path)
+    assert found["errors"] == []
+    assert len(found["videos"]) == 2
+    for width, height, position, duration in found["videos"]:
+        assert (width, height) == (512, 256)
+        assert position >= 0.3
+        assert duration == pytest.approx(COUNT / 25, abs=0.1)
+    assert {p[0] for p in found["plots"]} >= {"rate_distortion_file", "rate_distortion_call", "bytes"}
+    assert all(w > 300 and h > 100 and paths > 20 for _, w, h, paths in found["plots"])

@@ -1,0 +1,220 @@
+"""The report's figures, drawn with matplotlib: as SVG for the report, as PNG for documents. No picture of a person."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from .arms import CLASSICAL, DELAY_NAMES, TITLES
+from .measure import METRICS
+
+Row = dict[str, Any]
+COLOURS = {
+    "tfcodec": "#c8102e", "frozen": "#7f7f7f", "bicubic8": "#b8a04a", "x264": "#2e8b57", "x265": "#1f5fb4",
+    "svtav1": "#8a4fbf",
+}  # fmt: skip
+PARTS = {"container": "#9a9a9a", "keyframe": "#c8102e", "tiny": "#f2a900", "inter": "#1f5fb4", "speech": "#cfd8e3"}
+_DASHES = {256: "-", 128: "--", 64: ":", 8: "-"}
+BPP_PER_KBPS = 1000 / 25 / 256**2
+
+
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Any, Any]:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams.update({
+        "svg.hashsalt": "tfcodec", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
+        "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False,
+        "font.family": ["DejaVu Sans", "sans-serif"],
+    })  # fmt: skip
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def svg(figure: Any) -> str:
+    """A figure as an SVG element, the same text for the same data."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def png(figure: Any) -> bytes:
+    """A figure as a PNG file."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130, metadata={"Software": None})
+    return out.getvalue()
+
+
+def _draw_curve(axes: Any, curve: list[Row], metric: str) -> None:
+    codec, size = curve[0]["codec"], curve[0]["size"]
+    points = [p for p in curve if metric in p["metrics"]]
+    if not points:
+        return
+    label = TITLES[codec] + (f", {size}x{size}" if codec in CLASSICAL and size != 256 else "")
+    bold = codec == "tfcodec"
+    axes.plot(
+        [p["kbps"] for p in points], [p["metrics"][metric] for p in points], _DASHES[size], color=COLOURS[codec],
+        marker="o", markersize=5 if bold else 3, linewidth=2.2 if bold else 1.1, label=label, zorder=3 if bold else 2,
+        alpha=1 if size in (256, 8) else 0.6,
+    )  # fmt: skip
+
+
+def rate_distortion(curves: dict[str, list[Row]], delay: str, metrics: list[str], title: str) -> Any:
+    """Curves of one delay class against rate, one panel a metric; better is up in every panel."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    columns = min(3, len(metrics))
+    rows = -(-len(metrics) // columns)
+    figure, axes = _figure(4.2 * columns, 3.4 * rows + 0.7, columns, rows)
+    flat = list(axes.ravel())
+    for panel, metric in zip(flat, metrics, strict=False):
+        info = METRICS[metric]
+        for codec in ("x264", "x265", "svtav1", "bicubic8", "frozen", "tfcodec"):
+            for curve in curves.values():
+                # What has no delay of its own (the tiny frames alone) is the same in both classes.
+                if curve[0]["codec"] == codec and (curve[0]["delay"] == delay or codec == "bicubic8"):
+                    _draw_curve(panel, curve, metric)
+        panel.set_xscale("log")
+        panel.set_xlabel("video rate, kbit/s")
+        unit = f" ({info.unit})" if info.unit else ""
+        panel.set_ylabel(f"{info.title}{unit}, {_WHICH[info.better]} is better")
+        if info.better < 0:
+            panel.invert_yaxis()
+        _ticks(panel)
+        upper = panel.secondary_xaxis("top", functions=(lambda x: x * BPP_PER_KBPS, lambda x: x / BPP_PER_KBPS))
+        upper.set_xlabel("bits per pixel", fontsize=7)
+        upper.tick_params(labelsize=7)
+        low, high = (x * BPP_PER_KBPS for x in panel.get_xlim())
+        upper.xaxis.set_major_locator(FixedLocator([t for t in _BPP_TICKS if low <= t <= high]))
+        upper.xaxis.set_minor_locator(NullLocator())
+        upper.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    for panel in flat[len(metrics) :]:
+        panel.set_visible(False)
+    handles, labels = flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, max(1, len(labels))), fontsize=8)
+    figure.suptitle(f"{title} ({DELAY_NAMES[delay]})", fontsize=10)
+    return figure
+
+
+_BPP_TICKS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+def main_figure(curves: dict[str, list[Row]], title: str) -> Any:
+    """The picture for a README: both delay classes, the two measures that matter most, pictures of 256x256 only."""
+    kept = {k: c for k, c in curves.items() if c[0]["size"] == 256}
+    metrics = [m for m in ("lpips", "psnr") if any(m in p["metrics"] for c in kept.values() for p in c)]
+    figure, axes = _figure(9.6, 3.3 * len(metrics) + 0.6, 2, len(metrics), sharey="row", sharex=True)
+    for line, metric in zip(axes, metrics, strict=True):
+        for panel, delay in zip(line, ("file", "call"), strict=True):
+            for codec in ("x264", "x265", "svtav1", "frozen", "tfcodec"):
+                for curve in kept.values():
+                    if curve[0]["codec"] == codec and curve[0]["delay"] == delay:
+                        _draw_curve(panel, curve, metric)
+            panel.set_xscale("log")
+            _ticks(panel)
+        info = METRICS[metric]
+        line[0].set_ylabel(f"{info.title}{f' ({info.unit})' if info.unit else ''}, {_WHICH[info.better]} is better")
+        if info.better < 0:
+            line[0].invert_yaxis()
+    for panel, delay in zip(axes[0], ("file", "call"), strict=True):
+        panel.set_title(DELAY_NAMES[delay], fontsize=10)
+    for panel in axes[-1]:
+        panel.set_xlabel("video rate, kbit/s")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(f"Mean over {title}", fontsize=10)
+    return figure
+
+
+def contact_sheet(columns: list[tuple[str, str, Any]]) -> Any:
+    """Pictures [K, H, W, 3] uint8 of several arms side by side, (title, line below it) above each column."""
+    count = len(columns[0][2])
+    figure, axes = _figure(2.1 * len(columns), 2.1 * count + 0.5, len(columns), count)
+    for x, (title, line, pictures) in enumerate(columns):
+        for y, picture in enumerate(pictures):
+            axes[y, x].imshow(picture)
+            axes[y, x].set_axis_off()
+        axes[0, x].set_title(f"{title}\n{line}", fontsize=7.5)
+    return figure
+
+
+_WHICH = {1: "higher", -1: "lower"}
+
+
+def _ticks(panel: Any) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = panel.get_xlim()
+    steps = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
+    panel.xaxis.set_major_locator(FixedLocator(steps))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
+
+
+def byte_parts(curves: dict[str, list[Row]], title: str) -> Any:
+    """Stacked bars: where the bytes of each point go, speech included, in kbit/s."""
+    chosen = [p for d in ("file", "call") for p in curves.get(f"tfcodec-{d}-256", [])]
+    for codec in ("x265", "svtav1"):
+        chosen += curves.get(f"{codec}-file-256", [])[:1] + curves.get(f"{codec}-call-256", [])[:1]
+    figure, axes = _figure(9, 0.32 * len(chosen) + 1.2)
+    panel = axes[0, 0]
+    used: list[str] = []
+    for y, point in enumerate(chosen):
+        left, per_byte = 0.0, 8 / 1000 / point["seconds"]
+        for part, colour in PARTS.items():
+            width = point["speech_kbps"] if part == "speech" else point["parts"].get(part, 0) * per_byte
+            panel.barh(y, width, left=left, color=colour, label=part if part not in used and width else None)
+            used += [part] if width else []
+            left += width
+    names = [
+        f"{TITLES[p['codec']]} {'q' if p['codec'] not in CLASSICAL else 'crf '}{p['point']}, {DELAY_NAMES[p['delay']]}"
+        for p in chosen
+    ]
+    panel.set_yticks(range(len(chosen)), names)
+    panel.invert_yaxis()
+    panel.set_xlabel("kbit/s in the file (classical files hold no speech)")
+    panel.set_title(title, fontsize=10)
+    panel.legend(loc="lower right")
+    return figure
+
+
+def ratios(equal: list[Row], title: str) -> Any:
+    """Per clip: bits that others need for tfcodec's LPIPS, as multiples of tfcodec's; median marked."""
+    figure, axes = _figure(8, 0.5 * len(equal) + 1.3)
+    panel = axes[0, 0]
+    for y, entry in enumerate(equal):
+        for bound, marker in (("=", "o"), ("<", "<"), (">", ">")):
+            of = [c["ratio"] for c in entry["per_clip"] if c["bound"] == bound]
+            panel.plot(of, [y] * len(of), marker, color=COLOURS[entry["rival"]], alpha=0.55, markersize=6)
+        panel.plot([entry["ratio"]["median"]] * 2, [y - 0.3, y + 0.3], color="black", linewidth=1.5)
+    panel.set_yticks(range(len(equal)), [f"{TITLES[e['rival']]}, {DELAY_NAMES[e['delay']]}" for e in equal])
+    panel.invert_yaxis()
+    panel.set_xscale("log")
+    panel.axvline(1, color="#c8102e", linewidth=1)
+    _ticks(panel)
+    panel.set_xlabel(
+        "multiple of tfcodec's bits for tfcodec's LPIPS, one mark a clip, median black\n"
+        "(< : its coarsest setting is better already;  > : its finest is still worse)"
+    )
+    panel.set_title(title, fontsize=10)
+    return figure
+
+
+def figures(analysis: Row, name: str, title: str) -> dict[str, Any]:
+    """All figures of one set of clips, by file name without suffix."""
+    part = analysis[name]
+    curves = part["curves"]
+    have = {m for c in curves.values() for p in c for m in p["metrics"]}
+    metrics = [m for m in METRICS if m in have]
+    out: dict[str, Any] = {}
+    for delay in ("file", "call"):
+        if metrics and any(c[0]["delay"] == delay for c in curves.values()):
+            out[f"rate_distortion_{delay}"] = rate_distortion(curves, delay, metrics, title)
+    if any(n.startswith("tfcodec") for n in curves):
+        out["bytes"] = byte_parts(curves, f"{title}: where the bytes go")
+    if part["equal_lpips"]:
+        out["equal_lpips"] = ratios(part["equal_lpips"], f"{title}: bits at equal LPIPS")
+    return out

@@ -1,0 +1,204 @@
+"""`run`: the whole benchmark of a folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..api import write_atomically
+from ..errors import MediaError, TfcodecError
+from .arms import CODECS, DELAY_NAMES, Frames, select
+from .measure import METRICS, available
+from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs
+from .sources import CropMode, Source, digest, find_clips, load
+
+DEFAULT_EVERY = 10
+QUICK_CLIPS = 4
+SELF_TEST_CLIPS = 8
+
+
+def require_extra() -> None:
+    """Raise TfcodecError unless the packages of the extra ``bench`` are there."""
+    for package in ("bjontegaard", "matplotlib"):
+        try:
+            __import__(package)
+        except ImportError:
+            raise TfcodecError(f"the benchmark needs the package {package}: pip install 'tfcodec[bench]'") from None
+
+
+def run(
+    folder: Path,
+    out: Path,
+    *,
+    codecs: list[str] | None = None,
+    metrics: list[str] | None = None,
+    quick: bool = False,
+    every: int = DEFAULT_EVERY,
+    jobs: int = 1,
+    crop: CropMode = "auto",
+    players: bool = True,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Benchmark the videos of a folder; writes OUT/results.json, OUT/summary.csv and OUT/report.html.
+
+    Rows that OUT has already, of codecs that are not named now too, are part of the result; what is missing or was made
+    with another network, other settings or from another clip is made again.
+
+    Args:
+        folder: videos of any size; longer ones than a minute are cut.
+        out: folder for everything that is written.
+        codecs: names from CODECS to bring up to date; None: all.
+        metrics: names from METRICS; None: all whose networks and packages are there.
+        quick: the first clips and a few arms only.
+        every: judge every n-th frame.
+        jobs: processes.
+        crop: as of `encode`.
+        players: whether to make the side-by-side videos.
+        progress: called with (rows done, rows in all, what was done last).
+        say: takes lines about what is left out, and why.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        TfcodecError: no videos, unknown names, an extra that is not installed, metrics that fail their self-test, or
+            not one row that could be made.
+    """
+    require_extra()
+    if every < 1 or jobs < 1:
+        raise TfcodecError("every and jobs are at least 1")
+    clips, arms = find_clips(folder), select(codecs, quick)
+    if quick:
+        clips = clips[:QUICK_CLIPS]
+    chosen, left_out = available(metrics)
+    for metric, why in left_out.items():
+        say(f"left out: {METRICS[metric].title}: {why}")
+    if not chosen:
+        raise TfcodecError("no metric can be computed: " + "; ".join(left_out.values()))
+    tested = _self_test(clips, crop)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"cannot write {out}: {error.strerror}") from None
+    todo = make_jobs(clips, arms, out, chosen, every, crop)
+    failures = run_jobs(todo, jobs, progress)
+    for failure in failures:
+        say(f"failed: {failure}")
+    result = collect(clips, out, quick, chosen, every, crop)
+    result |= {"failures": failures, "metrics_left_out": left_out, "self_test": tested}
+    if not result["rows"]:
+        raise TfcodecError(f"nothing could be measured: {failures[0]}" if failures else "nothing to measure")
+    finish(result, clips, out, crop, players, say)
+    return result
+
+
+def _self_test(clips: list[Path], crop: CropMode) -> str:
+    """On the liveliest of the first clips: nine frames, far apart, so that frozen is clearly wrong."""
+    from .measure import self_test
+
+    def spread(source: Source) -> Frames:
+        return source.frames[np.linspace(0, len(source.frames) - 1, 9).astype(int)]
+
+    looks, errors = [], []
+    for clip in clips[:SELF_TEST_CLIPS]:
+        try:
+            looks.append(spread(load(clip, crop)))
+        except TfcodecError as error:  # its rows will say so
+            errors.append(error)
+    if not looks:
+        raise errors[0]
+    liveliest = int(np.argmax([np.abs(np.diff(x.astype(np.int16), axis=0)).mean() for x in looks]))
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    return self_test(looks[liveliest], looks[liveliest - 1][4] if len(looks) > 1 else noise)
+
+
+def collect(
+    clips: list[Path], out: Path, quick: bool, metrics: tuple[str, ...], every: int, crop: CropMode
+) -> dict[str, Any]:
+    """results.json out of the rows that are up to date, without the analysis."""
+    from ..model.registry import default_model
+    from .analysis import tidy
+
+    rows: list[Row] = []
+    for job in make_jobs(clips, select(None, quick), out, metrics, every, crop):
+        row = read_row(job.row)
+        if row is not None and missing(job, row) == (False, []):
+            rows.append(tidy(row | {"metrics": {m: row["metrics"][m] for m in metrics}}))
+    model = default_model()
+    seen = {r["clip"]: r for r in rows}
+    return {
+        "environment": environment(), "network": f"{model.model_id} ({model.sha256[:8]})",
+        "every": every, "crop": crop, "quick": quick, "metrics": list(metrics),
+        "clips": [
+            {"clip": c.name, "sha256": digest(c), "seconds": seen[c.name]["seconds"], "frames": seen[c.name]["frames"]}
+            for c in clips if c.name in seen
+        ],
+        "rows": rows,
+    }  # fmt: skip
+
+
+def finish(
+    result: dict[str, Any], clips: list[Path], out: Path, crop: CropMode, players: bool, say: Callable[[str], None]
+) -> None:
+    """Analyse, and write results.json, summary.csv and report.html."""
+    from . import report
+    from .analysis import analyse
+    from .players import Player, choose, make_player, within_budget
+
+    rows = result["rows"]
+    result["analysis"] = analyse(rows)
+    write_atomically(out / "results.json", as_json(result).encode())
+    write_atomically(out / "summary.csv", summary(result).encode())
+    made: list[Player] = []
+    if players:
+        paths = {p.name: p for p in clips}
+        for name in choose(rows):
+            say(f"player: {name}")
+            made.append(make_player(paths[name], rows, out, crop))
+    kept, dropped = within_budget(made)
+    arms = [a for c in CODECS for a in select([c], result["quick"]) if any(r["arm"] == a.name for r in rows)]
+    write_atomically(out / "report.html", report.build(result, arms, kept, dropped).encode())
+    load.cache_clear()
+
+
+def as_json(result: dict[str, Any]) -> str:
+    """results.json: one line a row, so that it stays small and differences can be read."""
+    rest = {k: v for k, v in result.items() if k != "rows"}
+    rows = ",\n".join(json.dumps(row) for row in result["rows"])
+    return json.dumps(rest, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n'
+
+
+def summary(result: dict[str, Any]) -> str:
+    """One line an arm: means over all clips and over those of 5 s and more, as CSV."""
+    text = io.StringIO()
+    metrics = result["metrics"]
+    fields = ["kbps", "bpp", "bytes_per_frame", "payload_bytes", "file_bytes", "file_kbps", "speech_kbps", "keyframes"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["clips", "number_of_clips", "arm", "codec", "delay_class", "size", "point", *fields, *metrics])
+    for name, part in result["analysis"].items():
+        for curve in part["curves"].values():
+            for p in curve:
+                values = [p["metrics"].get(m, "") for m in metrics]
+                head = [name, part["clips"], p["arm"], p["codec"], p["delay"], p["size"], p["point"]]
+                writer.writerow([*head, *(p[f] for f in fields), *values])
+    return text.getvalue()
+
+
+def describe(result: dict[str, Any]) -> list[str]:
+    """A few lines for the terminal."""
+    part = result["analysis"].get("long") or result["analysis"]["all"]
+    lines = []
+    for entry in part["equal_lpips"]:
+        r = entry["ratio"]
+        lines.append(
+            f"{entry['rival']} ({DELAY_NAMES[entry['delay']]}) needs {r['median']:.1f} times tfcodec's bits "
+            f"at equal LPIPS (median of {entry['clips']} clips, {r['min']:.1f} to {r['max']:.1f})"
+        )
+    return lines
