@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import tfcodec
 from tfcodec.codec.simulate import TICK, CallReport, simulate
 from tfcodec.media import open_source
-from tfcodec.metrics.lpips import LPIPS, find_weights
+from tfcodec.metrics.lpips import LPIPS
 from tfcodec.model.registry import default_model
 from tfcodec.network import DATA_CHANNEL, RTP, Link
 
@@ -81,7 +81,7 @@ def score(judge: LPIPS, source: Frames, pictures: dict[int, Frames], delay: int)
     shown = np.stack(list(pictures.values()))
     due = np.stack([source[tick - delay] for tick in pictures])
     with torch.inference_mode():
-        a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (shown, due))
+        a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (shown, due))
         values = [judge(a[i : i + 4], b[i : i + 4]).flatten() for i in range(0, len(a), 4)]
     return float(torch.cat(values).mean()), float(psnr(shown, due).mean())
 
@@ -101,10 +101,7 @@ def mean(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def quality(paths: list[Path], seeds: int, every: int) -> dict[str, Any]:
-    folder = find_weights()
-    if folder is None:
-        raise SystemExit("no metric networks: set TFCODEC_METRIC_WEIGHTS")
-    judge = LPIPS(folder, "alex")
+    judge = LPIPS("alex")
     material = [load(path) for path in paths]
 
     def point(loss: float, burst: float, count: int, lookahead: int = 0, **options: Any) -> dict[str, float]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import MediaError, TfcodecError
+from .simulation import add_simulate
 
 if TYPE_CHECKING:
     from .codec.types import StreamInfo
@@ -60,6 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("verify", help="check a stream to the last bit that is exact")
     p.add_argument("input", help=".tfc file, or -")
 
+    _common(add_simulate(commands))
+
     p = commands.add_parser("doctor", help="check this installation")
     p.add_argument("--json", action="store_true", help="machine-readable")
     return parser
@@ -73,7 +76,9 @@ def _common(p: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     args = build_parser().parse_args(argv)
-    run = {"encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "doctor": _doctor}[args.command]
+    run = {"encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "doctor": _doctor}.get(
+        args.command, _simulate
+    )
     try:
         return run(args)
     except TfcodecError as error:
@@ -162,6 +167,22 @@ def _verify(args: argparse.Namespace) -> int:
     weights_file(find_model(parts.header.model_id, parts.header.model_hash))
     speech = "no speech" if parts.audio is None else f"{len(parts.audio) / 16000:.2f} s of speech"
     print(f"ok: {len(parts.tiny)} frames, {len(parts.keyframes)} keyframes, {speech}, network installed")
+    return 0
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from .simulation import simulate_file
+
+    if args.output == "-":
+        raise MediaError("simulate needs a file to write to")
+    if args.output is not None:
+        _refuse_overwrite(args)
+    with _bar("simulate", args.quiet) as progress:
+        report = simulate_file(args, progress)
+    if args.report:
+        print(json.dumps(report.as_dict(), indent=1))
+    if not args.quiet:
+        print(report.summary(), file=sys.stderr)
     return 0
 
 

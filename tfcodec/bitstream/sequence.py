@@ -20,7 +20,7 @@ class SequenceCounter:
     """Follows the sequence numbers of one direction: what was received, lost, doubled and out of order.
 
     Attributes:
-        newest: highest number so far, extended beyond 16 bits; None before the first packet.
+        newest: highest number so far, extended beyond 16 bits, from some multiple of 2^16 on; None before the first packet.
         received: packets, without second copies.
         duplicates: second copies.
         reordered: packets that came after one with a higher number.
@@ -38,8 +38,7 @@ class SequenceCounter:
     def add(self, low: int) -> bool:
         """Take the 16 bits of a packet's number; False for a second copy, which is to be ignored."""
         if self.newest is None:
-            self.newest = self._first = low
-            number = low
+            number = self.newest = self._first = low + WRAP  # so that earlier ones that come later have room below
         else:
             number = extend(low, self.newest)
         if number in self._seen:

@@ -64,6 +64,14 @@ class CallReport:
         """Tiny frames with their repetitions, and all of the packets' headers, without keyframes and speech."""
         return self.kbps(sum(self.parts.get(part, 0) for part in ("tiny", "redundancy", "header")))
 
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.frames} frames: video {self.video_kbps:.2f} kbit/s without keyframes, "
+            f"{self.kbps(self.wire_bytes):.1f} kbit/s in all over {self.transport}; {self.lost_packets} of "
+            f"{self.packets} packets lost, a new frame at {sum(self.fresh)} of {len(self.fresh)} ticks"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON, rates in kbit/s."""
         stats = self.stats
