@@ -4,8 +4,8 @@
 
 Each packet of 0 to 30 % is lost, in bursts of 1, 3 and 8 on average (Gilbert-Elliott), on the way there and on the way
 back, where the receiver's feedback travels; each way takes 50 ms. `val` clips of 6 s and more, their first 8 s.
-Quality: what the receiver shows at a tick against the source's frame that is due at it, the one that is shown without
-loss.
+Quality: what the receiver shows at a tick against the source's frame that its playout clock stands at; when the picture
+stands because of a loss, the clock goes on. The clock's delay behind the source is given beside it.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def run(
     return report, pictures
 
 
-def score(judge: LPIPS, source: Frames, pictures: dict[int, Frames], delay: int) -> tuple[float, float]:
+def score(judge: LPIPS, source: Frames, pictures: dict[int, Frames], report: CallReport) -> tuple[float, float]:
     """Mean LPIPS and PSNR against the frames that are due."""
     shown = np.stack(list(pictures.values()))
-    due = np.stack([source[tick - delay] for tick in pictures])
+    due = np.stack([source[max(report.due[tick], 0)] for tick in pictures])
     with torch.inference_mode():
         a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (shown, due))
         values = [judge(a[i : i + 4], b[i : i + 4]).flatten() for i in range(0, len(a), 4)]
@@ -111,11 +111,10 @@ def quality(paths: list[Path], seeds: int, every: int) -> dict[str, Any]:
                 report, pictures = run(
                     clip, *links(loss, burst, seed), every=every, lookahead=lookahead, **options
                 )
-                # Without loss the picture lags by the link (2 frames), the bundle and the lookahead, whatever the seed.
-                delay = 1 + round(DELAY / TICK) + options.get("bundle", 2) - 1 + lookahead
-                lpips, db = score(judge, clip[0], pictures, delay)
+                lpips, db = score(judge, clip[0], pictures, report)
                 rows.append({
                     "lpips": lpips, "psnr": db, "held": 1 - float(np.mean(report.fresh[25:])),
+                    "clock_delay_ms": 1000 * TICK * float(np.mean([t - due for t, due in enumerate(report.due)][25:])),
                     "pictures": float(len(report.fresh) == len(clip[0])), **rates(report),
                 })  # fmt: skip
         return mean(rows)

@@ -20,7 +20,7 @@ class SequenceCounter:
     """Follows the sequence numbers of one direction: what was received, lost, doubled and out of order.
 
     Attributes:
-        newest: highest number so far, extended beyond 16 bits, from some multiple of 2^16 on; None before the first packet.
+        newest: highest number so far, extended beyond 16 bits, from some multiple of 2^16 on; None before the first.
         received: packets, without second copies.
         duplicates: second copies.
         reordered: packets that came after one with a higher number.

@@ -42,8 +42,8 @@ SPEECH_MS = 40
 SAMPLES = speech.SAMPLE_RATE // 25
 PATIENCE = 25
 """Frames for which a picture waits for its speech; what is missing then is sent as silence."""
-RESEND = 3
-"""Frames (120 ms) in which the same part of a keyframe is not sent again: the time that an answer takes."""
+RESEND = (3, 25)
+"""Least and most frames in which a part of a keyframe is not sent again; between them, the round trip decides."""
 ALIVE = 35
 """Frames (1.4 s) without feedback after which the sender helps itself by restarts."""
 AUTO_REDUNDANCY = ((0.02, 1), (0.10, 2))
@@ -83,6 +83,7 @@ class CallSender:
         self._object = b""
         self._object_at = 0
         self._resent: dict[tuple[int, int], int] = {}
+        self._round_trip = RESEND[0]  # frames
         self._feedback = SequenceCounter()
         self._heard_at: int | None = None
         self._speech: speech.SpeechEncoder | None = None
@@ -138,10 +139,11 @@ class CallSender:
         self._heard_at = self.frames
         # Losses come in bursts: believe bad news at once and good news slowly.
         self.fraction_lost = max(feedback.fraction_lost, 0.8 * self.fraction_lost)
+        seen = extend(feedback.timestamp, self.frames)
+        self._round_trip = min(max(self.frames - seen + 1, RESEND[0]), RESEND[1])
         if feedback.wanted:
             whole = feedback.keyframe_tag != self._tag or not feedback.missing
             return self._resend([(0, len(self._object))] if whole else list(feedback.missing))
-        seen = extend(feedback.timestamp, self.frames)
         if feedback.broken and feedback.keyframe_tag == self._tag and seen >= self._recovered_at:
             known = None if feedback.state is None else extend(feedback.state, self.frames)
             if known in self._states:
@@ -188,7 +190,7 @@ class CallSender:
     def _resend(self, parts: list[tuple[int, int]]) -> list[Packet]:
         out = []
         for offset, length in fragment(len(self._object), parts):
-            if self.frames - self._resent.get((offset, length), -RESEND) < RESEND:
+            if self.frames - self._resent.get((offset, length), -RESEND[1]) < self._round_trip:
                 continue
             self._resent[offset, length] = self.frames
             data = self._object[offset : offset + length]

@@ -29,7 +29,8 @@ class CallReport:
         lost_packets, lost_feedback: lost by the link.
         transport: what was counted as the layers below.
         wire_bytes, feedback_wire_bytes: with those layers' headers.
-        shown: for every tick, the number of the source frame that was due on the screen.
+        shown: for every tick, the number of the source frame on the screen; -1 before the first.
+        due: for every tick, the number of the one that the playout clock stands at: while nothing comes it goes on.
         fresh: for every tick, whether a new frame was shown, rather than the one before.
         stats: the receiver's own view.
     """
@@ -47,6 +48,7 @@ class CallReport:
     wire_bytes: int = 0
     feedback_wire_bytes: int = 0
     shown: list[int] = field(default_factory=list)
+    due: list[int] = field(default_factory=list)
     fresh: list[bool] = field(default_factory=list)
     stats: CallStats | None = None
 
@@ -159,5 +161,6 @@ def simulate(
         position = decoder.playout.position
         report.fresh.append(position is not None and position != before)
         report.shown.append(-1 if position is None else position)
+        report.due.append(-1 if position is None else position + decoder.playout.waited)
         report.lost_packets, report.lost_feedback, report.stats = link.lost, back.lost, decoder.stats
         yield picture, decoder.pull_audio()
