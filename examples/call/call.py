@@ -34,12 +34,10 @@ def main() -> int:
     if options.camera is None and options.input is None:
         options.input = synthetic_clip()
     source = ["--camera", options.camera] if options.camera is not None else [str(options.input)]
-    # Threads that wait for work by spinning would take the processor from the other peer.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    receiver = subprocess.Popen([sys.executable, str(HERE / "receiver.py"), "--port", str(port)], env=environment)
+    receiver = subprocess.Popen([sys.executable, str(HERE / "receiver.py"), "--port", str(port)])
     sender = subprocess.Popen(
         [sys.executable, str(HERE / "sender.py"), *source, "--receiver", f"http://127.0.0.1:{port}"],
-        env={**environment, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # the encoder needs no second one; the other peer does
     )
     peers = (receiver, sender)
     print(f"open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the call", flush=True)

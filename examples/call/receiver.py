@@ -132,7 +132,7 @@ class Call:
         if "loss" in wish:
             self.wish = {"loss": float(wish["loss"]), "burst": float(wish.get("burst", 1))}
             if self.receiver is not None:
-                self.receiver.link = Link(**self.wish) if self.wish["loss"] > 0 else None
+                self.receiver.link = Link(self.wish["loss"], self.wish["burst"]) if self.wish["loss"] > 0 else None
         if self.sender is not None and not self.sender.closed:
             await self.sender.send_json({**wish, **({"burst": self.wish["burst"]} if "loss" in wish else {})})
 

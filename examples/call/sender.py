@@ -69,11 +69,12 @@ class Camera:
 
     def _read(self) -> None:
         for frame in self._container.decode(video=0):
-            picture = frame.to_ndarray(format="rgb24")
+            picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
             side = min(picture.shape[:2])
             top, left = ((n - side) // 2 for n in picture.shape[:2])
             square = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[top : top + side, left : left + side]))
-            self._newest.append(square.reformat(256, 256, format="rgb24").to_ndarray())
+            small = square.reformat(256, 256, format="rgb24").to_ndarray()
+            self._newest.append(np.asarray(small, np.uint8))
 
     def __iter__(self) -> Iterator[tuple[Frame, Sound]]:
         while not self._newest:

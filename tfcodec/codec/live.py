@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.registry import find_model
+from ..model.registry import ModelEntry, find_model
 from .picture import Scene
 from .playout import Playout
 from .receiver import CallReceiver
@@ -73,7 +73,7 @@ class Decoder:
             raise ValueError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
         self.lookahead = lookahead
         self.early = 0.0
-        self._fast = worker if fast is None else fast
+        self.fast = worker if fast is None else fast
         self._threaded = worker
         self._start()
 
@@ -82,6 +82,7 @@ class Decoder:
 
         self.receiver = CallReceiver()
         self.playout = Playout(self.lookahead)
+        self.entry: ModelEntry | None = None  # the network that the call names
         self.renderer: Renderer | None = None
         self.lock = threading.Lock()  # of the playout clock; held for microseconds
         self._tick = 0
@@ -171,12 +172,14 @@ class Decoder:
         """`push`, at once and in this thread."""
         header = self.receiver.push(packet)
         if header is not None:
-            self.renderer = Renderer(find_model(header.model_id, header.model_hash), fast=self._fast)
+            self.entry = find_model(header.model_id, header.model_hash)
+            if not self._threaded:
+                self.renderer = Renderer(self.entry, fast=self.fast)
 
-    def choose(self) -> int | None:
+    def choose(self, after: int | None = None) -> int | None:
         """The frame to draw next, if there is one. The caller holds the lock."""
         receiver = self.receiver
-        return self.playout.choose(receiver.newest, receiver.frames.__contains__, receiver.end)
+        return self.playout.choose(receiver.newest, receiver.frames.__contains__, receiver.end, after)
 
     def _pull_now(self, draw: bool) -> None:
         frame = self.choose()

@@ -34,8 +34,14 @@ class Playout:
         self._surplus: deque[int] = deque(maxlen=WINDOW)
         self._hurry = self._jump = False
 
-    def choose(self, newest: int, known: Callable[[int], bool], end: int | None) -> int | None:
-        """The frame to show next, or None if there is none yet. ``known`` tells which frames have been decoded."""
+    def choose(
+        self, newest: int, known: Callable[[int], bool], end: int | None, after: int | None = None
+    ) -> int | None:
+        """The frame to show next, or None if there is none yet.
+
+        ``known`` tells which frames have been decoded; with ``after``, the frame that follows that one, whose showing
+        has been decided already.
+        """
         limit = newest if end is not None and newest >= end - 1 else newest - self.lookahead
         if self.position is None:
             if newest < 0:
@@ -43,18 +49,21 @@ class Playout:
             # Two frames that came together are shown one after the other.
             first = limit - 1 if known(limit - 1) else limit
             return first if known(first) else None
-        target = self.position + 1
+        ahead = after is not None and after > self.position
+        target = (after if after is not None and ahead else self.position) + 1
         if target > limit:
             return None
         if self._jump:
+            self._jump = False
             return limit
-        waited = self.waited
+        waited = 0 if ahead else self.waited
         # While the clock waited for frames that, as is known now, were lost, the last picture stood in for them.
         while waited and target < limit and not known(target):
             target, waited = target + 1, waited - 1
         if limit - target >= MAX_LAG:
             return limit
         if len(self._surplus) == WINDOW and min(self._surplus) > 0 and target < limit:
+            self._surplus.clear()
             target += 1
         return target
 
@@ -64,10 +73,10 @@ class Playout:
             passed = frame - self.position - 1
             self.skipped += max(0, passed - self.waited)
             if passed:
-                self._surplus.clear()
+                self._surplus.clear()  # another delay has begun
         self._surplus.append(newest - self.lookahead - frame)
         self.position, self.waited = frame, 0
-        self._jump, self._hurry = self._hurry, False
+        self._jump, self._hurry = self._jump or self._hurry, False
 
     def hold(self, *, late: bool = False) -> None:
         """There was nothing to show. ``late``: not for want of packets, but because drawing takes too long."""

@@ -48,7 +48,11 @@ class Renderer:
         torch = self._torch
         with torch.inference_mode():
             tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
-            self._key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
+            key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
+            if self.fast:
+                maps = {name: value.bfloat16() for name, value in key._asdict().items() if name.startswith("f")}
+                key = key._replace(**maps)
+            self._key = key
         self.keyframe = picture
 
     def render(
