@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import sys
 import time
@@ -110,6 +111,7 @@ class Call:
         self.pc.on("datachannel", self.receiver.attach)
         await self.pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         await self.pc.setLocalDescription(await self.pc.createAnswer())
+        gc.freeze()  # looking through all that was loaded, for garbage, would stop the event loop
         return str(self.pc.localDescription.sdp)
 
     async def watch(self, request: web.Request) -> web.WebSocketResponse:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 WINDOW = 25
 """Ticks (1 s) in which every frame was there early before the delay is shortened."""
-MAX_LAG = 8
-"""Frames behind the newest beyond which the clock jumps: in a call the latest frame wins."""
+MAX_LAG = 5
+"""Frames (200 ms) behind the newest at which the clock jumps: in a call the latest frame wins."""
 
 
 class Playout:
