@@ -11,6 +11,7 @@ stands because of a loss, the clock goes on. The clock's delay behind the source
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import clip_list, clips, environment, psnr, write
+from common import RESULTS, clip_list, clips, environment, psnr, write
 from numpy.typing import NDArray
 
 import tfcodec
@@ -106,10 +107,10 @@ def quality(paths: list[Path], seeds: int, every: int) -> dict[str, Any]:
 
     def point(loss: float, burst: float, count: int, lookahead: int = 0, **options: Any) -> dict[str, float]:
         rows = []
-        for clip in material:
+        for number, clip in enumerate(material):
             for seed in range(count):
                 report, pictures = run(
-                    clip, *links(loss, burst, seed), every=every, lookahead=lookahead, **options
+                    clip, *links(loss, burst, 100 * number + seed), every=every, lookahead=lookahead, **options
                 )
                 lpips, db = score(judge, clip[0], pictures, report)
                 rows.append({
@@ -163,10 +164,10 @@ def payload(paths: list[Path]) -> dict[str, Any]:
 def recovery(paths: list[Path], seeds: int) -> dict[str, Any]:
     """30 % loss in bursts of 8 for 4 s, ending within a burst; seconds from then until every tick has a new frame."""
     stop, times, frames_every_tick = 100, [], True
-    for path in paths:
+    for number, path in enumerate(paths):
         clip = load(path, 175)
         for seed in range(seeds):
-            there, back = links(0.3, 8, seed)
+            there, back = links(0.3, 8, 100 * number + seed)
 
             def change(tick: int, there: Link = there, back: Link = back) -> None:
                 if tick == stop - 8:
@@ -243,7 +244,10 @@ def main() -> None:
     every_clip = clips()
     long = [path for path in every_clip if len(load(path, LENGTH)[0]) >= 150][: options.clips]
     model = default_model()
-    result: dict[str, Any] = {**environment(), "model": f"{model.model_id} ({model.hash_prefix.hex()})"}
+    # With --only the other parts stay as they are.
+    known = RESULTS / "call_loss.json"
+    result: dict[str, Any] = json.loads(known.read_text()) if options.only and known.is_file() else {}
+    result |= {**environment(), "model": f"{model.model_id} ({model.hash_prefix.hex()})"}
     result |= {"clips": clip_list(long), "seeds": options.seeds, "lpips_every": options.every}
     parts: dict[str, Callable[[], Any]] = {
         "payload": lambda: payload(every_clip),
@@ -255,7 +259,7 @@ def main() -> None:
         if options.only in (None, name):
             result[name] = part()
             print(name, {k: v for k, v in result[name].items() if k != "clips"}, flush=True)
-    write("call_loss" if options.only is None else f"call_loss_{options.only}", result)
+    write("call_loss", result)
 
 
 if __name__ == "__main__":

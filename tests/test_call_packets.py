@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -43,6 +44,8 @@ def test_the_bytes_are_those_of_the_specification() -> None:
     packet = bs.MediaPacket(0x1234, 0x0102, 1, (unit, again), (b"speech",))
     body = bytes.fromhex("1A 1234 0102 01 06") + b"speech" + bytes.fromhex("41 03 123456 40 AA")
     assert packet.to_bytes() == body + crc16(body).to_bytes(2, "big")
+    specification = (Path(__file__).parents[1] / "bitstream_spec.md").read_text(encoding="utf-8")
+    assert f"\n    {packet.to_bytes().hex(' ').upper()}\n" in specification
     alone = bs.MediaPacket(0, 7, 0, (bs.TinyUnit(1, 1, b"\x12\x34"),))
     assert alone.to_bytes()[:-2].hex() == "010000000701" + "1234"
     assert len(alone.to_bytes()) == 8 + 2

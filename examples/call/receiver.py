@@ -203,7 +203,8 @@ class Call:
         if self.receiver is not None:
             self.receiver.close()
         if self.pc is not None:
-            await self.pc.close()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.pc.close(), 2)  # the other end may have gone already
 
 
 async def main() -> None:
