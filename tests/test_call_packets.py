@@ -67,9 +67,11 @@ def test_no_cut_packet_is_accepted(packet: bs.CallPacket) -> None:
     good = packet.to_bytes()
     rng = random.Random(len(good))
     for length in {0, 1, 6, *(rng.randrange(len(good)) for _ in range(8))}:
-        if length < len(good):
-            with pytest.raises((ChecksumError, TruncatedError)):
-                bs.parse_packet(good[:length])
+        cut = good[:length]
+        if length == len(good) or (length > 6 and crc16(cut[:-2]) == int.from_bytes(cut[-2:], "big")):
+            continue  # one cut in 65,536 ends in its own checksum, and hypothesis is good at finding those
+        with pytest.raises((ChecksumError, TruncatedError)):
+            bs.parse_packet(cut)
 
 
 @settings(max_examples=300)

@@ -78,7 +78,7 @@ def in_a_call(face: Face, body: Callable[[Any, Any], Awaitable[None]], **options
     asyncio.run(run())
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
+async def until(condition: Callable[[], bool], seconds: float = 100) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         await asyncio.sleep(0.02)
@@ -243,7 +243,7 @@ def call_page(moving_face: Face, tmp_path: Path) -> Iterator[Any]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     peers = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        end = time.monotonic() + 90
+        end = time.monotonic() + 150
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -271,7 +271,7 @@ def test_the_example_in_a_browser(call_page: Any) -> None:
     def picture(canvas: str) -> str:
         return str(page.evaluate(pixels, canvas))
 
-    def wait(condition: str, seconds: float = 60) -> None:
+    def wait(condition: str, seconds: float = 120) -> None:
         page.wait_for_function(condition, timeout=1000 * seconds)
 
     wait("window.figures && figures.shown > 25 && figures.kbps.total > 0")
