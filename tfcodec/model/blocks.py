@@ -60,23 +60,11 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     grid = (identity_grid(size, flow) + flow).permute(0, 2, 3, 1)
     # Sampling positions need more than the 8 bits of bfloat16's mantissa.
     sampled = F.grid_sample(picture.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    # Sampling gives planes; left so, everything joined to them would be copied back to channels-last at each step.
-    return sampled.to(picture.dtype).contiguous(memory_format=torch.channels_last)
+    return sampled.to(picture.dtype)
 
 
 def upsample(x: Tensor, factor: int = 2) -> Tensor:
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
-
-
-def enlarge(x: Tensor, size: int) -> Tensor:
-    """Bicubic enlargement of [B, C, s, s] to ``size``: what `F.interpolate` does, as two products with small matrices.
-
-    On a CPU it is many times faster than the library's own loop.
-    """
-    unit = torch.eye(x.shape[-1], device=x.device)[None, None]
-    spread = F.interpolate(unit, size=(size, x.shape[-1]), mode="bicubic", align_corners=False)[0, 0]
-    with torch.autocast(x.device.type, enabled=False):
-        return spread @ x.float() @ spread.T
 
 
 # BT.709 (ITU-R BT.709-6, 3): luma weights, and what separates RGB into luma and colour differences.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, enlarge, upsample, warp, zero_conv
+from .blocks import ResBlock, box_down, conv, upsample, warp, zero_conv
 from .stage1 import FLOW_UNIT, WIDTHS, CoarseFrame, KeyframeFeatures
 
 
@@ -44,5 +44,5 @@ class Stage2(nn.Module):
         blend = torch.sigmoid(paint[:, 3:] - 4)
         picture = pixels + blend * (upsample(coarse.picture, 4) - pixels) + paint[:, :3]
         missing = (now - box_down(picture, 8)).float()
-        correction = enlarge(missing, picture.shape[-1])
+        correction = F.interpolate(missing, size=picture.shape[-2:], mode="bicubic", align_corners=False)
         return picture + torch.sigmoid(self.projection) * correction, flow
