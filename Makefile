@@ -1,4 +1,4 @@
-# make demo | demo INPUT=me.mp4 | test | lint | format | venv | clean
+# make demo | demo INPUT=me.mp4 | call | call INPUT=me.mp4 | test | lint | format | venv | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SOURCES := tfcodec tests examples benchmarks
 INPUT ?=
 
-.PHONY: demo test lint format venv clean
+.PHONY: demo call test lint format venv clean
 
 venv: $(STAMP)
 
@@ -15,11 +15,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfcodec needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,demo,train,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,demo,train,bench,webrtc]'
 	@touch $@
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py $(if $(INPUT),--input "$(INPUT)")
+
+call: $(STAMP)
+	$(BIN)/python examples/call/call.py $(if $(INPUT),--input "$(INPUT)")
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(wildcard $(SOURCES))

@@ -126,3 +126,34 @@ def test_usage() -> None:
     with pytest.raises(SystemExit) as stop:
         main(["encode"])
     assert stop.value.code == 2
+
+
+def test_simulate(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.mp4"
+    command = ["simulate", str(folder / "in.mp4"), "--crop", "none", "--loss", "0.2", "--burst", "2", "--delay", "20"]
+    assert main([*command, "-o", str(out), "--report"]) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert report["frames"] == report["ticks"] == 15
+    assert sum(report["kbps"].values()) * report["seconds"] * 125 == pytest.approx(report["bytes"])
+    assert report["wire_kbps"] > report["bytes"] * 8 / 1000 / report["seconds"]
+    assert "packets lost" in printed.err
+    with open_source(out, crop="none") as clip:
+        assert clip.frame_count == 15
+        assert clip.audio is not None
+    assert main([*command, "-o", str(out)]) == 1
+    assert "-f overwrites" in capsys.readouterr().err
+    assert main([*command, "--report", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--loss", "2"], "loss"), (["--bundle", "9"], "bundle"), (["--redundancy", "lots"], "redundancy"),
+     (["-o", "-"], "file to write"), (["--delay", "-5"], "delay")],
+)  # fmt: skip
+def test_simulate_refuses(
+    folder: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", str(folder / "in.mp4"), "--crop", "none", "--quiet", *options]) == 1
+    assert message in capsys.readouterr().err

@@ -27,3 +27,13 @@ def test_readme_shows_both_commands() -> None:
 def test_files_stay_readable() -> None:
     for path in (ROOT / "tfcodec").rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 420, path
+
+
+def test_figures_of_calls_are_those_of_the_committed_results() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from call_table import updated
+    finally:
+        sys.path.pop(0)
+    document = (ROOT / "docs/calls.md").read_text()
+    assert updated(document) == document

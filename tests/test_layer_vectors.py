@@ -17,8 +17,9 @@ ROWS = re.findall(r"^\| `(\w+\.tfc)` \| R(\d+) \|", (LAYERS / "README.md").read_
 
 
 def test_every_file_is_listed_and_every_rule_has_one() -> None:
+    """Rules from 55 on are those of call packets, which are no files (test_call_packets.py)."""
     assert {name for name, _ in ROWS} == {path.name for path in LAYERS.glob("*.tfc")}
-    assert {int(rule) for _, rule in ROWS} == {rule for rule in rules_of_the_spec() if rule >= 40}
+    assert {int(rule) for _, rule in ROWS} == {rule for rule in rules_of_the_spec() if 40 <= rule <= 54}
 
 
 @pytest.mark.parametrize(("name", "rule"), ROWS)

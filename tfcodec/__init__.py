@@ -27,7 +27,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .codec.encoder import Encoder
     from .codec.live import Decoder
-    from .codec.types import Clip, StreamInfo
+    from .codec.types import Clip, Packet, StreamInfo
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "LimitExceeded",
     "MediaError",
     "NoFaceError",
+    "Packet",
     "StreamInfo",
     "TfcodecError",
     "TruncatedError",
@@ -50,7 +51,7 @@ __all__ = [
     "probe",
 ]
 
-_LAZY = {"Encoder": "encoder", "Decoder": "live", "Clip": "types", "StreamInfo": "types"}
+_LAZY = {"Encoder": "encoder", "Decoder": "live", "Clip": "types", "Packet": "types", "StreamInfo": "types"}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import MediaError, TfcodecError
+from .simulation import add_simulate
 
 if TYPE_CHECKING:
     from .codec.types import StreamInfo
@@ -75,6 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--no-players", action="store_true", help="leave the side-by-side videos out of the report")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
+    _common(add_simulate(commands))
+
     p = commands.add_parser("doctor", help="check this installation")
     p.add_argument("--json", action="store_true", help="machine-readable")
     return parser
@@ -89,7 +92,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     args = build_parser().parse_args(argv)
     run = {
-        "encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "bench": _bench, "doctor": _doctor,
+        "encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "bench": _bench, "simulate": _simulate,
+        "doctor": _doctor,
     }[args.command]  # fmt: skip
     try:
         return run(args)
@@ -211,6 +215,22 @@ def _bench(args: argparse.Namespace) -> int:
         for line in [*describe(result), f"report: {Path(args.output) / 'report.html'}"]:
             print(line, file=sys.stderr)
     return 1 if result["failures"] else 0
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from .simulation import simulate_file
+
+    if args.output == "-":
+        raise MediaError("simulate needs a file to write to")
+    if args.output is not None:
+        _refuse_overwrite(args)
+    with _bar("simulate", args.quiet) as progress:
+        report = simulate_file(args, progress)
+    if args.report:
+        print(json.dumps(report.as_dict(), indent=1))
+    if not args.quiet:
+        print(report.summary(), file=sys.stderr)
+    return 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

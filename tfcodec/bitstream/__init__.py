@@ -5,6 +5,21 @@ numbers ``[R1]`` ... in error messages are those of that document.
 """
 
 from tfcodec.bitstream.account import account_bytes, account_chunk, account_stream
+from tfcodec.bitstream.call import (
+    MAX_PACKET,
+    MAX_REFERENCE,
+    MAX_UNIT_FRAMES,
+    MAX_UNITS,
+    CallPacket,
+    EndPacket,
+    FeedbackPacket,
+    KeyframePacket,
+    KeyframeParts,
+    MediaPacket,
+    TinyUnit,
+    fragment,
+    parse_packet,
+)
 from tfcodec.bitstream.chunks import (
     MAX_FRAMES_PER_CHUNK,
     TAGS,
@@ -21,36 +36,53 @@ from tfcodec.bitstream.meta import CropRegion, MetaChunk, PaddingChunk, UnknownC
 from tfcodec.bitstream.packets import iter_chunks_of_packet, join_keyframe_parts, split_keyframe
 from tfcodec.bitstream.parse import Chunk, parse_chunk
 from tfcodec.bitstream.registry import SIGNATURE, write_signature
+from tfcodec.bitstream.sequence import WRAP, SequenceCounter, extend
 from tfcodec.bitstream.stream import ParsedStream, check_signature, read_stream
 
 __all__ = [
     "DEFAULT_LIMITS",
     "MAX_FRAMES_PER_CHUNK",
+    "MAX_PACKET",
+    "MAX_REFERENCE",
+    "MAX_UNITS",
+    "MAX_UNIT_FRAMES",
     "SIGNATURE",
     "TAGS",
     "VERSION",
+    "WRAP",
     "AudioConfig",
+    "CallPacket",
     "Chunk",
     "CropRegion",
     "EndChunk",
+    "EndPacket",
+    "FeedbackPacket",
     "KeyframeChunk",
+    "KeyframePacket",
     "KeyframePartChunk",
+    "KeyframeParts",
     "KeyframeRequestChunk",
     "Limits",
+    "MediaPacket",
     "MetaChunk",
     "PaddingChunk",
     "ParsedStream",
+    "SequenceCounter",
     "SpeechChunk",
     "StreamHeader",
     "TinyChunk",
+    "TinyUnit",
     "UnknownChunk",
     "account_bytes",
     "account_chunk",
     "account_stream",
     "check_signature",
+    "extend",
+    "fragment",
     "iter_chunks_of_packet",
     "join_keyframe_parts",
     "parse_chunk",
+    "parse_packet",
     "read_stream",
     "split_keyframe",
     "write_signature",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,6 @@ from ..bitstream import (
     SpeechChunk,
     StreamHeader,
     TinyChunk,
-    split_keyframe,
     write_signature,
 )
 from ..errors import MediaError, TfcodecError
@@ -26,6 +25,8 @@ from ..keyframe import decode_keyframe, encode_keyframe
 from ..model.registry import default_model
 from ..tinyframe import TABLES_ID, TinyEncoder, tiny_from_frames
 from . import policy
+from .sender import CallSender, check_frames
+from .types import Packet
 
 Frame = NDArray[np.uint8]
 Latency = Literal["call", "file"]
@@ -34,14 +35,12 @@ Progress = Callable[[int, int], None]
 WINDOW = 128
 """Frames (5.12 s) that the encoder looks at together when delay does not matter."""
 PACKET_MS = {"file": 120, "call": 20}
-MAX_PACKET = 1200
-"""Bytes of a call packet: what fits into one datagram on any path."""
 
 
 class Encoder:
     """Turns frames and speech into packets, as they come.
 
-    ``latency="call"``: every frame gives its packets at once; each packet fits into a datagram and can be lost.
+    ``latency="call"``: packets leave as soon as their frames are there; each fits into a datagram and can be lost.
     ``latency="file"``: looks up to 5 seconds ahead, costs fewer bits; the packets put together are a `.tfc` file.
 
     Args:
@@ -50,8 +49,12 @@ class Encoder:
         audio: whether there will be speech; None: decided by the first `push`.
         sample_rate: of the speech that is pushed, in Hz; only 16000.
         expected_frames: length of the clip, if known: a short one gets a smaller keyframe.
-        refresh: frames after which, at the latest, a call's tiny frames can be read again when a packet was lost; each
-            such frame costs about two bytes more, so 5 is for bad lines.
+        bundle: in calls, frames (1 to 4) that share a packet. Each more is 40 ms more delay and saves about 10 bytes of
+            tfcodec's and 60 to 90 of the transport's headers a frame.
+        redundancy: in calls, how many earlier packets' tiny frames are repeated in each packet; "auto": as many as the
+            losses ask for that the receiver reports.
+        refresh: in calls without feedback, frames after which, at the latest, tiny frames start from the keyframe
+            again, which costs about 30 bytes; with feedback the sender knows what the receiver has.
 
     Raises:
         TfcodecError: an argument out of range.
@@ -65,8 +68,14 @@ class Encoder:
         audio: bool | None = None,
         sample_rate: int = speech.SAMPLE_RATE,
         expected_frames: int | None = None,
+        bundle: int = 2,
+        redundancy: int | Literal["auto"] = "auto",
         refresh: int = 25,
     ) -> None:
+        self._settings: dict[str, Any] = {
+            "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
+            "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
+        }  # fmt: skip
         if latency not in PACKET_MS:
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
         if sample_rate != speech.SAMPLE_RATE:
@@ -74,19 +83,19 @@ class Encoder:
         self.quality = check_quality(quality)
         self.latency: Latency = latency
         self.frames = 0
+        self._call = CallSender(self.quality, audio, bundle, redundancy, refresh) if latency == "call" else None
         self._expected = expected_frames
         self._audio = audio
         self._speech: speech.SpeechEncoder | None = None
         self._speech_packets: list[bytes] = []
         self._speech_sent = 0
         self._samples = 0
-        self._tiny = TinyEncoder(policy.tiny_quality(self.quality), mode=latency, refresh=refresh)
+        self._tiny = TinyEncoder(policy.tiny_quality(self.quality), mode=latency)
         self._window: list[Frame] = []
         self._signatures: list[policy.Signature] = []
         self._cuts = policy.CutDetector()
-        self._adrift = 0
+        self._policy = policy.CallPolicy()
         self._key: policy.Signature | None = None
-        self._key_frame = 0
         self._tag = -1
         self._wanted = True
         self._requested = False
@@ -96,44 +105,76 @@ class Encoder:
     def request_keyframe(self) -> None:
         """Send a keyframe with the next frame."""
         self._requested = True
+        if self._call is not None:
+            self._call.request_keyframe()
 
-    def push(self, frame: Frame, audio: ArrayLike | None = None) -> list[bytes]:
-        """Encode one frame and the speech that goes with it.
+    def push(self, frame: Frame | None, audio: ArrayLike | None = None) -> list[Packet]:
+        """Encode frames and the speech that goes with them.
+
+        In which pieces they come makes no difference to the packets. With speech, a frame's packet waits until the
+        speech of its 40 ms is there, for a second at most; what is missing then counts as silence.
 
         Args:
-            frame: [256, 256, 3] uint8 RGB; frames are 1/25 s apart.
+            frame: [256, 256, 3] uint8 RGB, frames being 1/25 s apart; or several, [n, 256, 256, 3]; or None.
             audio: [n] float32 mono at 16 kHz in -1..1, any length; time 0 is the beginning of frame 0.
 
         Returns:
-            Packets to send, in order; with ``latency="file"`` often none.
+            Packets to send, in order; often none.
 
         Raises:
             MediaError: wrong shape or type, or speech after a beginning without.
         """
-        return self._to_packets(self.push_chunks(frame, audio))
+        if self._call is not None:
+            packets = self._call.push(frame, audio)
+            self.frames = self._call.frames
+            return packets
+        out: list[Packet] = []
+        for i, picture in enumerate(check_frames(frame)):
+            out += self._to_packets(self.push_chunks(picture, audio if i == 0 else None))
+        if frame is None and audio is not None:
+            self._audio = True if self._audio is None else self._audio
+            out += self._to_packets(self._push_speech(audio))
+        return out
 
-    def flush(self) -> list[bytes]:
+    def push_feedback(self, packet: bytes) -> list[Packet]:
+        """Take what the receiver's `Decoder.feedback` said, in a call.
+
+        Returns:
+            Packets to send at once: parts of a keyframe that were lost. Anything that is not feedback is ignored.
+        """
+        return [] if self._call is None else self._call.push_feedback(packet)
+
+    def flush(self) -> list[Packet]:
         """The last packets. The encoder takes nothing after that; a second call returns nothing."""
+        if self._call is not None:
+            return self._call.flush()
         if self._finished or not self.frames:
             return []
         end = self.flush_chunks()
         return self._to_packets([*end, EndChunk(self.frames, 3 * self._samples if self._audio else None)])
 
+    def reset(self) -> None:
+        """Begin a new stream or call with the same settings."""
+        self.__init__(**self._settings)  # type: ignore[misc]
+
     def push_chunks(self, frame: Frame, audio: ArrayLike | None = None) -> list[Chunk]:
-        """`push`, as chunks; the HEADER is left to the caller."""
+        """One frame as chunks of a file; the HEADER is left to the caller.
+
+        With ``latency="call"`` too: tiny frames are then coded one by one, for measuring what that costs.
+        """
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
-        frame = _checked(frame)
+        frame = check_frames(frame)[0]
         if self._audio is None:
             self._audio = audio is not None
         out = self._push_speech(audio)
         mark = policy.signature(frame)
-        cut = self._cuts.is_cut(mark) or self._requested
-        self._requested = False
+        requested, self._requested = self._requested, False
         if self.latency == "call":
-            self._wanted |= cut
+            self._wanted = self._policy.wants(self.frames, mark) or requested
             out = self._push_now(frame, mark) + out
         else:
+            cut = self._cuts.is_cut(mark) or requested
             if cut or len(self._window) == WINDOW:
                 out = self._code_window() + out
                 self._wanted |= cut
@@ -196,12 +237,6 @@ class Encoder:
 
     def _push_now(self, frame: Frame, mark: policy.Signature) -> list[Chunk]:
         out: list[Chunk] = []
-        if self._key is not None and policy.distance(self._key, mark) > policy.DRIFT:
-            self._adrift += 1
-            waited = self.frames - self._key_frame >= policy.MIN_INTERVAL
-            self._wanted |= waited and self._adrift >= policy.PATIENCE
-        else:
-            self._adrift = 0
         if self._wanted:
             out.append(self._send_keyframe(frame, mark, self.frames))
         payload = self._tiny.encode(tiny_from_frames(frame[None]))
@@ -227,32 +262,16 @@ class Encoder:
         data = encode_keyframe(frame, quality, fast=self.latency == "call")
         self._tiny.reset(tiny_from_frames(decode_keyframe(data)[None]))
         self._tag = (self._tag + 1) % TAGS
-        self._key, self._key_frame, self._wanted, self._adrift = mark, index, False, 0
+        self._key, self._wanted = mark, False
+        self._policy.sent(index, mark)
         return KeyframeChunk(index, data, self._tag)
 
-    def _to_packets(self, chunks: list[Chunk]) -> list[bytes]:
-        if self.latency == "file":
-            packets = [c.to_bytes() for c in chunks]
-            if chunks and not self._begun:
-                self._begun = True
-                packets[0] = write_signature() + self.header().to_bytes() + packets[0]
-            return packets
-        packets, current = [], b""
-        for chunk in chunks:
-            for piece in self._pieces(chunk):
-                if current and len(current) + len(piece) > MAX_PACKET:
-                    packets.append(current)
-                    current = b""
-                current += piece
-        return packets + [current] * bool(current)
-
-    def _pieces(self, chunk: Chunk) -> Iterator[bytes]:
-        if isinstance(chunk, KeyframeChunk):
-            header = self.header().to_bytes()
-            for i, part in enumerate(split_keyframe(chunk, MAX_PACKET - len(header))):
-                yield header + part.to_bytes() if i == 0 else part.to_bytes()
-        else:
-            yield chunk.to_bytes()
+    def _to_packets(self, chunks: list[Chunk]) -> list[Packet]:
+        packets = [c.to_bytes() for c in chunks]
+        if chunks and not self._begun:
+            self._begun = True
+            packets[0] = write_signature() + self.header().to_bytes() + packets[0]
+        return [Packet(packet) for packet in packets]
 
 
 def check_quality(quality: int) -> int:
@@ -260,13 +279,6 @@ def check_quality(quality: int) -> int:
     if isinstance(quality, bool) or not isinstance(quality, int | np.integer) or not 0 <= quality <= 10:
         raise TfcodecError(f"quality must be a whole number from 0 to 10, not {quality!r}")
     return int(quality)
-
-
-def _checked(frame: Frame) -> Frame:
-    if not isinstance(frame, np.ndarray) or frame.shape != (256, 256, 3) or frame.dtype != np.uint8:
-        got = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise MediaError(f"a frame must be [256, 256, 3] uint8 RGB, not {got}")
-    return frame
 
 
 def encode_clip(

@@ -66,6 +66,28 @@ class CutDetector:
         return change > max(SCENE_CUT, CUT_RATIO * before)
 
 
+class CallPolicy:
+    """When a call sends a keyframe by itself: at the beginning, at scene cuts, and when the picture has gone astray."""
+
+    def __init__(self) -> None:
+        self._cuts = CutDetector()
+        self._keyframe: Signature | None = None
+        self._sent_at = 0
+        self._adrift = 0
+
+    def wants(self, frame: int, mark: Signature) -> bool:
+        """Whether frame number ``frame``, with this signature, needs a keyframe. To be asked once for every frame."""
+        cut = self._cuts.is_cut(mark)
+        if self._keyframe is None:
+            return True
+        self._adrift = self._adrift + 1 if distance(self._keyframe, mark) > DRIFT else 0
+        return cut or (frame - self._sent_at >= MIN_INTERVAL and self._adrift >= PATIENCE)
+
+    def sent(self, frame: int, mark: Signature) -> None:
+        """A keyframe of that frame goes out."""
+        self._keyframe, self._sent_at, self._adrift = mark, frame, 0
+
+
 def keyframe_quality(quality: int, frames: int) -> float:
     """Quality at which to code a keyframe that will serve so many frames.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bitstream import AudioConfig, SpeechChunk
+from ..bitstream import AudioConfig
 from ..errors import BitstreamError
 from ..model.inputs import REACH
 from ..speech import SAMPLE_RATE, SpeechDecoder, log_mel
@@ -16,9 +18,13 @@ MAX_PENDING = 4096
 
 
 class SpeechLine:
-    """Packets in any order, samples in order; missing packets are concealed when their time has come."""
+    """Packets in any order, samples in order; missing packets are concealed when their time has come.
+
+    May be used by several threads; none of them waits longer than the decoding of a few packets.
+    """
 
     def __init__(self, audio: AudioConfig) -> None:
+        self._lock = threading.Lock()
         self._skip = audio.pre_skip // 3
         self._packet = audio.packet_samples // 3
         self._decoder = SpeechDecoder(audio.packet_samples // 48)
@@ -27,17 +33,23 @@ class SpeechLine:
         self._pcm = np.zeros(0, np.float32)
         self._start = -self._skip  # time of _pcm[0] in samples; sample 0 is the beginning of frame 0
 
-    def add(self, chunk: SpeechChunk) -> None:
-        for i, packet in enumerate(chunk.packets, chunk.first_packet):
-            if i >= self._next and len(self._packets) < MAX_PENDING:
-                self._packets[i] = packet
+    @property
+    def per_frame(self) -> int:
+        """Packets that last as long as a frame."""
+        return max(1, SAMPLES_PER_FRAME // self._packet)
+
+    def add(self, index: int, packet: bytes) -> None:
+        with self._lock:
+            if index >= self._next and len(self._packets) < MAX_PENDING:
+                self._packets[index] = packet
 
     def frame(self, frame: int) -> NDArray[np.float32]:
         """Speech of a frame, [640] float32."""
         first = frame * SAMPLES_PER_FRAME
-        self._decode_until(first + SAMPLES_PER_FRAME)
         out = np.zeros(SAMPLES_PER_FRAME, np.float32)
-        piece = self._pcm[max(0, first - self._start) : max(0, first + SAMPLES_PER_FRAME - self._start)]
+        with self._lock:
+            self._decode_until(first + SAMPLES_PER_FRAME)
+            piece = self._pcm[max(0, first - self._start) : max(0, first + SAMPLES_PER_FRAME - self._start)]
         out[: len(piece)] = piece
         return out
 
@@ -46,9 +58,10 @@ class SpeechLine:
         # The codec's own delay keeps the last samples of a frame back until the next frame's packet; leaving them out
         # always makes the picture independent of when packets happen to come.
         end = (frame + future + 1) * SAMPLES_PER_FRAME - self._skip
-        self._decode_until(end, only_present=True)
-        known = self._pcm[: max(0, end - self._start)]
-        start = (frame - REACH) * SAMPLES_PER_FRAME - self._start
+        with self._lock:
+            self._decode_until(end, only_present=True)
+            known = self._pcm[: max(0, end - self._start)]
+            start = (frame - REACH) * SAMPLES_PER_FRAME - self._start
         if start < 0:
             return log_mel(np.pad(known, (-start, 0)), 2 * REACH + 1)
         return log_mel(known, 2 * REACH + 1, start=start)
@@ -60,6 +73,11 @@ class SpeechLine:
             self._next = min(self._packets)
             self._start = self._next * self._packet - self._skip
         have = self._start + len(self._pcm)
+        if not only_present and end - have > KEEP:  # after a long gap nobody can hear what was before it
+            self._next += (end - have) // self._packet
+            self._start, have, parts = self._next * self._packet - self._skip, 0, []
+            have = self._start
+            self._packets = {i: p for i, p in self._packets.items() if i >= self._next}
         while have < end:
             packet = self._packets.pop(self._next, None)
             if packet is None and only_present:

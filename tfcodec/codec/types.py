@@ -10,6 +10,25 @@ from numpy.typing import NDArray
 PIXELS = 256 * 256
 
 
+class Packet(bytes):
+    """What an encoder gives: the bytes to send, or to write, and what they are.
+
+    Attributes:
+        keyframe: it carries a keyframe, or a part of one; where there is a reliable channel, it may go there.
+        parts: bytes of ``header`` (framing and checksum), ``tiny``, ``redundancy``, ``keyframe`` and ``speech``; they
+            sum to the length. Empty for pieces of files, which `tfcodec.probe` accounts.
+    """
+
+    keyframe: bool
+    parts: dict[str, int]
+
+    def __new__(cls, data: bytes, keyframe: bool = False, parts: dict[str, int] | None = None) -> Packet:
+        packet = super().__new__(cls, data)
+        packet.keyframe = keyframe
+        packet.parts = parts or {}
+        return packet
+
+
 @dataclass(frozen=True, repr=False)
 class Clip:
     """A decoded clip.

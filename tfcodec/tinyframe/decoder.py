@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfcodec.errors import BitstreamError, TfcodecError
-from tfcodec.tinyframe.model import MAX_FRAMES, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.model import MAX_FRAMES, CoderState, GroupContext, History, Model, clip_score
 from tfcodec.tinyframe.planes import SAMPLES, IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeDecoder
 from tfcodec.tinyframe.rows import read_row
@@ -33,6 +33,19 @@ class TinyDecoder:
         self._state = self._model.analyse(reference.samples())[0]
         self._history, self._first = None, True
         self._last = reference
+
+    @property
+    def state(self) -> CoderState:
+        """What the next payload is predicted from. Raises TfcodecError before the first :meth:`reset`."""
+        if self._state is None:
+            raise TfcodecError("TinyDecoder.reset must come before state")
+        return CoderState(self._state, self._history, self._step, self._first)
+
+    def restore(self, state: CoderState) -> None:
+        """Go on from an earlier state, as the encoder did."""
+        self._state, self._history = state.coefficients, state.history
+        self._step, self._first = state.step, state.first
+        self._last = TinyPlanes.from_samples(self._model.synthesise(state.coefficients[None]))
 
     def decode(self, payload: bytes, frames: int) -> TinyPlanes:
         """The `frames` (1..128) tiny frames of one payload.

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfcodec.errors import TfcodecError
 from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
-from tfcodec.tinyframe.model import MAX_FRAMES, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.model import MAX_FRAMES, CoderState, GroupContext, History, Model, clip_score
 from tfcodec.tinyframe.planes import IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeEncoder
 from tfcodec.tinyframe.rows import write_row
@@ -75,6 +75,16 @@ class TinyEncoder:
             raise TfcodecError(f"the reference is one tiny frame, not {len(reference)}")
         self._state = self._model.analyse(reference.samples())[0]
         self._history, self._first = None, True
+
+    @property
+    def state(self) -> CoderState:
+        """What the next payload would be predicted from. Raises TfcodecError before the first :meth:`reset`."""
+        return CoderState(self._base(), self._history, self._sent_step, self._first)
+
+    def restore(self, state: CoderState) -> None:
+        """Predict the next payload from an earlier state, which the decoder has to restore too."""
+        self._state, self._history = state.coefficients, state.history
+        self._sent_step, self._first = state.step, state.first
 
     def encode(self, planes: TinyPlanes) -> bytes:
         """One payload for 1..128 frames, predicted from everything since :meth:`reset`.

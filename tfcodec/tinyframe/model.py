@@ -7,6 +7,8 @@ indexed by the rows coded before it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tfcodec.tinyframe.planes import SAMPLES, IntArray
@@ -72,6 +74,16 @@ class History:
         now = int(np.count_nonzero(rows)) * 16 // frames
         self.density += (now - self.density) * min(frames, 4) // 4
         self.last_size = size
+
+
+@dataclass(frozen=True, eq=False)
+class CoderState:
+    """Everything that the coding of the next payload depends on; the same in encoder and decoder after each payload."""
+
+    coefficients: IntArray
+    history: History | None
+    step: int
+    first: bool
 
 
 class Model:

@@ -1,0 +1,314 @@
+"""Calls over WebRTC: two peers in one process, and the example in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tfcodec
+from tfcodec.media import write_video
+from tfcodec.network import Link
+
+ROOT = Path(__file__).resolve().parents[1]
+Face = tuple[np.ndarray, np.ndarray]
+
+aiortc = pytest.importorskip("aiortc", reason="needs the extra webrtc")
+bridge = pytest.importorskip("tfcodec.contrib.aiortc")
+
+
+def test_without_aiortc_the_error_says_what_to_install() -> None:
+    code = "import sys; sys.modules['aiortc'] = None\nimport tfcodec.contrib\nimport tfcodec.contrib.aiortc"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 1
+    assert "pip install 'tfcodec[webrtc]'" in result.stderr.splitlines()[-1]
+
+
+async def connect(receiver: Any, **options: Any) -> tuple[Any, Any, Any]:
+    """A sender joined to the receiver on loopback; (sender, its connection, the receiver's connection)."""
+    config = aiortc.RTCConfiguration([])
+    a, b = aiortc.RTCPeerConnection(config), aiortc.RTCPeerConnection(config)
+    channels = bridge.open_channels(a)
+    b.on("datachannel", receiver.attach)
+    await a.setLocalDescription(await a.createOffer())
+    await b.setRemoteDescription(a.localDescription)
+    await b.setLocalDescription(await b.createAnswer())
+    await a.setRemoteDescription(b.localDescription)
+    sender = bridge.CallSender(*channels, **options)
+    for _ in range(500):
+        if all(channel.readyState == "open" for channel in channels):
+            return sender, a, b
+        await asyncio.sleep(0.01)
+    raise AssertionError("the channels did not open")
+
+
+def in_a_call(face: Face, body: Callable[[Any, Any], Awaitable[None]], **options: Any) -> None:
+    """Send frames in real time while `body` runs."""
+
+    async def run() -> None:
+        receiver = bridge.CallReceiver()
+        sender, a, b = await connect(receiver, audio=True, **options)
+        task = asyncio.create_task(body(sender, receiver))
+        began = time.monotonic()
+        for t in itertools.count():
+            if task.done():
+                break
+            i = abs(t % 118 - 59)
+            sender.push(face[0][i], face[1][640 * i : 640 * (i + 1)])
+            await asyncio.sleep(max(0, began + 0.04 * (t + 1) - time.monotonic()))
+        await task
+        sender.close()
+        receiver.close()
+        await a.close()
+        await b.close()
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool], seconds: float = 100) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+    return condition()
+
+
+def test_a_call_over_data_channels(moving_face: Face) -> None:
+    seen: dict[str, Any] = {"late": 0.0}
+
+    async def body(sender: Any, receiver: Any) -> None:
+        async def watch_the_loop() -> None:
+            while True:
+                began = time.perf_counter()
+                await asyncio.sleep(0.005)
+                seen["late"] = max(seen["late"], time.perf_counter() - began - 0.005)
+
+        assert await until(lambda: receiver.decoder.stats.shown > 5)
+        watch = asyncio.create_task(watch_the_loop())
+        seen["pictures"] = [await receiver.video.recv() for _ in range(25)]
+        seen["sound"] = [await receiver.audio.recv() for _ in range(10)]
+        sender.request_keyframe()
+        watch.cancel()
+        seen["stats"], seen["bytes"], seen["wire"] = receiver.decoder.stats, dict(sender.bytes), receiver.bytes
+
+    in_a_call(moving_face, body)
+    pictures = [frame.to_ndarray(format="rgb24") for frame in seen["pictures"]]
+    assert pictures[0].shape == (256, 256, 3)
+    assert any(not np.array_equal(pictures[0], picture) for picture in pictures)
+    times = [frame.pts for frame in seen["pictures"]]
+    assert all(b > a and (b - a) % 3600 == 0 for a, b in itertools.pairwise(times))
+    assert {(frame.sample_rate, frame.samples) for frame in seen["sound"]} == {(16000, 640)}
+    assert seen["stats"].lost == 0
+    assert seen["stats"].damaged == 0
+    parts = {k: v for k, v in seen["bytes"].items() if k != "wire"}
+    assert all(parts[part] > 0 for part in ("tiny", "header", "keyframe", "speech"))
+    assert seen["bytes"]["wire"] > sum(parts.values())
+    assert seen["wire"]["feedback"] > 0
+    # The bound that counts is measured on a quiet machine (benchmarks/call_live.py); here it must not be drawing time.
+    assert seen["late"] < 0.25
+
+
+def test_a_burst_of_loss_is_recovered_from(moving_face: Face) -> None:
+    seen: dict[str, Any] = {}
+
+    async def body(sender: Any, receiver: Any) -> None:
+        assert await until(lambda: receiver.decoder.stats.shown > 5)
+        sender.link = Link(1.0)
+        await asyncio.sleep(0.5)
+        sender.link = Link(0.0, delay=0.02)  # keyframes stay on the packet channel
+        seen["held"] = receiver.decoder.stats.held
+        position = receiver.decoder.playout.position
+        assert await until(lambda: receiver.decoder.playout.position > position + 12)
+        sender.request_keyframe()
+        keyframes = sender.bytes["keyframe"]
+        assert await until(lambda: sender.bytes["keyframe"] > keyframes)
+        assert await until(lambda: not receiver.decoder.wants_keyframe)
+        seen["lost"] = receiver.decoder.stats.lost
+
+    in_a_call(moving_face, body)
+    assert seen["held"] >= 5
+    assert seen["lost"] >= 3
+
+
+def test_a_track_can_be_sent_on(moving_face: Face) -> None:
+    """Decoded tracks are ordinary: a third peer gets them as video."""
+    got: list[Any] = []
+
+    async def body(sender: Any, receiver: Any) -> None:
+        assert await until(lambda: receiver.decoder.stats.shown > 2)
+        config = aiortc.RTCConfiguration([])
+        a, b = aiortc.RTCPeerConnection(config), aiortc.RTCPeerConnection(config)
+        a.addTrack(receiver.video)
+        tracks: list[Any] = []
+        b.on("track", tracks.append)
+        await a.setLocalDescription(await a.createOffer())
+        await b.setRemoteDescription(a.localDescription)
+        await b.setLocalDescription(await b.createAnswer())
+        await a.setRemoteDescription(b.localDescription)
+        got.extend([await asyncio.wait_for(tracks[0].recv(), 20) for _ in range(5)])
+        await a.close()
+        await b.close()
+
+    in_a_call(moving_face, body)
+    assert [(frame.width, frame.height) for frame in got] == [(256, 256)] * 5
+
+
+def test_the_encoder_behind_gives_up_pictures_not_time(moving_face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, audio = moving_face
+    taken: list[tuple[Any, Any]] = []
+
+    class Slow:
+        def __init__(self, **options: Any) -> None:
+            pass
+
+        def push(self, frame: Any, audio: Any) -> list[Any]:
+            time.sleep(0.03)
+            taken.append((frame, audio))
+            return []
+
+        def flush(self) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(bridge, "Encoder", Slow)
+
+    async def run() -> None:
+        pc = aiortc.RTCPeerConnection(aiortc.RTCConfiguration([]))
+        sender = bridge.CallSender(*bridge.open_channels(pc))
+        for t in range(20):
+            sender.push(frames[t], audio[640 * t : 640 * (t + 1)])
+        assert sender.pictures_given_up > 10
+        sender.close()
+        for _ in range(200):
+            if len(taken) == 20:
+                break
+            await asyncio.sleep(0.02)
+        await pc.close()
+
+    asyncio.run(run())
+    assert len(taken) == 20  # every frame keeps its place, and all of the speech
+    assert np.array_equal(np.concatenate([sound for _, sound in taken]), audio[: 20 * 640])
+    assert np.array_equal(taken[-1][0], frames[19])
+    assert all(picture is not None for picture, _ in taken)
+
+
+def test_errors_of_the_encoder_come_out_of_push() -> None:
+    async def run() -> None:
+        pc = aiortc.RTCPeerConnection(aiortc.RTCConfiguration([]))
+        sender = bridge.CallSender(*bridge.open_channels(pc), audio=False)
+        sender.push(np.zeros((9, 9, 3), np.uint8))
+        assert await until(lambda: sender.error is not None)
+        with pytest.raises(tfcodec.MediaError, match=r"\[9, 9, 3\]"):
+            sender.push(np.zeros((256, 256, 3), np.uint8))
+        sender.close()
+        await pc.close()
+
+    asyncio.run(run())
+
+
+# In a browser
+
+
+def find_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("TFCODEC_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture
+def call_page(moving_face: Face, tmp_path: Path) -> Iterator[Any]:
+    """The example, running, and its page in headless Chromium."""
+    pytest.importorskip("aiohttp", reason="needs the extra webrtc")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("needs Chromium: install it, or name it with TFCODEC_CHROMIUM")
+    frames, audio = moving_face
+    write_video(tmp_path / "face.mp4", np.concatenate([frames, frames[::-1]]), 25, np.tile(audio, 2), 16000)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    example, clip = ROOT / "examples/call/call.py", tmp_path / "face.mp4"
+    command = [sys.executable, str(example), "--input", str(clip), "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    peers = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        end = time.monotonic() + 150
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert peers.poll() is None, peers.communicate()[0]
+                assert time.monotonic() < end, "the example does not answer"
+                time.sleep(0.2)
+        with playwright.sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            page = browser.new_page(viewport={"width": 960, "height": 1000})
+            page.goto(f"http://127.0.0.1:{port}/")
+            yield page
+            browser.close()
+    finally:
+        peers.send_signal(signal.SIGTERM)
+        output = peers.communicate(timeout=30)[0]
+    assert "Traceback" not in output, output
+
+
+def test_the_example_in_a_browser(call_page: Any) -> None:
+    page = call_page
+    pixels = "id => document.getElementById(id).getContext('2d').getImageData(0, 0, 256, 256).data.join()"
+
+    def picture(canvas: str) -> str:
+        return str(page.evaluate(pixels, canvas))
+
+    def wait(condition: str, seconds: float = 120) -> None:
+        page.wait_for_function(condition, timeout=1000 * seconds)
+
+    wait("window.figures && figures.shown > 25 && figures.kbps.total > 0")
+    for canvas in ("decoded", "source"):
+        before = picture(canvas)
+        wait("figures.frame > " + str(page.evaluate("figures.frame")) + " + 10")
+        assert picture(canvas) != before
+        values = np.array([int(x) for x in before.split(",")])
+        assert values.std() > 20  # a picture, not a grey square
+    difference = np.abs(
+        np.array([int(x) for x in picture("decoded").split(",")]) - [int(x) for x in picture("source").split(",")]
+    )
+    assert difference.mean() < 40
+
+    # figures
+    figures = page.evaluate("figures")
+    parts = [figures["kbps"][part] for part in ("tiny", "header", "keyframe", "redundancy", "speech", "transport")]
+    assert sum(parts) == pytest.approx(figures["kbps"]["total"])
+    assert figures["kbps"]["transport"] > figures["kbps"]["tiny"] > 0
+    assert page.inner_text("#fps")
+    assert "ms" in page.inner_text("#delay")
+    assert float(page.inner_text("[data-part=speech]")) > 1
+
+    # a keyframe
+    page.click("#keyframe")
+    wait("figures.kbps.keyframe > 0")
+
+    # a burst, and recovery
+    page.evaluate("loss.value = 100; loss.oninput()")
+    wait("figures.loss == 1")
+    held = page.evaluate("figures.held")
+    wait(f"figures.held > {held} + 8")
+    stuck = page.evaluate("figures.frame")
+    page.evaluate("loss.value = 0; loss.oninput()")
+    wait(f"figures.frame > {stuck} + 25")
+    wait("!figures.waiting_for_keyframe && figures.lost > 0")
+    assert page.inner_text("#lost").startswith(str(page.evaluate("figures.lost"))[:1])
+    if "TFCODEC_SCREENSHOTS" in os.environ:
+        page.screenshot(path=Path(os.environ["TFCODEC_SCREENSHOTS"]) / "call.png")
+    assert json.dumps(page.evaluate("figures"))

@@ -1,0 +1,76 @@
+"""One frame of a call, drawn from what the receiver has: known tiny frames, and stand-ins for lost ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH
+from .render import MEL_SILENCE, tiny_windows
+from .speechline import SpeechLine
+
+if TYPE_CHECKING:
+    from .receiver import CallReceiver, Keyframe, TinyFrame
+    from .render import Renderer
+
+SEARCH = 32
+"""Frames in which a lost one looks for neighbours to be made from."""
+
+
+class Scene:
+    """What is needed to draw one frame, taken out of the receiver, so that drawing can go on while packets come."""
+
+    def __init__(self, receiver: CallReceiver, frame: int) -> None:
+        base = _nearest(receiver.frames, frame)
+        if base is None:
+            raise LookupError(f"nothing known around frame {frame}")
+        self.keyframe: Keyframe = base.keyframe
+        last = min(frame + REACH, max(receiver.newest, frame))
+        while last > frame and not _belongs(receiver.frames.get(last), self.keyframe):
+            last -= 1
+        first = max(min(self.keyframe.frame, frame), frame - REACH)
+        stack = np.stack([_tiny(receiver.frames, f, self.keyframe) for f in range(first, last + 1)])
+        self.windows = tiny_windows(stack, np.array([frame - first]))
+        self.mel = _mel(receiver.speech, frame, last - frame)
+
+    def draw(self, renderer: Renderer) -> NDArray[np.uint8]:
+        """[256, 256, 3] uint8."""
+        if renderer.keyframe is not self.keyframe.picture:
+            renderer.set_keyframe(self.keyframe.picture)
+        return renderer.render(self.windows, self.mel[None])[0]
+
+
+def _mel(line: SpeechLine | None, frame: int, future: int) -> NDArray[np.float32]:
+    if line is None:
+        return np.full((MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+    mel = line.mel(frame, future)
+    mel[(REACH + 1 + future) * MEL_PER_FRAME :] = MEL_SILENCE
+    return mel
+
+
+def _belongs(found: TinyFrame | None, keyframe: Keyframe) -> bool:
+    return found is not None and found.keyframe is keyframe
+
+
+def _nearest(frames: dict[int, TinyFrame], frame: int) -> TinyFrame | None:
+    for f in (*range(frame, frame - SEARCH, -1), *range(frame + 1, frame + SEARCH)):
+        if f in frames:
+            return frames[f]
+    return frames[max(frames)] if frames else None
+
+
+def _tiny(frames: dict[int, TinyFrame], frame: int, keyframe: Keyframe) -> NDArray[np.uint8]:
+    """The tiny frame, or one made of its neighbours under the same keyframe."""
+    found = frames.get(frame)
+    if found is not None and found.keyframe is keyframe:
+        return found.tiny
+    before = next((f for f in range(frame - 1, frame - SEARCH, -1) if _belongs(frames.get(f), keyframe)), None)
+    after = next((f for f in range(frame + 1, frame + SEARCH) if _belongs(frames.get(f), keyframe)), None)
+    if before is None or after is None:
+        near = before if before is not None else after
+        return max(frames.items())[1].tiny if near is None else frames[near].tiny
+    share = (frame - before) / (after - before)
+    mixed = frames[before].tiny * (1 - share) + frames[after].tiny * share
+    return np.round(mixed).astype(np.uint8)

@@ -1,0 +1,170 @@
+"""The threads in which a receiver decodes and draws, ahead of the clock."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TfcodecError
+from .picture import Scene
+from .render import Renderer
+
+if TYPE_CHECKING:
+    from ..model.registry import ModelEntry
+    from .live import Decoder
+
+MAX_PENDING = 1024
+"""Packets that wait for the thread; more come only from a hostile sender or a stopped machine, and are dropped."""
+MARGIN = 0.005
+"""Seconds that a frame should be ready before it is needed."""
+STANDING_AFTER = 3
+"""Ticks without a frame before one is drawn from sound alone: sooner it would be in the way of a late one."""
+DRAWERS = max(1, min(2, os.cpu_count() or 1))
+"""Threads that draw, each on one core. Two frames side by side take less time than one after the other on two cores,
+whose threads would wait for each other at every layer, and for long where another program wants a core."""
+
+
+class DrawingThread:
+    """Serves one `Decoder`: takes packets, draws the next frames as soon as they can be drawn, keeps them for `pull`.
+
+    Attributes:
+        drawing: seconds that drawing takes, a running mean.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.drawing = 0.03
+        self._decoder = decoder
+        self._packets: queue.Queue[bytes] = queue.Queue(MAX_PENDING)
+        self._wake = threading.Event()
+        self._drawers = ThreadPoolExecutor(DRAWERS, "tfcodec-drawing")
+        self._own = threading.local()  # each drawing thread's renderer
+        # What is drawn and not shown yet, by number; -1: the picture stands. Guarded by the decoder's lock.
+        self._ready: dict[int, NDArray[np.uint8]] = {}
+        self._begun: set[int] = set()
+        self._arrivals: deque[tuple[float, int]] = deque(maxlen=64)  # when the newest frame became which
+        self._closed = False
+        self._error: TfcodecError | None = None
+        self._feedback_wanted: int | None = None
+        self._feedback: bytes | None = None
+        self._thread = threading.Thread(target=self._run, name="tfcodec-decoder", daemon=True)
+        self._thread.start()
+
+    def push(self, packet: bytes) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if not self._packets.full():
+            self._packets.put_nowait(bytes(packet))
+            self._wake.set()
+
+    def pull(self) -> NDArray[np.uint8] | None:
+        decoder, now = self._decoder, time.monotonic()
+        with decoder.lock:
+            frames = [f for f in self._ready if f >= 0]
+            if frames:
+                frame = min(frames)
+                picture = self._ready.pop(frame)
+                arrivals = list(self._arrivals)
+                usable = [n for at, n in arrivals if at < now - self.drawing - MARGIN]
+                decoder.playout.shown(frame, max(usable, default=frame))
+                needed = frame + decoder.lookahead
+                decoder.early = now - self.drawing - next((at for at, n in arrivals if n >= needed), now)
+                self._ready.pop(-1, None)
+            else:
+                standing = self._ready.pop(-1, None)
+                decoder.playout.hold(late=any(f >= 0 for f in self._begun))
+                self._wake.set()
+                return standing
+        self._wake.set()
+        return picture
+
+    def feedback(self, tick: int) -> bytes | None:
+        # Made by the thread, which owns the receiver, and fetched here: at most one tick later.
+        said, self._feedback = self._feedback, None
+        self._feedback_wanted = tick
+        self._wake.set()
+        return said
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+        self._drawers.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._closed:
+                return
+            try:
+                self._work()
+            except TfcodecError as error:
+                self._error = error
+
+    def _work(self) -> None:
+        decoder = self._decoder
+        while not self._packets.empty():
+            decoder.take(self._packets.get_nowait())
+        newest = decoder.receiver.newest
+        if newest >= 0 and (not self._arrivals or self._arrivals[-1][1] != newest):
+            self._arrivals.append((time.monotonic(), newest))
+        tick, self._feedback_wanted = self._feedback_wanted, None
+        if tick is not None and self._feedback is None:
+            self._feedback = decoder.receiver.feedback(tick)
+        while (frame := self._next()) is not None:
+            number = decoder.standing() if frame < 0 else frame
+            entry = decoder.entry
+            if number is None or entry is None:
+                return
+            with decoder.lock:
+                self._begun.add(frame)
+            scene = Scene(decoder.receiver, number)
+            self._drawers.submit(self._draw, entry, scene, frame)
+
+    def _next(self) -> int | None:
+        """The frame to begin drawing now; -1: the picture stands, and may go on with the sound."""
+        decoder = self._decoder
+        with decoder.lock:
+            position = decoder.playout.position
+            planned = self._begun | self._ready.keys()
+            if len(self._begun) >= DRAWERS or len(planned) >= DRAWERS + 1 or decoder.entry is None:
+                return None
+            after = max((f for f in planned if f >= 0), default=None)
+            if position is None and after is not None:
+                return None  # the first frame decides where the clock begins
+            frame = decoder.choose(after)
+            if frame is None and not planned and decoder.playout.waited >= STANDING_AFTER and decoder.standing():
+                return -1
+            return frame
+
+    def _draw(self, entry: ModelEntry, scene: Scene, frame: int) -> None:
+        import torch
+
+        decoder = self._decoder
+        try:
+            if getattr(self._own, "entry", None) is not entry:
+                torch.set_num_threads(1)
+                self._own.entry, self._own.renderer = entry, Renderer(entry, fast=decoder.fast)
+            began = time.monotonic()
+            picture = scene.draw(self._own.renderer)
+            self.drawing += 0.1 * (min(time.monotonic() - began, 0.2) - self.drawing)
+        except TfcodecError as error:
+            self._error = error
+            return
+        finally:
+            with decoder.lock:
+                self._begun.discard(frame)
+        with decoder.lock:
+            position = decoder.playout.position
+            if frame < 0 or position is None or frame > position:
+                self._ready[frame] = picture
+        self._wake.set()

@@ -1,0 +1,1 @@
+"""Bridges to other projects; each needs its extra to be installed."""

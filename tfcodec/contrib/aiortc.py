@@ -1,0 +1,355 @@
+"""tfcodec calls over WebRTC, with aiortc: packets on data channels, decoded media as tracks. Needs the extra `webrtc`.
+
+    # sender, before the offer is made
+    sender = CallSender(*open_channels(pc), audio=True)
+    ...
+    sender.push(frame, sound)                  # 25 times a second; returns at once
+
+    # receiver
+    receiver = CallReceiver()
+    pc.on("datachannel", receiver.attach)
+    other.addTrack(receiver.video)             # decoded pictures and speech are ordinary tracks
+    other.addTrack(receiver.audio)
+
+Encoding, decoding and the network run in threads of their own, so that the event loop only hands bytes over. When a
+machine or a network is too slow, the latest frame wins: nothing queues up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..codec.encoder import Encoder
+from ..codec.live import Decoder
+from ..codec.types import Packet
+from ..errors import TfcodecError
+from ..network import DATA_CHANNEL, Link
+from ..speech import SAMPLE_RATE
+
+try:
+    import av
+    from aiortc import MediaStreamTrack, RTCDataChannel, RTCPeerConnection
+    from aiortc.mediastreams import MediaStreamError
+except ImportError as _error:
+    raise ImportError(f"tfcodec.contrib.aiortc needs aiortc ({_error}): pip install 'tfcodec[webrtc]'") from None
+
+PACKETS, KEYFRAMES = "tfcodec", "tfcodec.keyframes"
+"""Labels of the two channels; the protocol of both is `PROTOCOL`."""
+PROTOCOL = "tfcodec.call.1"
+PERIOD = 0.04
+MAX_BUFFERED = 4096
+"""Bytes that may wait in the packet channel; SCTP would send what is more when it is of no use any more."""
+MAX_WAITING = 3
+"""Frames that may wait for the encoder; the pictures of older ones are given up for the newest."""
+SPARE = 0.006
+"""Seconds that a frame should be ready before its tick."""
+
+Frame = NDArray[np.uint8]
+
+
+def open_channels(pc: RTCPeerConnection) -> tuple[RTCDataChannel, RTCDataChannel]:
+    """The sender's two channels: an unreliable one for packets, and a reliable one for keyframes."""
+    packets = pc.createDataChannel(PACKETS, ordered=False, maxRetransmits=0, protocol=PROTOCOL)
+    return packets, pc.createDataChannel(KEYFRAMES, protocol=PROTOCOL)
+
+
+class _Wire:
+    """Sends over a channel, through a simulated network if there is one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, link: Link | None) -> None:
+        self.loop, self.link = loop, link
+        self.channel: RTCDataChannel | None = None
+        self.dropped = 0
+
+    def send(self, packet: bytes) -> None:
+        if self.link is None:
+            self._deliver(packet)
+            return
+        now = self.loop.time()
+        self.link.send(packet, now)
+        self._pump()
+
+    def _pump(self) -> None:
+        if self.link is None:
+            return
+        for packet in self.link.receive(self.loop.time()):
+            self._deliver(packet)
+        if (arrival := self.link.next_arrival) is not None:
+            self.loop.call_at(arrival, self._pump)
+
+    def _deliver(self, packet: bytes) -> None:
+        channel = self.channel
+        if channel is None or channel.readyState != "open":
+            return
+        if channel.maxRetransmits == 0 and channel.bufferedAmount > MAX_BUFFERED:
+            self.dropped += 1
+        else:
+            channel.send(bytes(packet))
+
+
+class CallSender:
+    """The sending end of a call.
+
+    Args:
+        packets, keyframes: channels of `open_channels`. To be made in a running event loop.
+        link: a simulated network for packets, to try losses with; it may be changed while the call runs. Keyframes then
+            go through it too, on the packet channel, instead of over the reliable one.
+        encoder: as for `tfcodec.Encoder`: ``audio``, ``quality``, ``bundle``, ``redundancy``, ``refresh``.
+
+    Attributes:
+        bytes: sent so far, by part (see `tfcodec.Packet`); ``wire`` is the sum with the headers of all layers.
+        packets_sent: number of packets.
+        frames: number of frames taken.
+        pictures_given_up: frames whose picture was replaced by a later one because the encoder was behind.
+    """
+
+    def __init__(
+        self, packets: RTCDataChannel, keyframes: RTCDataChannel, *, link: Link | None = None, **encoder: Any
+    ) -> None:
+        self.bytes: dict[str, int] = {"wire": 0}
+        self.packets_sent = 0
+        self.frames = 0
+        self.pictures_given_up = 0
+        self._loop = asyncio.get_running_loop()
+        self._encoder = Encoder(latency="call", **encoder)
+        self._wire, self._reliable = _Wire(self._loop, link), _Wire(self._loop, None)
+        self._wire.channel, self._reliable.channel = packets, keyframes
+        self._jobs: deque[tuple[str, Any, Any]] = deque()
+        self._wake = threading.Event()
+        self._closed = False
+        self.error: TfcodecError | None = None
+        packets.on("message", self._hear)
+        self._thread = threading.Thread(target=self._run, name="tfcodec-encoder", daemon=True)
+        self._thread.start()
+
+    @property
+    def link(self) -> Link | None:
+        """The simulated network."""
+        return self._wire.link
+
+    @link.setter
+    def link(self, link: Link | None) -> None:
+        self._wire.link = link
+
+    def push(self, frame: Frame, audio: ArrayLike | None = None) -> None:
+        """Take a frame [256, 256, 3] uint8 and its speech [640] float32; returns at once.
+
+        Raises:
+            TfcodecError: what the encoder said about an earlier frame.
+        """
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        waiting = [i for i, job in enumerate(self._jobs) if job[0] == "frame"]
+        for i in waiting[: -MAX_WAITING or None]:
+            # The frame keeps its place in time, so that pictures and speech stay together.
+            if self._jobs[i][1] is not None:
+                self.pictures_given_up += 1
+            self._jobs[i] = ("frame", None, self._jobs[i][2])
+        self.frames += 1
+        self._put("frame", frame, audio)
+
+    def request_keyframe(self) -> None:
+        """Send a keyframe with the next frame."""
+        self._put("keyframe", None, None)
+
+    def close(self) -> None:
+        """Send what is left and the end of the call, and end the thread."""
+        self._put("end", None, None)
+        self._closed = True
+        self._wake.set()
+
+    def _put(self, what: str, first: Any, second: Any) -> None:
+        self._jobs.append((what, first, second))
+        self._wake.set()
+
+    def _hear(self, message: bytes | str) -> None:
+        if isinstance(message, bytes):
+            self._put("feedback", message, None)
+
+    def _run(self) -> None:
+        picture: Frame | None = None
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._jobs:
+                what, first, second = self._jobs.popleft()
+                out: list[Packet] = []
+                try:
+                    if what == "frame":
+                        newer = (job[1] for job in list(self._jobs) if job[0] == "frame" and job[1] is not None)
+                        picture = next(newer, picture) if first is None else first
+                        out = self._encoder.push(picture, second)
+                    elif what == "feedback":
+                        out = self._encoder.push_feedback(first)
+                    elif what == "keyframe":
+                        self._encoder.request_keyframe()
+                    else:
+                        out = self._encoder.flush()
+                except TfcodecError as error:
+                    self.error = error
+                if out and not self._loop.is_closed():
+                    self._loop.call_soon_threadsafe(self._send, out)
+            if self._closed:
+                return
+
+    def _send(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            self.packets_sent += 1
+            self.bytes["wire"] += DATA_CHANNEL.wire_bytes(len(packet))
+            for part, count in packet.parts.items():
+                self.bytes[part] = self.bytes.get(part, 0) + count
+            reliable = packet.keyframe and self._wire.link is None
+            (self._reliable if reliable else self._wire).send(packet)
+
+
+class CallReceiver:
+    """The receiving end of a call: ticks 25 times a second, in step with the sender.
+
+    Args:
+        link: a simulated network for feedback.
+        decoder: as for `tfcodec.Decoder`: ``lookahead``, ``fast``.
+
+    Attributes:
+        decoder: the decoder; `Decoder.stats` tells how the call goes.
+        video, audio: the decoded media as tracks.
+        on_tick: called at every tick with (picture, speech, whether the picture is a new one).
+        bytes: received and feedback bytes, by direction.
+    """
+
+    def __init__(self, *, link: Link | None = None, **decoder: Any) -> None:
+        self.decoder = Decoder(worker=True, **decoder)
+        self.on_tick: Callable[[Frame, NDArray[np.float32], bool], None] | None = None
+        self.bytes = {"received": 0, "feedback": 0, "feedback_wire": 0}
+        self.error: TfcodecError | None = None
+        self._loop = asyncio.get_running_loop()
+        self.video, self.audio = DecodedVideoTrack(), DecodedAudioTrack()
+        self._wire = _Wire(self._loop, link)
+        self._early: deque[float] = deque(maxlen=25)
+        self._clock = self._loop.create_task(self._tick())
+
+    @property
+    def link(self) -> Link | None:
+        """The simulated network for feedback."""
+        return self._wire.link
+
+    @link.setter
+    def link(self, link: Link | None) -> None:
+        self._wire.link = link
+
+    def attach(self, channel: RTCDataChannel) -> None:
+        """Take a channel that the sender has opened; others than the sender's two are left alone."""
+        if channel.label not in (PACKETS, KEYFRAMES) or channel.protocol != PROTOCOL:
+            return
+        if channel.label == PACKETS:
+            self._wire.channel = channel
+        channel.on("message", self._take)
+
+    def close(self) -> None:
+        """End the clock, the tracks and the decoder's thread."""
+        self._clock.cancel()
+        self.video.stop()
+        self.audio.stop()
+        self.decoder.close()
+
+    def _take(self, message: bytes | str) -> None:
+        if not isinstance(message, bytes):
+            return
+        self.bytes["received"] += len(message)
+        try:
+            self.decoder.push(message)
+        except TfcodecError as error:
+            self.error = error
+
+    async def _tick(self) -> None:
+        due = self._loop.time()
+        while True:
+            due += PERIOD - self._correction()
+            now = self._loop.time()
+            if due < now - PERIOD:
+                due = now  # the machine was away: no use in making up for it
+            await asyncio.sleep(due - now)
+            shown = self.decoder.stats.shown
+            picture, sound = self.decoder.pull(), self.decoder.pull_audio()
+            fresh = self.decoder.stats.shown != shown
+            if fresh:
+                self._early.append(self.decoder.early)
+            if (said := self.decoder.feedback()) is not None:
+                self.bytes["feedback"] += len(said)
+                self.bytes["feedback_wire"] += DATA_CHANNEL.wire_bytes(len(said))
+                self._wire.send(said)
+            self.video.show(picture)
+            self.audio.show(sound)
+            if self.on_tick is not None:
+                self.on_tick(picture, sound, fresh)
+
+    def _correction(self) -> float:
+        """Seconds by which the next tick should come sooner: the clock follows the sender's, just behind its frames."""
+        if len(self._early) < self._early.maxlen // 2:  # type: ignore[operator]
+            return 0.0
+        return float(np.clip(0.1 * (min(self._early) - SPARE), -0.004, 0.002))
+
+
+class _LatestTrack(MediaStreamTrack):
+    """A track that gives what was shown last, once; a reader that is slow misses some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._latest: Any = None
+        self._number = -1
+        self._event = asyncio.Event()
+
+    def show(self, item: Any) -> None:
+        self._number += 1
+        self._latest = item
+        self._event.set()
+
+    async def _next(self) -> tuple[Any, int]:
+        if self.readyState != "live":
+            raise MediaStreamError
+        await self._event.wait()
+        self._event.clear()
+        if self.readyState != "live":
+            raise MediaStreamError
+        return self._latest, self._number
+
+    def stop(self) -> None:
+        super().stop()
+        self._event.set()
+
+
+class DecodedVideoTrack(_LatestTrack):
+    """Decoded pictures, 256x256 at 25 frames/s."""
+
+    kind = "video"
+
+    async def recv(self) -> av.VideoFrame:
+        """The next picture. Raises MediaStreamError when the track has ended."""
+        picture, number = await self._next()
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts, frame.time_base = 3600 * number, Fraction(1, 90_000)
+        return frame
+
+
+class DecodedAudioTrack(_LatestTrack):
+    """Decoded speech, 16 kHz mono, 40 ms a frame; what a slow reader misses is left out."""
+
+    kind = "audio"
+
+    async def recv(self) -> av.AudioFrame:
+        """The next 40 ms. Raises MediaStreamError when the track has ended."""
+        sound, number = await self._next()
+        samples = (np.clip(sound, -1, 1) * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, len(samples) * number, Fraction(1, SAMPLE_RATE)
+        return frame
+
+
