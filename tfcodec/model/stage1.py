@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, refine_chroma, upsample, warp, zero_conv
+from .blocks import ResBlock, box_down, conv, join, refine_chroma, upsample, warp, zero_conv
+from .config import DEFAULT, NetworkConfig
 from .inputs import WINDOW
 
 WIDTHS = {128: 24, 64: 40, 32: 80, 16: 112, 8: 144}
@@ -81,9 +81,7 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            conv(1, 24, 2), nn.SiLU(), conv(24, 48, 2), nn.SiLU(), conv(48, 64, 2), nn.SiLU()
-        )
+        self.layers = nn.Sequential(conv(1, 24, 2), nn.SiLU(), conv(24, 48, 2), nn.SiLU(), conv(48, 64, 2), nn.SiLU())
         self.out = nn.Linear(64 * 3 * 10, AUDIO_WIDTH)
 
     def forward(self, mel: Tensor) -> Tensor:
@@ -91,27 +89,29 @@ class SpeechEncoder(nn.Module):
 
 
 class Stage1(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
         w = WIDTHS
-        self.speech = SpeechEncoder()
+        self.config = config
+        self.speech = SpeechEncoder() if config.audio else None
+        heard = AUDIO_WIDTH if config.audio else 0
         self.tiny_in = conv(3 * WINDOW + 6, w[8])
         self.merge8 = conv(2 * w[8], w[8])
-        self.trunk8 = nn.ModuleList(ResBlock(w[8], AUDIO_WIDTH) for _ in range(4))
+        self.trunk8 = nn.ModuleList(ResBlock(w[8], heard) for _ in range(4))
         self.up16 = conv(w[8], w[16], kernel=1)
         self.merge16 = conv(2 * w[16] + 3, w[16])
-        self.trunk16 = nn.ModuleList(ResBlock(w[16], AUDIO_WIDTH) for _ in range(2))
+        self.trunk16 = nn.ModuleList(ResBlock(w[16], heard) for _ in range(2))
         self.flow16 = zero_conv(w[16], 2)
         self.refine16 = conv(2 * w[16] + 6, w[16])
         self.trunk16b = ResBlock(w[16])
         self.flow16b = zero_conv(w[16], 2)
         self.up32 = conv(w[16], w[32], kernel=1)
         self.merge32 = conv(2 * w[32] + 9, w[32])
-        self.trunk32 = ResBlock(w[32], AUDIO_WIDTH)
+        self.trunk32 = ResBlock(w[32], heard)
         self.flow32 = zero_conv(w[32], 2)
         self.up64 = conv(w[32], w[64], kernel=1)
         self.merge64 = conv(2 * w[64] + 9, w[64])
-        self.trunk64 = ResBlock(w[64], AUDIO_WIDTH)
+        self.trunk64 = ResBlock(w[64], heard)
         self.flow64 = zero_conv(w[64], 2)
         self.paint64 = zero_conv(w[64], 3)
 
@@ -120,21 +120,23 @@ class Stage1(nn.Module):
         key8 = box_down(key.small, 8)
         tiny = refine_chroma(tiny, key8)
         now = tiny[:, WINDOW // 2]
-        sound = self.speech(mel)
+        if not self.config.window:
+            tiny = now[:, None].expand_as(tiny)
+        sound = None if self.speech is None else self.speech(mel)
 
-        x = self.tiny_in(torch.cat((tiny.flatten(1, 2) - 0.5, key8 - 0.5, 4 * (now - key8)), 1))
-        x = self.merge8(torch.cat((F.silu(x), key.f8), 1))
+        x = self.tiny_in(join(tiny.flatten(1, 2) - 0.5, key8 - 0.5, 4 * (now - key8)))
+        x = self.merge8(join(F.silu(x), key.f8))
         for block in self.trunk8:
             x = block(x, sound)
 
         x = upsample(self.up16(x))
-        x = self.merge16(torch.cat((x, key.f16, upsample(4 * (now - key8))), 1))
+        x = self.merge16(join(x, key.f16, upsample(4 * (now - key8))))
         for block in self.trunk16:
             x = block(x, sound)
         flow16 = FLOW_UNIT * self.flow16(F.silu(x)).float()
 
         error, moved = self._error(key, flow16, now)
-        x = self.refine16(torch.cat((x, warp(key.f16, flow16), upsample(error), box_down(moved, 16)), 1))
+        x = self.refine16(join(x, warp(key.f16, flow16), upsample(error), box_down(moved, 16)))
         x = self.trunk16b(x)
         flow16b = flow16 + FLOW_UNIT * self.flow16b(F.silu(x)).float()
 
@@ -142,9 +144,7 @@ class Stage1(nn.Module):
         flow = upsample(flow16b)
         near = upsample(now, 4)
         x = upsample(self.up32(x))
-        x = self.merge32(
-            torch.cat((x, warp(key.f32, flow), upsample(error, 4), box_down(moved, 32) - 0.5, near - 0.5), 1)
-        )
+        x = self.merge32(join(x, warp(key.f32, flow), upsample(error, 4), box_down(moved, 32) - 0.5, near - 0.5))
         x = self.trunk32(x, sound)
         flow32 = flow + FLOW_UNIT * self.flow32(F.silu(x)).float()
 
@@ -152,15 +152,13 @@ class Stage1(nn.Module):
         flow = upsample(flow32)
         near = upsample(now, 8)
         x = upsample(self.up64(x))
-        x = self.merge64(
-            torch.cat((x, warp(key.f64, flow), upsample(error, 8), moved - 0.5, near - 0.5), 1)
-        )
+        x = self.merge64(join(x, warp(key.f64, flow), upsample(error, 8), moved - 0.5, near - 0.5))
         x = self.trunk64(x, sound)
         flow64 = flow + FLOW_UNIT * self.flow64(F.silu(x)).float()
         picture = warp(key.small, flow64) + self.paint64(F.silu(x))
         return CoarseFrame(picture, now, x, flow64, (flow16, flow16b, flow32, flow64))
 
-    @staticmethod
-    def _error(key: KeyframeFeatures, flow: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
+    def _error(self, key: KeyframeFeatures, flow: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
         moved = warp(key.small, flow)
-        return 4 * (now - box_down(moved, 8)), moved
+        error = 4 * (now - box_down(moved, 8))
+        return error if self.config.consistency else torch.zeros_like(error), moved

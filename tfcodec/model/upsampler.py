@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from .blocks import enlarge, upsample
+from .config import DEFAULT, NetworkConfig
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
 from .stage1 import CoarseFrame, KeyframeEncoder, KeyframeFeatures, Stage1
 from .stage2 import Stage2
 
-__all__ = ["MEL_BANDS", "MEL_COLUMNS", "WINDOW", "KeyframeFeatures", "Output", "Upsampler"]
+__all__ = ["MEL_BANDS", "MEL_COLUMNS", "WINDOW", "KeyframeFeatures", "NetworkConfig", "Output", "Upsampler"]
 
 
 class Output(NamedTuple):
@@ -25,21 +27,31 @@ class Upsampler(nn.Module):
     """Two-stage audio-visual upsampling network (after Hegde et al., ACM MM 2022, arXiv 2208.08118).
 
     Tensors: pictures [B, 3, H, W] RGB in 0..1; tiny frames [B, 5, 3, 8, 8], the current one in the middle;
-    log-mel [B, 20, 80], the current frame in the middle.
+    log-mel [B, 20, 80], the current frame in the middle. ``config`` leaves parts out (for ablations).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
+        self.config = config
         self.keyframe = KeyframeEncoder()
-        self.stage1 = Stage1()
-        self.stage2 = Stage2()
+        self.stage1 = Stage1(config)
+        self.stage2 = Stage2(config) if config.stage2 else None
 
     def encode_keyframe(self, picture: Tensor) -> KeyframeFeatures:
         """Features of decoded keyframes [B, 3, 256, 256]; computed once per keyframe."""
         features: KeyframeFeatures = self.keyframe(picture)
         return features
 
+    def prepare(self, key: KeyframeFeatures, tiny: Tensor) -> KeyframeFeatures:
+        """The reference that the frames are drawn from: ``key``, or what takes its place where there is none."""
+        if self.config.keyframe:
+            return key
+        return self.encode_keyframe(enlarge(tiny[:, WINDOW // 2], key.picture.shape[-1]))
+
     def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> Output:
+        key = self.prepare(key, tiny)
         coarse: CoarseFrame = self.stage1(key, tiny, mel)
+        if self.stage2 is None:
+            return Output(upsample(coarse.picture, 4), coarse.flow, coarse)
         frame, flow = self.stage2(key, coarse)
         return Output(frame, flow, coarse)

@@ -6,30 +6,34 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from ..errors import WeightsError
+from .config import NetworkConfig
 from .registry import ModelEntry, weights_file
 from .upsampler import Upsampler
 
 
 def save_weights(model: Upsampler, path: str | Path) -> None:
-    """Write the weights as float16, under a temporary name first."""
+    """Write the weights as float16 with the network's options, under a temporary name first."""
     path = Path(path)
     state = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(safetensors.torch.save(state))
+    partial.write_bytes(safetensors.torch.save(state, {"config": model.config.to_json()}))
     os.replace(partial, path)
 
 
 def read_weights(path: str | Path) -> Upsampler:
-    """The network with weights from a file. Raises WeightsError if the file does not fit."""
+    """The network with weights from a file. Raises WeightsError if the file does not fit or its options are unknown."""
     try:
-        state = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         with torch.device("meta"):
-            model = Upsampler()
+            model = Upsampler(NetworkConfig.from_json(metadata.get("config")))
         model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None

@@ -7,11 +7,10 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
-
 from ..model.registry import FOLDER
-from ..model.upsampler import Upsampler
 from ..model.weights import save_weights
+from .evaluate import run_weights
+from .state import load_state
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,9 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("model_id", type=int)
     p.add_argument("--folder", type=Path, default=FOLDER)
     args = p.parse_args(argv)
-    state = torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)
-    model = Upsampler()
-    model.load_state_dict(state["ema"])
+    _, about = load_state(args.run / "state")
+    model = run_weights(args.run)
     args.folder.mkdir(parents=True, exist_ok=True)
     partial = args.folder / "new.safetensors"
     save_weights(model, partial)
@@ -34,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     lines = [x for x in lines if x["model_id"] != args.model_id]
     lines.append({"model_id": args.model_id, "file": name, "sha256": sha})
     registry.write_text(json.dumps(lines, indent=1) + "\n")
-    print(f"{args.folder / name}: step {state['step']}, {state['seconds'] / 60:.0f} minutes of training")
+    print(f"{args.folder / name}: step {about['step']}, {about['seconds'] / 60:.0f} minutes of training")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.blocks import box_down, warp
 from ..model.stage1 import CoarseFrame, KeyframeFeatures
 from ..model.upsampler import Output
+from .batch import PIECE
 from .data import SIZE, Batch
 
 MOUTH = slice(48, 68)
@@ -20,19 +23,46 @@ EYES = (*range(36, 48), 68, 69)
 
 @dataclass(frozen=True)
 class LossWeights:
+    """What each term counts; a term with weight 0 is not computed."""
+
     pixels: float = 6.0
     gradients: float = 4.0
-    perceptual: float = 5.0
+    perceptual: float = 7.0
     coarse: float = 4.0
     warped: float = 2.0
     landmarks: float = 4.0
     smooth: float = 0.5
-    region: float = 4.0  # extra weight of mouth and eyes
+    region: float = 6.0  # extra weight of mouth and eyes
+    adversarial: float = 0.0
+    temporal: float = 0.0
+
+    def changed(self, settings: list[str]) -> LossWeights:
+        """With ``NAME=VALUE`` settings put in. Raises TfcodecError on an unknown name or a value that is no number."""
+        known = {field.name for field in fields(self)}
+        values = {}
+        for setting in settings:
+            name, _, value = setting.partition("=")
+            try:
+                values[name] = float(value)
+            except ValueError:
+                raise TfcodecError(f"--loss {setting}: NAME=NUMBER is wanted") from None
+            if name not in known:
+                raise TfcodecError(f"--loss {setting}: there is no loss {name!r}; there are {', '.join(sorted(known))}")
+        return replace(self, **values)
+
+
+@lru_cache(maxsize=8)
+def _mark_weight(device: torch.device) -> Tensor:
+    # The jaw and the nose go with the head, which the network learns first; lips and lids move by themselves.
+    weight = torch.ones(70, 1)
+    weight[MOUTH] = 3.0
+    weight[list(EYES)] = 2.0
+    return weight.to(device)
 
 
 def region_weight(marks: Tensor, size: int, extra: float) -> Tensor:
     """1 + extra around mouth and eyes, [B, 1, size, size]: soft discs about the landmarks."""
-    points = torch.cat((marks[:, MOUTH], marks[:, EYES]), 1) * (size / SIZE)
+    points = torch.cat((marks[:, MOUTH], marks[:, 36:48], marks[:, 68:70]), 1) * (size / SIZE)
     line = torch.arange(size, device=marks.device, dtype=torch.float32) + 0.5
     sigma = size / 28
     gx = torch.exp(-((line[None, None] - points[..., :1]) ** 2) / (2 * sigma**2))
@@ -48,7 +78,7 @@ def landmark_loss(flow: Tensor, marks: Tensor, key_marks: Tensor) -> Tensor:
     here = marks / (SIZE / 2) - 1
     wanted = (key_marks - marks) / (SIZE / 2)
     found = F.grid_sample(flow, here[:, None], align_corners=False, padding_mode="border")[:, :, 0].mT
-    valid = ((marks[..., :1] > 0) & (key_marks[..., :1] > 0)).float()
+    valid = ((marks[..., :1] > 0) & (key_marks[..., :1] > 0)).float() * _mark_weight(marks.device)
     return ((found - wanted).abs() * valid).sum() / (2 * valid.sum().clamp(min=1))
 
 
@@ -70,22 +100,21 @@ def coarse_terms(
     target = box_down(batch.target, 64)
     weight = region_weight(batch.marks, 64, w.region)
     picture = coarse.picture.float()
-    moved = [warp(key.small.float(), flow) for flow in coarse.flows]
-    warped = sum(((m - target).abs() * weight).mean() for m in moved) / len(moved)
-    return {
-        "coarse": w.coarse * ((picture - target).abs() * weight).mean()
-        + w.coarse * _gradient(picture, target, weight),
-        "warped": w.warped * torch.as_tensor(warped),
-        "landmarks": w.landmarks
-        * torch.stack([landmark_loss(f, batch.marks, batch.key_marks) for f in coarse.flows]).mean(),
+    terms = {
+        "coarse": w.coarse * (((picture - target).abs() * weight).mean() + _gradient(picture, target, weight)),
         "smooth": w.smooth * _smoothness(coarse.flow),
     }
+    if w.warped:
+        moved = [warp(key.small.float(), flow) for flow in coarse.flows]
+        terms["warped"] = w.warped * torch.stack([((m - target).abs() * weight).mean() for m in moved]).mean()
+    if w.landmarks:
+        each = torch.stack([landmark_loss(f, batch.marks, batch.key_marks) for f in coarse.flows])
+        terms["landmarks"] = w.landmarks * each.mean()
+    return terms
 
 
-def frame_terms(
-    key: KeyframeFeatures, out: Output, batch: Batch, w: LossWeights, lpips: LPIPS | None
-) -> dict[str, Tensor]:
-    """Losses of the whole network."""
+def frame_terms(key: KeyframeFeatures, out: Output, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
+    """Losses of the whole network, but for those that need another network."""
     frame, target = out.frame.float(), batch.target
     weight = region_weight(batch.marks, 64, w.region)
     weight = F.interpolate(weight, size=SIZE, mode="bilinear", align_corners=False)
@@ -95,11 +124,20 @@ def frame_terms(
     terms = coarse_terms(key, out.coarse, batch, w)
     terms["pixels"] = w.pixels * pixels
     terms["gradients"] = w.gradients * _gradient(frame, target, weight)
-    terms["landmarks"] = terms["landmarks"] + w.landmarks * landmark_loss(out.flow, batch.marks, batch.key_marks)
-    if lpips is not None:
-        # As dear as the whole network: on one target in four of the batch, drawn anew each step.
-        some = torch.randperm(len(frame), device=frame.device)[: max(1, len(frame) // 4)]
-        with torch.no_grad():
-            wanted = lpips.embed(target[some])
-        terms["perceptual"] = w.perceptual * lpips.compare(lpips.embed(out.frame[some]), wanted).mean()
+    if w.landmarks:
+        terms["landmarks"] = terms["landmarks"] + w.landmarks * landmark_loss(out.flow, batch.marks, batch.key_marks)
+    if w.temporal and batch.pairs:
+        # What moves, flickers or stands still should do so as in the source.
+        change = (frame[1::2] - frame[::2]) - (target[1::2] - target[::2])
+        terms["temporal"] = w.temporal * (change.abs() * weight[1::2]).mean()
     return terms
+
+
+def perceptual_term(frame: Tensor, batch: Batch, lpips: LPIPS, weight: float) -> Tensor:
+    """LPIPS on a piece of some of the targets: on all of all it costs as much as the network."""
+    top, left = batch.corner
+    ours = frame[batch.some][..., top : top + PIECE, left : left + PIECE]
+    wanted = batch.target[batch.some][..., top : top + PIECE, left : left + PIECE]
+    with torch.no_grad():
+        embedded = lpips.embed(wanted.contiguous(memory_format=torch.channels_last))
+    return weight * lpips.compare(lpips.embed(ours.contiguous(memory_format=torch.channels_last)), embedded).mean()

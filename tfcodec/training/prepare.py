@@ -1,18 +1,23 @@
-"""Make a training pack: ``python -m tfcodec.training.prepare DATA PACK [--parts ...]``.
+"""Make a training pack: ``python -m tfcodec.training.prepare DATA PACK [--make ...]``.
 
-DATA holds manifest.tsv, train/, val/ and landmarks_*.npz; the pack's layout is described in `data`. Everything that the
-network will meet in use goes through the codec itself: keyframes through AV1 at several qualities, speech through Opus.
-This is the one file of the training package that needs PyAV (for DATA -> PACK, on any machine); training
-itself reads the pack alone.
+DATA holds manifest.tsv, train/, val/ and landmarks_*.npz; the pack's layouts are described in `data` (expanded: frames,
+keys, mel, landmarks) and `compact` (parts: made from the expanded one, to be carried to another machine; of the pack,
+that machine needs index.json and the part files alone). Everything that the network will meet in use goes through the
+codec itself: keyframes through AV1 at several qualities, speech through Opus.
+This is the one file of the training package that needs PyAV (for DATA -> PACK, on any machine); training itself reads
+the pack alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +29,25 @@ from ..keyframe import decode_keyframe, encode_keyframe
 from ..media import open_source
 from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
 from ..speech import decode_speech, encode_speech, log_mel
-from .data import SIZE, rgb
+from .compact import CHUNK, KEYS_PER_FILE, SIZE, PartWriter, decode_video, mel_to_bytes, pack_integers
 
-PARTS = ("frames", "keys", "mel", "landmarks")
+MAKE = ("frames", "keys", "mel", "landmarks", "parts")
 Clips = list[tuple[str, int, int]]
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog="tfcodec.training.prepare", description=__doc__)
+    p = argparse.ArgumentParser(prog="tfcodec.training.prepare", description=__doc__, allow_abbrev=False)
     p.add_argument("data", type=Path)
     p.add_argument("pack", type=Path)
-    p.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to make (default: all)")
+    p.add_argument("--make", nargs="+", choices=MAKE, default=list(MAKE), help="what to make (default: all)")
+    p.add_argument("--parts-mib", type=float, default=60, help="size of a part file of the compact pack, at most")
     p.add_argument("--keys", type=int, default=3, help="keyframes per train clip: the encoder's choice and random ones")
     p.add_argument("--seed", type=int, default=0)
     return p.parse_args(argv)
+
+
+def rgb(i420: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(np.asarray(i420), cv2.COLOR_YUV2RGB_I420), np.uint8)
 
 
 def _i420(picture: NDArray[np.uint8]) -> bytes:
@@ -110,19 +120,96 @@ def write_landmarks(folder: Path, pack: Path, split: str) -> None:
     np.save(pack / f"{split}_landmarks.npy", marks)
 
 
+def _without_sound(path: Path) -> bytes:
+    """The same coded pictures in an .mp4 of their own: nothing is coded again."""
+    out = io.BytesIO()
+    with av.open(str(path)) as source, av.open(out, "w", format="mp4") as target:
+        video = source.streams.video[0]
+        stream = target.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return out.getvalue()
+
+
+def _h264(pictures: NDArray[np.uint8], crf: int = 10) -> bytes:
+    """I420 pictures [T, 384, 256] as H.264, each by itself, near-lossless."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as target:
+        stream = target.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "medium", "threads": "1"})
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.gop_size = 1
+        for picture in pictures:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")):
+                target.mux(packet)
+        for packet in stream.encode(None):
+            target.mux(packet)
+    return out.getvalue()
+
+
+def write_parts(folder: Path, pack: Path, mib: float) -> None:
+    """The compact pack, from the expanded one. Every clip is decoded again as the trainer will do it, and compared.
+
+    A clip that OpenCV decodes to other pictures than PyAV (another frame rate than 25, say) is coded anew.
+    """
+    writer = PartWriter(pack, int(mib * 2**20))
+    splits = {}
+    for split in ("val", "train"):
+        clips = read_clips(pack, split)
+        frames = np.memmap(pack / f"{split}.yuv", np.uint8, "r").reshape(-1, SIZE * 3 // 2, SIZE)
+        sums, again = [], 0
+        for name, start, count in tqdm(clips, f"{split} parts", unit="clip"):
+            expected = frames[start : start + count]
+            data = _without_sound(folder / split / name)
+            decoded = decode_video(data, name)
+            if not np.array_equal(decoded, expected):
+                again += 1
+                data = _h264(expected)
+                decoded = decode_video(data, name)
+            writer.add(f"{split}/{name}", data)
+            sums.append(zlib.crc32(decoded))
+        keys = np.memmap(pack / f"{split}_keys.yuv", np.uint8, "r").reshape(-1, SIZE * 3 // 2, SIZE)
+        error = []
+        for i in tqdm(range(0, len(keys), KEYS_PER_FILE), f"{split} keyframes in parts", unit="file"):
+            data = _h264(keys[i : i + KEYS_PER_FILE])
+            writer.add(f"{split}/keys-{i // KEYS_PER_FILE:03d}.mp4", data)
+            difference = decode_video(data, "keyframes").astype(np.int16) - keys[i : i + KEYS_PER_FILE]
+            error.append(np.square(difference[:, :SIZE]).mean((1, 2)))
+        mel = mel_to_bytes(np.load(pack / f"{split}_mel.npy", mmap_mode="r"))
+        marks = np.rint(np.load(pack / f"{split}_landmarks.npy").astype(np.float32) * 16).astype(np.int16)
+        for i in range(0, len(marks), CHUNK):
+            sound = mel[MEL_PER_FRAME * i : MEL_PER_FRAME * (i + CHUNK)]
+            writer.add(f"{split}/mel-{i // CHUNK:03d}.npz", pack_integers(sound))
+            writer.add(f"{split}/marks-{i // CHUNK:03d}.npz", pack_integers(marks[i : i + CHUNK]))
+        about = json.loads((pack / f"{split}_keys.json").read_text())
+        splits[split] = {"clips": [[*c, s] for c, s in zip(clips, sums, strict=True)], "keys": about}
+        db = 10 * np.log10(255**2 / np.maximum(np.concatenate(error), 1e-6))
+        print(
+            f"{split}: {again} of {len(clips)} clips coded anew; keyframes carried with {db.mean():.1f} dB (luma, worst "
+            f"{db.min():.1f})"
+        )  # fmt: skip
+    writer.finish(splits)
+    sizes = ", ".join(f"{part['file']} {part['bytes'] / 2**20:.1f} MiB" for part in writer.parts)
+    print(f"compact pack: index.json {(pack / 'index.json').stat().st_size / 2**20:.1f} MiB, {sizes}")
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     args.pack.mkdir(parents=True, exist_ok=True)
     for split in ("val", "train"):
         rng = np.random.default_rng(args.seed)
-        if "frames" in args.parts:
+        if "frames" in args.make:
             write_frames(args.data, args.pack, split)
-        if "keys" in args.parts:
+        if "keys" in args.make:
             write_keys(args.pack, split, args.keys if split == "train" else 1, rng)
-        if "mel" in args.parts:
+        if "mel" in args.make:
             write_mel(args.data, args.pack, split, rng)
-        if "landmarks" in args.parts:
+        if "landmarks" in args.make:
             write_landmarks(args.data, args.pack, split)
+    if "parts" in args.make:
+        write_parts(args.data, args.pack, args.parts_mib)
 
 
 if __name__ == "__main__":

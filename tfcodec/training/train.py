@@ -1,162 +1,289 @@
 """Train the network: ``python -m tfcodec.training.train PACK RUN [options]``.
 
-Resumes from RUN/state.pt when it is there, so that a run can be cut at any time; weights of the exponential moving
-average are written beside it. The same command runs on the CPU and on a GPU, and under ``torchrun --nproc-per-node N``
-on several: each process draws its own batches, and the gradients are averaged.
+A run goes on from RUN/state when it is there, to the step: batches depend on the seed and the step alone, so that a run
+cut at any save and resumed sees what an uninterrupted one would have seen (on one CPU thread bit for bit). The same
+command runs on the CPU and on a GPU, and under ``torchrun --nproc-per-node N`` on several: each process draws its own
+batches, and the gradients are averaged. RUN holds
+
+    state/       state in files of at most 15 MiB, see `state`
+    card.json    options, losses, data, machine, calls, figures
+    train.csv, val.csv, curve.png, sheet-*.jpg
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import math
 import os
+import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
-from ..model.upsampler import Upsampler
+from ..model.blocks import box_down
+from ..model.upsampler import KeyframeFeatures, Output, Upsampler
 from ..model.weights import read_weights
-from .data import Batch, Pack, batches, collate, make_pair
-from .losses import LossWeights, coarse_terms, frame_terms
+from .adversarial import Critic, adversarial_term, critic_loss
+from .batch import Batch, Drawing, Plan, Sampler, batches, fixed_plans, make_batch
+from .card import Card
+from .data import Pack
+from .losses import LossWeights, coarse_terms, frame_terms, perceptual_term
+from .options import network_config, parse
+from .report import append_row, count_flops, draw_curve, peak_flops, sheet
+from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
 
-
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(prog="tfcodec.training.train", description=__doc__)
-    p.add_argument("pack", type=Path, help="prepared pack")
-    p.add_argument("run", type=Path, help="folder of this run: state, log, samples")
-    p.add_argument("--start", type=Path, help="weights that a new run begins with, such as the shipped ones")
-    p.add_argument("--minutes", type=float, default=30, help="stop after so many minutes")
-    p.add_argument("--coarse-only", action="store_true", help="train stage 1 alone, at 64x64")
-    p.add_argument("--keys", type=int, default=4, help="keyframes a step")
-    p.add_argument("--targets", type=int, default=4, help="targets of each keyframe")
-    p.add_argument("--lr", type=float, default=4e-4)
-    p.add_argument("--anneal", action="store_true", help="let the learning rate fall to a twentieth over this call")
-    p.add_argument("--eval-every", type=int, default=250, help="steps between evaluations on val")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--threads", type=int, default=0)
-    return p.parse_args(argv)
+__all__ = ["Trainer", "main", "parse", "psnr"]
 
 
 class Trainer:
+    """One run on one device: network, moving average, optimiser and state."""
+
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.rank, self.processes = join_processes()
-        self.device = torch.device(f"cuda:{self.rank}" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(args.seed)
+        self.device = torch.device(args.device or (f"cuda:{self.rank}" if torch.cuda.is_available() else "cpu"))
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.cuda.set_device(self.device)
         if args.threads:
             torch.set_num_threads(args.threads)
-        network = Upsampler()
-        if args.start:
-            network.load_state_dict(read_weights(args.start).state_dict())
-        self.model = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        torch.manual_seed(args.seed)
+        self.config = network_config(args.without)
+        self.weights = LossWeights().changed(args.loss)
+        network = start_network(args)
+        self.model: Upsampler = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-        )
+        self.optimiser = adamw(self.model, args.lr)
+        # A network of its own for its figures; on one with the loss off it costs nothing.
+        self.critic = Critic().to(self.device) if self.weights.adversarial else None
+        self.critic_optimiser = adamw(self.critic, args.lr / 2) if self.critic else None
         self.step = 0
         self.seconds = 0.0
-        self.weights = LossWeights()
-        self.lpips = LPIPS("squeeze").to(self.device)
+        self.lpips = LPIPS("squeeze").to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.judge = LPIPS("alex").to(self.device)
+        self.run_network = self.network
+        self.run_terms = frame_terms
+        self._sums: dict[str, Tensor] = {}
+        self._summed = 0
         args.run.mkdir(parents=True, exist_ok=True)
-        self.state_file = args.run / "state.pt"
-        if self.state_file.exists():
+        self.state_folder = args.run / "state"
+        self.card = Card(args, self.config, self.weights)
+        if has_state(self.state_folder):
             self.load()
 
     def load(self) -> None:
-        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        tensors, about = load_state(self.state_folder)
+        if about["config"] != self.config.to_json():
+            raise TfcodecError(f"{self.args.run} holds a run of another network: {about['config']}")
+        for prefix, module in (("model.", self.model), ("ema.", self.ema), ("critic.", self.critic)):
+            if module is not None:
+                part = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+                if part or prefix != "critic.":  # a critic may join a run later
+                    module.load_state_dict(part)
+        restore_optimiser(self.optimiser, list(self.model.named_parameters()), tensors)
+        if self.critic is not None and self.critic_optimiser is not None:
+            restore_optimiser(self.critic_optimiser, list(self.critic.named_parameters()), tensors, "critic_")
+        self.step, self.seconds = int(about["step"]), float(about["seconds"])
 
     def save(self) -> None:
-        state = {
-            "model": self.model.state_dict(), "ema": self.ema.state_dict(),
-            "optimiser": self.optimiser.state_dict(), "step": self.step, "seconds": self.seconds,
-        }  # fmt: skip
-        partial = self.state_file.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.state_file)
+        tensors = {f"model.{n}": t for n, t in self.model.state_dict().items()}
+        tensors |= {f"ema.{n}": t for n, t in self.ema.state_dict().items()}
+        tensors |= optimiser_tensors(self.optimiser, list(self.model.named_parameters()))
+        if self.critic is not None and self.critic_optimiser is not None:
+            tensors |= {f"critic.{n}": t for n, t in self.critic.state_dict().items()}
+            tensors |= optimiser_tensors(self.critic_optimiser, list(self.critic.named_parameters()), "critic_")
+        about = {"step": self.step, "seconds": self.seconds, "config": self.config.to_json()}
+        save_state(self.state_folder, tensors, about, small=self.args.small_state)
+        self.card.write(self.step, self.seconds)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            key = self.model.encode_keyframe(batch.key).select(batch.owner)
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.fp32)
+
+    def network(self, batch: Batch) -> tuple[KeyframeFeatures, Output]:
+        key = self.model.encode_keyframe(batch.key).select(batch.owner)
+        key = self.model.prepare(key, batch.tiny)
+        return key, self.model(key, batch.tiny, batch.mel)
+
+    def loss(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """The terms of the loss, each with its weight, and the drawn pictures."""
+        with self.autocast():
             if self.args.coarse_only:
-                coarse = self.model.stage1(key, batch.tiny, batch.mel)
+                key = self.model.encode_keyframe(batch.key).select(batch.owner)
+                coarse = self.model.stage1(self.model.prepare(key, batch.tiny), batch.tiny, batch.mel)
             else:
-                out = self.model(key, batch.tiny, batch.mel)
+                key, out = self.run_network(batch)
         if self.args.coarse_only:
-            return coarse_terms(key, coarse, batch, self.weights)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return frame_terms(key, out, batch, self.weights, self.lpips)
+            return coarse_terms(key, coarse, batch, self.weights), coarse.picture
+        with self.autocast():
+            terms = self.run_terms(key, out, batch, self.weights)
+            if self.weights.perceptual:
+                terms["perceptual"] = perceptual_term(out.frame, batch, self.lpips, self.weights.perceptual)
+            if self.critic is not None:
+                terms["adversarial"] = adversarial_term(self.critic, out.frame, batch.marks, self.weights.adversarial)
+        return terms, out.frame
 
-    def update(self, batch: Batch, progress: float) -> dict[str, float]:
-        rate = self.args.lr * min(1.0, (self.step + 1) / 50)
-        if self.args.anneal:
+    def update(self, stream: Iterator[Batch], progress: float) -> None:
+        """One step. Nothing here waits for the device."""
+        args = self.args
+        rate = args.lr * min(1.0, (self.step + 1) / max(1, args.warm_up))
+        if args.anneal:
             rate *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        terms = self.loss(batch.to(self.device))
-        total = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        self.average_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
-        if torch.isfinite(norm):
-            self.optimiser.step()
-        decay = min(0.998, (1 + self.step) / (10 + self.step))
+        values: dict[str, Tensor] = {}
+        for _ in range(args.accumulate):
+            batch = next(stream)
+            terms, frame = self.loss(batch)
+            total = torch.stack(list(terms.values())).sum()
+            (total / args.accumulate).backward()  # type: ignore[no-untyped-call]
+            for name, value in {"total": total, **terms}.items():
+                values[name] = values.get(name, 0) + value.detach() / args.accumulate
+        average_gradients(self.model, self.processes)
+        values["norm"] = clipped_step(self.optimiser, self.model, args.clip)
+        if self.critic is not None and self.critic_optimiser is not None and not args.coarse_only:
+            values["critic"] = self.teach(frame, batch)
+        decay = min(args.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
         self.step += 1
-        values = {"total": total, "norm": norm, **terms}
-        return {name: float(value.detach()) for name, value in values.items()}
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._summed += 1
 
-    def average_gradients(self) -> None:
-        if self.processes == 1:
-            return
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
-        dist.all_reduce(flat)
-        flat /= self.processes
-        parts = torch.split(flat, [g.numel() for g in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+    def teach(self, frame: Tensor, batch: Batch) -> Tensor:
+        """The critic's own step."""
+        assert self.critic is not None
+        assert self.critic_optimiser is not None
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        with self.autocast():
+            loss = critic_loss(self.critic, frame, batch.target, batch.marks)
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.critic, self.processes)
+        clipped_step(self.critic_optimiser, self.critic, self.args.clip)
+        return loss.detach()
 
-    def agree(self, progress: float) -> float:
-        """The first process's clock, for all: learning rates and the end must not differ between them."""
-        if self.processes == 1:
-            return progress
-        shared = torch.tensor([progress], device=self.device)
-        dist.broadcast(shared, 0)
-        return float(shared)
+    def read_log(self) -> dict[str, float]:
+        """Means of the terms since the last call; waits for the device."""
+        if not self._summed:
+            return {}
+        means = torch.stack([v.float() for v in self._sums.values()]) / self._summed
+        out = dict(zip(self._sums, means.tolist(), strict=True))
+        self._sums, self._summed = {}, 0
+        return out
+
+    def try_compiling(self, batch: Batch) -> None:
+        """Use torch.compile from here on, unless it fails on this machine for this network."""
+        self.run_network = torch.compile(self.network, dynamic=False)
+        self.run_terms = torch.compile(frame_terms, dynamic=False)
+        try:
+            terms, _ = self.loss(batch)
+            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        except Exception as error:  # whatever the compiler says: training without it is slower, not wrong
+            print(f"torch.compile failed, going on without: {str(error)[:300]}", file=sys.stderr)
+            self.run_network, self.run_terms = self.network, frame_terms
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def count_flops(self, pack: Pack, drawing: Drawing) -> float:
+        """FLOP of one step of this process."""
+        plan = Sampler(pack, Drawing(**{**vars(drawing), "keys": 1})).plan(0)
+        batch = make_batch(pack, plan)
+
+        def work() -> None:
+            terms, _ = self.loss(batch)
+            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+
+        flops = count_flops(work) * drawing.keys * self.args.accumulate
+        self.optimiser.zero_grad(set_to_none=True)
+        return flops
 
     @torch.no_grad()
-    def evaluate(self, pairs: list[Batch]) -> dict[str, float]:
+    def evaluate(self, pack: Pack, plans: list[Plan]) -> dict[str, float]:
         """PSNR and LPIPS(alex) of the moving average and of the frozen keyframe, over fixed pairs."""
-        sums = {"psnr": 0.0, "psnr_key": 0.0, "lpips": 0.0, "lpips_key": 0.0, "psnr_coarse": 0.0}
+        sums: dict[str, Tensor] = {}
         count = 0
-        for batch in (b.to(self.device) for b in pairs):
-            with torch.autocast(self.device.type, torch.bfloat16):
-                key = self.ema.encode_keyframe(batch.key).select(batch.owner)
-                out = self.ema(key, batch.tiny, batch.mel)
-            frame = out.frame.float().clamp(0, 1)
+        for plan in plans:
+            batch = make_batch(pack, plan)
+            frame, coarse = self.draw(batch)
             still = batch.key[batch.owner]
-            coarse_target = torch.nn.functional.avg_pool2d(batch.target, 4)
-            sums["psnr"] += float(psnr(frame, batch.target).sum())
-            sums["psnr_key"] += float(psnr(still, batch.target).sum())
-            sums["psnr_coarse"] += float(psnr(out.coarse.picture.float().clamp(0, 1), coarse_target).sum())
-            if not self.args.coarse_only:
-                sums["lpips"] += float(self.judge(frame, batch.target).sum())
-                sums["lpips_key"] += float(self.judge(still, batch.target).sum())
+            values = {
+                "psnr": psnr(frame, batch.target), "psnr_key": psnr(still, batch.target),
+                "psnr_coarse": psnr(coarse, box_down(batch.target, 64)), "lpips": self.judge(frame, batch.target),
+                "lpips_key": self.judge(still, batch.target),
+            }  # fmt: skip
+            for name, value in values.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.sum()
             count += len(frame)
-        return {k: v / count for k, v in sums.items()}
+        return {name: float(value) / count for name, value in sums.items()}
+
+    @torch.no_grad()
+    def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The moving average's pictures and coarse pictures, in 0..1."""
+        with self.autocast():
+            key = self.ema.encode_keyframe(batch.key).select(batch.owner)
+            out = self.ema(key, batch.tiny, batch.mel)
+        return out.frame.float().clamp(0, 1), out.coarse.picture.float().clamp(0, 1)
+
+    def draw_sheet(self, pack: Pack, plans: list[Plan]) -> None:
+        """Keyframe, tiny frame, coarse picture, drawn picture, source: one row for every other clip."""
+        keys = list(range(0, len(pack.keys), max(1, len(pack.keys) // 10)))
+        batch = make_batch(pack, fixed_plans(pack, 2, len(pack.keys))[0])
+        kept = torch.tensor([2 * k for k in keys], device=self.device)
+        batch = Batch(
+            batch.key, *(getattr(batch, n)[kept] for n in ("target", "owner", "tiny", "mel", "key_marks", "marks")),
+            batch.some, batch.corner,
+        )  # fmt: skip
+        frame, coarse = self.draw(batch)
+        columns = (batch.key[batch.owner], batch.tiny[:, 2], coarse, frame, batch.target)
+        sheet(self.args.run / f"sheet-{self.step:07d}.jpg", columns)
+
+
+def start_network(args: argparse.Namespace) -> Upsampler:
+    """A new network, with the weights of ``--start`` where there are such."""
+    network = Upsampler(network_config(args.without))
+    if "copy_first" in args.without:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d) and not module.weight.detach().any():
+                module.reset_parameters()
+    if args.start:
+        # An ablation may begin with the weights of the whole network: what it does without is left out.
+        found = network.load_state_dict(read_weights(args.start).state_dict(), strict=False)
+        if found.missing_keys:
+            raise TfcodecError(f"--start {args.start}: has no weights for {', '.join(found.missing_keys[:5])} ...")
+    return network
+
+
+def adamw(module: nn.Module, rate: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(module.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+
+
+def clipped_step(optimiser: torch.optim.AdamW, module: nn.Module, limit: float) -> Tensor:
+    """A step with the gradient's norm at most ``limit``; none when it is not finite. Returns the norm."""
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
+    # As a gradient scaler does it: the fused step itself looks at the flag, on the device.
+    optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+    optimiser.grad_scale = None  # type: ignore[attr-defined]
+    optimiser.step()
+    return norm.detach()
+
+
+def average_gradients(module: nn.Module, processes: int) -> None:
+    if processes == 1:
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= processes
+    parts = torch.split(flat, [g.numel() for g in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def join_processes() -> tuple[int, int]:
@@ -174,46 +301,131 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return -10 * (a - b).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
 
 
-def validation(pack: Pack) -> list[Batch]:
-    """Fixed pairs: every clip's first frame as the keyframe, two later frames as targets."""
-    chosen = []
-    for key, (clip, _, _) in enumerate(pack.keys):
-        count = pack.clips[clip][2]
-        chosen.append(make_pair(pack, key, [count // 2, count - 1], None))
-    return [collate(chosen[i : i + 6]) for i in range(0, len(chosen), 6)]
+class Clock:
+    """How far a call and its run are; the same for all processes, so that none ends before the others."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.args = trainer, trainer.args
+        self.begin = time.monotonic()
+        self._shared = (0.0, 0.0)
+
+    def read(self) -> tuple[float, float]:
+        """(progress of the schedule, share of the call's time that is over); 1 ends the call."""
+        args, trainer = self.args, self.trainer
+        call = (time.monotonic() - self.begin) / max(60 * args.minutes, 1e-9)
+        progress = call
+        if args.schedule_steps:
+            progress = trainer.step / args.schedule_steps
+        elif args.schedule_minutes:
+            progress = trainer.seconds / (60 * args.schedule_minutes)
+        if args.steps is not None and trainer.step >= args.steps:
+            call = 1.0
+        if trainer.processes > 1:
+            # Asking the first process costs a round trip: every tenth step.
+            if trainer.step % 10 == 0 or args.steps is not None:
+                both = torch.tensor([progress, call], device=trainer.device)
+                dist.broadcast(both, 0)
+                self._shared = (float(both[0]), float(both[1]))
+            progress, call = self._shared
+        return progress, call
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    trainer = Trainer(args)
-    first = trainer.rank == 0
-    pairs = validation(Pack(args.pack, "val")) if first else []
-    # A new seed for every call: a resumed run must not see the same batches again.
-    stream = batches(Pack(args.pack, "train"), args.keys, args.targets, args.seed + 7919 * trainer.step + trainer.rank)
     begin = time.monotonic()
-    spent = trainer.seconds
+    trainer = Trainer(args)
+    clock = Clock(trainer)
+    clock.begin = begin
+    train(trainer, clock)
+
+
+def open_packs(trainer: Trainer) -> tuple[Pack, Pack]:
+    """(train, val). On a CPU the first process writes the expanded layout, where it is not there, for all."""
+    args = trainer.args
+    if trainer.rank and trainer.device.type == "cpu":
+        dist.barrier()
+    packs = [Pack(args.pack, split, trainer.device, args.loaders) for split in ("train", "val")]
+    if not trainer.rank and trainer.processes > 1 and trainer.device.type == "cpu":
+        dist.barrier()
+    return packs[0], packs[1]
+
+
+def train(trainer: Trainer, clock: Clock) -> dict[str, float]:
+    """The loop of one call; returns the last scores on val (of the first process)."""
+    args, first = trainer.args, trainer.rank == 0
+    pack, val = open_packs(trainer)
+    drawing = Drawing(
+        args.keys, args.targets, args.seed, full=(args.augment or ("full", "light")[trainer.device.type == "cpu"]) == "full",
+        speed=not args.no_speed, pairs=trainer.weights.temporal > 0,
+    )  # fmt: skip
+    sampler = Sampler(pack, drawing, trainer.rank)
+    stream = batches(sampler, trainer.step * args.accumulate)
+    plans = fixed_plans(val)
+    flops = peak = 0.0
+    if trainer.device.type == "cuda" and first:
+        flops, (peak, source) = trainer.count_flops(pack, drawing), peak_flops(trainer.device)
+        trainer.card.note(flop_a_step=flops, peak_flops=peak, peak_from=source)
+    if args.compile:
+        trainer.try_compiling(make_batch(pack, sampler.plan(0)))
+    trainer.card.open_call(pack, trainer.step)
+    if first and not args.quiet:
+        print(f"{len(pack.frames)} frames on {trainer.device} after {time.monotonic() - clock.begin:.0f} s", flush=True)
+    scores: dict[str, float] = {}
+    since, since_step, saved = time.monotonic(), trainer.step, -1
     while True:
-        elapsed = time.monotonic() - begin
-        progress = trainer.agree(elapsed / max(60 * args.minutes, 1e-9))
-        done = progress >= 1
-        if first and (trainer.step % args.eval_every == 0 or done):
-            trainer.seconds = spent + elapsed
-            trainer.save()
-            scores = trainer.evaluate(pairs)
-            print(f"\nstep {trainer.step} minutes {trainer.seconds / 60:.1f}", scores, flush=True)
-            with (args.run / "val.csv").open("a", newline="") as f:
-                csv.writer(f).writerow([trainer.step, round(trainer.seconds), *scores.values()])
+        progress, call = clock.read()
+        done = call >= 1 or ((args.schedule_minutes or args.schedule_steps) and progress >= 1)
+        if first and (done or (trainer.step % args.eval_every == 0 and trainer.step != saved)):
+            trainer.seconds += time.monotonic() - since
+            scores, saved = trainer.evaluate(val, plans), trainer.step
+            report(trainer, scores)
+            if done or trainer.step % args.sheet_every == 0:
+                trainer.draw_sheet(val, plans)
+            trainer.read_log()
+            since, since_step = time.monotonic(), trainer.step
         if done:
             break
-        values = trainer.update(next(stream), progress)
-        if first and trainer.step % 10 == 0:
-            print(
-                f"\rstep {trainer.step} {elapsed / 60:.1f} min " + " ".join(f"{k} {v:.3f}" for k, v in values.items()),
-                end="", flush=True,
-            )  # fmt: skip
-            with (args.run / "train.csv").open("a", newline="") as f:
-                csv.writer(f).writerow([trainer.step, *(f"{v:.5f}" for v in values.values())])
+        trainer.update(stream, progress)
+        if trainer.step % args.log_every == 0:
+            values = trainer.read_log()  # waits for the device
+            now = time.monotonic()
+            trainer.seconds += now - since
+            rate = (trainer.step - since_step) * args.keys * args.targets * args.accumulate * trainer.processes
+            rate /= max(now - since, 1e-9)
+            used = flops * (trainer.step - since_step) / max(now - since, 1e-9) / peak if peak else 0.0
+            since, since_step = now, trainer.step
+            if first:
+                log(trainer, values, rate, used)
+    stream.close()  # type: ignore[attr-defined]
+    return scores
+
+
+def log(trainer: Trainer, values: dict[str, float], rate: float, used: float) -> None:
+    trainer.card.note(samples_a_second=round(rate, 1), **({"share_of_peak": round(used, 4)} if used else {}))
+    row: dict[str, Any] = {"step": trainer.step, "seconds": round(trainer.seconds, 1), "samples_s": round(rate, 1)}
+    append_row(trainer.args.run / "train.csv", row | {k: f"{v:.5f}" for k, v in values.items()})
+    if trainer.args.quiet:
+        return
+    share = f", {100 * used:.1f} % of peak" if used else ""
+    terms = " ".join(f"{k} {v:.3f}" for k, v in values.items())
+    print(
+        f"\r\033[Kstep {trainer.step} {trainer.seconds / 60:.1f} min {rate:.1f} samples/s{share} {terms}", end="", flush=True
+    )
+
+
+def report(trainer: Trainer, scores: dict[str, float]) -> None:
+    trainer.card.note(scores={k: round(v, 5) for k, v in scores.items()})
+    trainer.save()
+    row = {"step": trainer.step, "seconds": round(trainer.seconds, 1)}
+    append_row(trainer.args.run / "val.csv", row | {k: f"{v:.5f}" for k, v in scores.items()})
+    draw_curve(trainer.args.run)
+    if not trainer.args.quiet:
+        shown = " ".join(f"{k} {v:.4f}" for k, v in scores.items())
+        print(f"\nstep {trainer.step} {trainer.seconds / 60:.1f} min, val: {shown}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TfcodecError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,121 @@
+"""Measure a network on fixed pairs of a pack: ``python -m tfcodec.training.evaluate PACK RUN_OR_WEIGHTS [-o JSON]``.
+
+A quick figure for comparing runs: every keyframe of the split with a few later frames of its clip, quantiser steps of 8.
+The codec's own figures come from benchmarks/, through the bitstream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import TfcodecError
+from ..metrics.lpips import LPIPS
+from ..model.config import NetworkConfig
+from ..model.upsampler import Upsampler
+from ..model.weights import read_weights
+from .batch import fixed_plans, make_batch
+from .card import machine
+from .data import SIZE, Pack
+from .losses import EYES, MOUTH
+from .state import load_state
+
+MOUTH_SIDE = 96
+"""Side of the square about the mouth that mouth-region LPIPS looks at, pixels."""
+
+
+def run_weights(path: Path) -> Upsampler:
+    """The moving average of a run, or the network in a weights file."""
+    if path.is_file():
+        return read_weights(path)
+    tensors, about = load_state(path / "state")
+    model = Upsampler(NetworkConfig.from_json(about["config"]))
+    model.load_state_dict({n.removeprefix("ema."): t for n, t in tensors.items() if n.startswith("ema.")})
+    return model.requires_grad_(False).eval()
+
+
+def mouths(pictures: Tensor, marks: Tensor) -> Tensor:
+    """Squares [B, 3, 96, 96] about the middle of the mouth's landmarks; moved inside the picture where they reach out."""
+    half = MOUTH_SIDE / 2
+    middle = marks[:, MOUTH].mean(1).round().clamp(half, SIZE - half)
+    offsets = torch.arange(MOUTH_SIDE, device=pictures.device) - MOUTH_SIDE // 2
+    x, y = (middle[:, axis, None].long() + offsets for axis in (0, 1))
+    batch = torch.arange(len(pictures), device=pictures.device)[:, None, None]
+    return pictures.permute(0, 2, 3, 1)[batch, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+
+
+def landmark_error(flow: Tensor, marks: Tensor, key_marks: Tensor, which: slice | tuple[int, ...]) -> Tensor:
+    """Mean distance [B], in inter-ocular distances, between where the flow says landmarks come from and where they do."""
+    here = marks / (SIZE / 2) - 1
+    found = F.grid_sample(flow.float(), here[:, None], align_corners=False, padding_mode="border")[:, :, 0].mT
+    distance = (found * (SIZE / 2) - (key_marks - marks)).norm(dim=-1)
+    eyes = (marks[:, 36:42].mean(1) - marks[:, 42:48].mean(1)).norm(dim=-1).clamp(min=1)
+    return distance[:, which].mean(1) / eyes
+
+
+@torch.no_grad()
+def measure(model: Upsampler, pack: Pack, targets: int = 4) -> dict[str, float]:
+    """Means over all pairs: of the network and (``_key``) of the frozen keyframe.
+
+    psnr (dB), lpips and lpips_mouth (AlexNet), and the flow's landmark error of mouth and eyes in inter-ocular
+    distances (targets without a face are left out of the last three; without a keyframe there is no such flow).
+    """
+    device = pack.device
+    judge = LPIPS("alex").to(device)
+    values: dict[str, list[Tensor]] = {}
+    for plan in fixed_plans(pack, targets):
+        batch = make_batch(pack, plan)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            out = model(model.encode_keyframe(batch.key).select(batch.owner), batch.tiny, batch.mel)
+        still = batch.key[batch.owner]
+        face = (batch.marks[:, :, 0] > 0).all(1) & (batch.key_marks[:, :, 0] > 0).all(1)
+        for name, frame, flow in (
+            ("", out.frame.float().clamp(0, 1), out.flow), ("_key", still, torch.zeros_like(out.flow)),
+        ):  # fmt: skip
+            ours, theirs = mouths(frame, batch.marks), mouths(batch.target, batch.marks)
+            one = {
+                "psnr": -10 * (frame - batch.target).square().mean((1, 2, 3)).clamp(min=1e-10).log10(),
+                "lpips": judge(frame, batch.target),
+                "lpips_mouth": judge(ours, theirs)[face],
+            }
+            if model.config.keyframe or name:
+                one["flow_mouth"] = landmark_error(flow, batch.marks, batch.key_marks, MOUTH)[face]
+                one["flow_eyes"] = landmark_error(flow, batch.marks, batch.key_marks, EYES)[face]
+            for what, value in one.items():
+                values.setdefault(what + name, []).append(value.float().cpu())
+    return {name: float(torch.cat(parts).mean()) for name, parts in values.items()}
+
+
+def main(argv: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(prog="tfcodec.training.evaluate", description=__doc__)
+    p.add_argument("pack", type=Path)
+    p.add_argument("what", type=Path, help="folder of a run, or a weights file")
+    p.add_argument("--split", default="val")
+    p.add_argument("--targets", type=int, default=4, help="frames of each keyframe's clip")
+    p.add_argument("--device")
+    p.add_argument("-o", "--output", type=Path, help="JSON")
+    args = p.parse_args(argv)
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pack = Pack(args.pack, args.split, device)
+    model = run_weights(args.what).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    scores = measure(model, pack, args.targets)
+    for name, value in scores.items():
+        print(f"{name:16} {value:.4f}")
+    if args.output:
+        partial = args.output.with_suffix(".partial")
+        partial.write_text(json.dumps({"scores": scores, "split": args.split, **machine(device)}, indent=1) + "\n")
+        os.replace(partial, args.output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except TfcodecError as error:
+        sys.exit(f"error: {error}")
