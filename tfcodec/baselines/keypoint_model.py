@@ -110,18 +110,18 @@ class Detector(nn.Module):
 
     def forward(self, picture: Tensor) -> Keypoints:
         x = self.body(box_down(picture, SIDE) - 0.5)
-        heat = (self.heat(x).float().flatten(2) / TEMPERATURE).softmax(-1)
-        grid = identity_grid(SIDE, heat).flatten(2)[0]
-        place = torch.einsum("bkn,cn->bkc", heat, grid)
+        heat = (self.heat(x).float().flatten(2) / TEMPERATURE).softmax(-1)[:, :, None]
+        # Sums, not matrix products, which autocast would take at the 8 bits of bfloat16's mantissa.
+        place = (heat * identity_grid(SIDE, heat).flatten(2)[:, None]).sum(-1)
         if self.matrix is None:
             return Keypoints(place, None)
         entries = self.matrix(x).float().flatten(2).reshape(len(x), self.config.count, 4, -1)
-        jacobian = torch.einsum("bkn,bkcn->bkc", heat, entries).reshape(-1, self.config.count, 2, 2)
+        jacobian = (heat * entries).sum(-1).reshape(-1, self.config.count, 2, 2)
         return Keypoints(place, jacobian + torch.eye(2, device=x.device))
 
 
 class KeypointOutput(NamedTuple):
-    """``frame`` [B, 3, 256, 256] and a coarse picture of it [B, 3, 64, 64], in 0..1 (not clamped); backward optical flow
+    """``frame`` [B, 3, 256, 256] and a coarse picture of it [B, 3, 64, 64], in 0..1 (not clamped); optical flow
     [B, 2, 64, 64] as in `warp`."""
 
     frame: Tensor
@@ -163,8 +163,9 @@ class KeypointAnimator(nn.Module):
         grid = identity_grid(SIDE, small)  # [1, 2, 64, 64]
         moved = grid[:, None] - now.place[..., None, None]  # [B, K, 2, 64, 64]
         if now.jacobian is not None and of_key.jacobian is not None:
-            turn = of_key.jacobian @ torch.linalg.inv(now.jacobian.float())
-            moved = torch.einsum("bkij,bkjyx->bkiyx", turn, moved)
+            with torch.autocast(small.device.type, enabled=False):
+                turn = of_key.jacobian @ torch.linalg.inv(now.jacobian)
+                moved = torch.einsum("bkij,bkjyx->bkiyx", turn, moved)
         moved = moved + of_key.place[..., None, None]
         sparse = torch.cat((torch.zeros_like(moved[:, :1]), moved - grid[:, None]), 1)  # background first
         pictures = small[:, None].expand(-1, count + 1, -1, -1, -1).flatten(0, 1)
