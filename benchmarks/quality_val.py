@@ -1,12 +1,16 @@
 """Quality of the decoded pictures on `val`, what each prior brings, and whether one network is better than another.
 
-    python benchmarks/quality_val.py [--weights FILE] [--compare OLD] [--quality 5] [--every 4] [--clips N] [--jobs 2]
+    python benchmarks/quality_val.py [--weights FILE] [--compare OLD] [--also NAME=FILE ...]
+                                     [--quality 5] [--every 4] [--clips N] [--jobs 2] [-o JSON]
 
 Every clip is encoded, and its stream is drawn by the network as it ships, without the speech (the network hears what
 it hears of a silent clip), with the current tiny frame alone in place of the window, and by stage 1 alone (its 64x64
 picture, enlarged). Beside them the frozen keyframe (the same keyframe bytes, repeated) and the decoded tiny frames,
 enlarged. Pictures are judged at every fourth frame, changes in time over all frames. All clips and the shipped weights
 write `quality_val.json`; everything else is written to the file of `-o`, if there is one.
+
+`--also NAME=FILE`: further networks on the same streams, such as ablations; `no-keyframe` (super-resolution without
+priors) and `no-audio` have rows of their own in the table.
 
 `--compare OLD`: draws the same streams with the weights OLD as well and says whether the new ones are better; the exit
 status is 3 if they are not. New weights replace shipped ones only when they are better by this.
@@ -45,6 +49,7 @@ from tfcodec.metrics.selftest import selftest
 from tfcodec.model.registry import default_model, weights_file
 
 OLD = "compared"
+NO_KEYFRAME, NO_AUDIO = "no-keyframe", "no-audio"
 HIGHER = {"psnr", "ms_ssim", "identity_cosine", "mouth_opening_correlation", "faces_found"}
 LONG_SECONDS = 5.0
 
@@ -122,41 +127,46 @@ def share(rows: list[dict[str, Any]], metric: str, arm: str, than: str) -> float
     return round(sum(better) / len(better), 4) if better else float("nan")
 
 
-def table(rows: list[dict[str, Any]], distances: dict[str, float], gflop: float, backbone: str) -> list[dict[str, Any]]:
+def table(
+    rows: list[dict[str, Any]], distances: dict[str, float], gflop: float, backbone: str, others: list[str]
+) -> list[dict[str, Any]]:
     """What is asked of the decoder, as figures: each with its bound, what to strive for, and whether it is met."""
 
-    def ratio(metric: str, arm: str, to: str) -> float:
-        spoken = [row for row in rows if arm in row["arms"] and to in row["arms"]]
-        return mean_of(spoken, arm, metric) / mean_of(spoken, to, metric)
+    def ratio(metric: str, to: str) -> float:
+        both = [row for row in rows if all(metric in row["arms"].get(arm, {}) for arm in (DECODED, to))]
+        return mean_of(both, DECODED, metric) / mean_of(both, to, metric)
 
-    out = [
-        ("LPIPS(alex), decoded / frozen keyframe", ratio("lpips", DECODED, FROZEN), "<=", 0.75, 0.5),
-        ("LPIPS(alex) lower than the frozen keyframe's, share of clips", share(rows, "lpips", DECODED, FROZEN),
-         ">=", 0.95, 1.0),
-        ("PSNR, decoded - frozen keyframe, dB", mean_of(rows, DECODED, "psnr") - mean_of(rows, FROZEN, "psnr"),
-         ">=", 3.0, 5.0),
-        ("mouth-landmark distance, decoded / frozen keyframe", ratio("mouth_distance", DECODED, FROZEN),
-         "<=", 0.6, 0.3),
-        ("mouth-shape distance, decoded / frozen keyframe", ratio("mouth_shape_distance", DECODED, FROZEN),
-         "<=", None, None),
+    def own(metric: str) -> float:
+        return mean_of(rows, DECODED, metric)
+
+    mouths = (("mouth-landmark distance", "mouth_distance"), ("mouth-region LPIPS", "mouth_lpips"))
+    lower = share(rows, "lpips", DECODED, FROZEN)
+    gain = own("psnr") - mean_of(rows, FROZEN, "psnr")
+    out: list[tuple[str, float, str, float | None, float | None]] = [
+        ("LPIPS(alex), decoded / frozen keyframe", ratio("lpips", FROZEN), "<=", 0.75, 0.5),
+        ("LPIPS(alex) lower than the frozen keyframe's, share of clips", lower, ">=", 0.95, 1.0),
+        ("PSNR, decoded - frozen keyframe, dB", gain, ">=", 3.0, 5.0),
+        ("mouth-landmark distance, decoded / frozen keyframe", ratio("mouth_distance", FROZEN), "<=", 0.6, 0.3),
+        ("mouth-shape distance, decoded / frozen keyframe", ratio("mouth_shape_distance", FROZEN), "<=", None, None),
+        ("identity cosine, decoded to source", own("identity_cosine"), ">=", 0.85, 0.92),
+        ("GFLOP per frame", gflop, "<=", GFLOP, GFLOP),
+        ("flicker, decoded / source (second differences)", own("flicker_ratio"), "<=", FLICKER, 1.05),
+        ("flicker where the source is still", own("flicker_ratio_still"), "<=", FLICKER, 1.05),
+        ("flicker of 32x32 means", own("flicker_ratio_box32"), "<=", FLICKER, 1.05),
         (f"{backbone}, enlarged tiny frames / decoded", distances[BICUBIC] / distances[DECODED], ">=", None, None),
         (f"{backbone}, without stage 2 / decoded", distances[COARSE] / distances[DECODED], ">=", None, None),
-        ("LPIPS(alex), decoded / without stage 2", ratio("lpips", DECODED, COARSE), "<=", None, None),
-        ("LPIPS(alex), decoded / single tiny frame", ratio("lpips", DECODED, SINGLE), "<=", None, None),
-        ("identity cosine, decoded to source", mean_of(rows, DECODED, "identity_cosine"), ">=", 0.85, 0.92),
-        ("GFLOP per frame", gflop, "<=", GFLOP, GFLOP),
-        ("flicker, decoded / source (second differences)", mean_of(rows, DECODED, "flicker_ratio"),
-         "<=", FLICKER, 1.05),
-        ("flicker where the source is still, decoded / source", mean_of(rows, DECODED, "flicker_ratio_still"),
-         "<=", FLICKER, 1.05),
-        ("flicker of 32x32 means, decoded / source", mean_of(rows, DECODED, "flicker_ratio_box32"),
-         "<=", FLICKER, 1.05),
-    ]  # fmt: skip
+        ("LPIPS(alex), decoded / without stage 2", ratio("lpips", COARSE), "<=", None, None),
+        ("LPIPS(alex), decoded / single tiny frame", ratio("lpips", SINGLE), "<=", None, None),
+    ]
     if any(SILENT in row["arms"] for row in rows):
-        out += [
-            (f"{name}, with speech / without", ratio(metric, DECODED, SILENT), "<=", 0.95, 0.85)
-            for name, metric in (("mouth-landmark distance", "mouth_distance"), ("mouth-region LPIPS", "mouth_lpips"))
-        ]
+        out += [(f"{name}, with speech / without", ratio(metric, SILENT), "<=", 0.95, 0.85) for name, metric in mouths]
+    for other in others:
+        distance = distances[other] / distances[DECODED]
+        few, many = (8, 20) if other == NO_KEYFRAME else (None, None)
+        out.append((f"{backbone}, {other} / decoded", distance, ">=", few, many))
+        out.append((f"LPIPS(alex), decoded / {other}", ratio("lpips", other), "<=", None, None))
+        least, aim = (0.95, 0.85) if other == NO_AUDIO else (None, None)
+        out += [(f"{name}, decoded / {other}", ratio(metric, other), "<=", least, aim) for name, metric in mouths]
     return [
         {"measure": name, "value": round(value, 4), "at_least": None if bound is None else f"{sign} {bound:g}",
          "strive": None if aim is None else f"{sign} {aim:g}",
@@ -213,6 +223,7 @@ def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--weights", type=Path, help="safetensors file of the network to measure; default: the one shipped")
     p.add_argument("--compare", type=Path, metavar="OLD", help="weights that the measured ones are to be better than")
+    p.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="a further network; repeatable")
     p.add_argument("--quality", type=int, default=5)
     p.add_argument("--every", type=int, default=4, help="judge every n-th frame")
     p.add_argument("--clips", type=int, help="only so many clips, spread over the set")
@@ -226,6 +237,10 @@ def main(argv: list[str] | None = None) -> None:
     weights = {DECODED: args.weights or weights_file(default_model())}
     if args.compare:
         weights[OLD] = args.compare
+    others = [name for name, _, _ in (pair.partition("=") for pair in args.also)]
+    if reserved := {DECODED, OLD, SILENT, SINGLE, COARSE, FROZEN, BICUBIC, SOURCE, ""} & set(others):
+        p.error(f"--also: another name than {', '.join(map(repr, reserved))}")
+    weights |= {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}
     networks = {name: Network.load(path).describe() for name, path in weights.items()}
     backbone = Judges.load().backbone.name
     tested = self_test(paths)
@@ -236,7 +251,7 @@ def main(argv: list[str] | None = None) -> None:
     result = {
         "environment": environment(), "minutes": round((time.monotonic() - begin) / 60, 1), "jobs": args.jobs,
         "networks": networks, "quality": args.quality, "judged_every": args.every, "clip_list": clip_list(paths),
-        "table": table(rows, distances, gflop, backbone),
+        "table": table(rows, distances, gflop, backbone, others),
         "verdict": verdict(rows, distances, gflop) if args.compare else None,
         "mean": means(rows), "mean_of_clips_of_5_s_and_more": means(long),
         "frechet": {"backbone": backbone, "frames": sum(row["judged_frames"] for row in rows), "distance": distances},
@@ -251,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
     for arm, scores in result["mean"].items():
         print(f"{arm:16}", " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     output = args.output
-    if output is None and args.weights is None and args.clips is None and args.quality == 5:
+    if output is None and not (args.weights or args.compare or args.also) and args.clips is None and args.quality == 5:
         output = RESULTS / "quality_val.json"
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

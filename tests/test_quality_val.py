@@ -96,3 +96,19 @@ def test_share_counts_the_right_side() -> None:
     both = rows({"lpips": 0.09, "psnr": 24.0}, {})
     assert quality_val.share(both, "lpips", quality_val.DECODED, quality_val.OLD) == 1
     assert quality_val.share(both, "psnr", quality_val.DECODED, quality_val.OLD) == 0
+
+
+def test_the_table_knows_what_is_asked() -> None:
+    some = rows(BETTER, {})
+    for row in some:
+        row["arms"] |= dict.fromkeys(("frozen_keyframe", "bicubic_8x8", "coarse", "single_frame", "no-audio"), NEUTRAL)
+        row["arms"]["without_speech"] = NEUTRAL | {"mouth_distance": 0.046}
+    distances = DISTANCES | {"no-audio": 1.1}
+    table = {line["measure"]: line for line in quality_val.table(some, distances, 3.2, "Frechet(x)", ["no-audio"])}
+    lpips = table["LPIPS(alex), decoded / frozen keyframe"]
+    assert (lpips["value"], lpips["at_least"], lpips["met"]) == (0.9, "<= 0.75", False)
+    assert table["PSNR, decoded - frozen keyframe, dB"]["value"] == 0.5
+    assert table["mouth-landmark distance, with speech / without"]["met"] is False
+    assert table["mouth-landmark distance, decoded / no-audio"]["met"] is True
+    assert table["Frechet(x), no-audio / decoded"]["met"] is None
+    assert table["GFLOP per frame"]["met"] is True
