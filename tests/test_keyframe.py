@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import subprocess
 import sys
@@ -389,3 +390,10 @@ def test_nothing_is_printed_and_av_is_imported_late() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
+def test_encoding_leaves_the_thread_s_priority_alone() -> None:
+    before = os.sched_getscheduler(0)
+    encode_keyframe(np.zeros((256, 256, 3), np.uint8), 5)
+    assert os.sched_getscheduler(0) == before

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,6 +15,7 @@ from tfcodec.errors import WeightsError
 from tfcodec.metrics.lpips import LPIPS, find_weights
 from tfcodec.model import registry
 from tfcodec.model.blocks import box_down, refine_chroma, warp
+from tfcodec.model.config import NetworkConfig
 from tfcodec.model.upsampler import MEL_BANDS, MEL_COLUMNS, WINDOW, Upsampler
 from tfcodec.model.weights import load_model, read_weights, save_weights
 
@@ -110,6 +112,61 @@ def test_damaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (tmp_path / "x.safetensors").write_bytes(content)
         with pytest.raises(WeightsError):
             read_weights(tmp_path / "x.safetensors")
+
+
+def test_options_travel_with_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    picture, tiny, mel = inputs(1)
+    for config in (
+        NetworkConfig(), NetworkConfig(audio=False), NetworkConfig(keyframe=False), NetworkConfig(window=False),
+        NetworkConfig(consistency=False), NetworkConfig(projection=False), NetworkConfig(stage2=False),
+    ):  # fmt: skip
+        model = Upsampler(config).eval()
+        save_weights(model, path)
+        again = read_weights(path)
+        assert again.config == config
+        with torch.no_grad():
+            out = again(again.encode_keyframe(picture), tiny, mel)
+            assert out.frame.shape == (1, 3, 256, 256)
+            changed = again(again.encode_keyframe(1 - picture), tiny, mel).frame
+            assert torch.equal(changed, out.frame) != config.keyframe
+
+
+def test_leaving_a_part_out_leaves_out_its_effect() -> None:
+    picture, tiny, mel = inputs(1)
+    whole = load_model(registry.default_model()).state_dict()
+
+    def frame(config: NetworkConfig, tiny: torch.Tensor = tiny, mel: torch.Tensor = mel) -> torch.Tensor:
+        model = Upsampler(config).eval()
+        model.load_state_dict(whole, strict=False)
+        with torch.no_grad():
+            return model(model.encode_keyframe(picture), tiny, mel).frame
+
+    deaf, short = NetworkConfig(audio=False), NetworkConfig(window=False)
+    assert torch.equal(frame(deaf), frame(deaf, mel=-mel))
+    assert not torch.equal(frame(NetworkConfig()), frame(NetworkConfig(), mel=-mel))
+    assert torch.equal(frame(short), frame(short, tiny.flip(1)))
+    assert not torch.equal(frame(NetworkConfig()), frame(NetworkConfig(), tiny.flip(1)))
+    # Projection brings the box means nearer to the tiny frame.
+    now = refine_chroma(tiny, box_down(picture, 8))[:, 2]
+    errors = [(box_down(frame(NetworkConfig(projection=p)), 8) - now).abs().mean() for p in (True, False)]
+    assert errors[0] < errors[1]
+    assert not torch.equal(frame(NetworkConfig(consistency=False)), frame(NetworkConfig()))
+
+
+def test_weights_of_an_unknown_network_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    state = {name: value.half() for name, value in load_model(registry.default_model()).state_dict().items()}
+    state = {name: value.contiguous() for name, value in state.items()}
+    safetensors.torch.save_file(state, path)  # as files from before there were options
+    assert read_weights(path).config == NetworkConfig()
+    for text in ('{"audio": true, "recurrence": true}', '{"audio": 1}', "{", "[]", '["audio"]', ""):
+        safetensors.torch.save_file(state, path, {"config": text})
+        with pytest.raises(WeightsError, match="network"):
+            read_weights(path)
+    safetensors.torch.save_file(state, path, {"config": '{"audio": false}'})
+    with pytest.raises(WeightsError):
+        read_weights(path)
 
 
 @pytest.mark.skipif(find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS")

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,9 +138,24 @@ def _encode_still(planes: tuple[npt.NDArray[np.uint8], ...], crf: float, preset:
     picture.color_range = 2
     picture.pts = 0
     try:
-        return b"".join(bytes(packet) for packet in [*codec.encode(picture), *codec.encode(None)])
+        with _own_priority():
+            return b"".join(bytes(packet) for packet in [*codec.encode(picture), *codec.encode(None)])
     except av.FFmpegError as error:
         raise MediaError(f"the AV1 encoder failed: {error}") from error
+
+
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """Leave the calling thread's scheduling as it is: SVT-AV1, run as root, makes it a real-time thread for good."""
+    if sys.platform != "linux":
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def _decoder() -> CodecContext:

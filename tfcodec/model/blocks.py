@@ -95,15 +95,20 @@ def enlarge(x: Tensor, size: int) -> Tensor:
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
+def luma_of(x: Tensor) -> Tensor:
+    """RGB [..., 3, H, W] -> BT.709 luma [..., 1, H, W]. Plain factors: a constant tensor would go to the GPU."""
+    red, green, blue = torch.split(x, 1, -3)
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+
+
 def refine_chroma(tiny: Tensor, reference: Tensor) -> Tensor:
     """Give tiny frames [B, N, 3, 8, 8], whose chroma was sent at 4x4, the chroma detail of the keyframe's [B, 3, 8, 8].
 
     Without it a face would take on the colour of the wall beside it: what the tiny frame says about 2x2 squares is
     kept, what it cannot say is taken from the keyframe.
     """
-    weights = torch.tensor(_LUMA, device=tiny.device, dtype=tiny.dtype)[:, None, None]
-    luma = (tiny * weights).sum(-3, keepdim=True)
-    colour = reference - (reference * weights).sum(-3, keepdim=True)
+    luma = luma_of(tiny)
+    colour = reference - luma_of(reference)
     change = (tiny - luma) - colour[:, None]
     change = F.interpolate(F.avg_pool2d(change.flatten(0, 1), 2), scale_factor=2.0, mode="nearest")
     return luma + colour[:, None] + change.reshape(tiny.shape)

@@ -161,4 +161,4 @@ class Stage1(nn.Module):
     def _error(self, key: KeyframeFeatures, flow: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
         moved = warp(key.small, flow)
         error = 4 * (now - box_down(moved, 8))
-        return error if self.config.consistency else torch.zeros_like(error), moved
+        return error if self.config.consistency else 0 * error, moved

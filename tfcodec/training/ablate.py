@@ -1,14 +1,15 @@
 """Train variants with equal budgets and compare them: ``python -m tfcodec.training.ablate PACK OUT --minutes M``.
 
-Every variant gets the same training time (or, with --steps, the same number of steps), seed and learning-rate schedule;
-options that are not listed below go to the trainer as they are (--keys, --compile, --start ...). What is done is not done
-again, so that the comparison may be cut and gone on with; a variant that was cut goes on where it was.
+Every variant gets the same training time (or, with --steps, the same number of steps), seed and learning-rate
+schedule; options that are not listed below go to the trainer as they are (--keys, --compile, --start ...). What is done
+is not done again, so that the comparison may be cut and gone on with; a variant that was cut goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import hashlib
 import json
 import os
@@ -24,18 +25,30 @@ from .card import machine
 from .data import Pack
 from .evaluate import measure, run_weights
 from .options import VARIANTS, parse
-from .train import Clock, Trainer, train
+from .train import Clock, Trainer, open_packs, train
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
-def run_variant(pack: Path, out: Path, name: str, options: list[str], until: float) -> bool:
+class Packs:
+    """Opened by the first variant, kept for all."""
+
+    def __init__(self) -> None:
+        self.both: tuple[Pack, Pack] | None = None
+
+    def open(self, trainer: Trainer) -> tuple[Pack, Pack]:
+        if self.both is None:
+            self.both = open_packs(trainer)
+        return self.both
+
+
+def run_variant(packs: Packs, pack: Path, out: Path, name: str, options: list[str], until: float) -> bool:
     """Train one variant until its schedule ends (True) or the clock does (False)."""
     left = (until - time.monotonic()) / 60
     args = parse([str(pack), str(out / name), "--variant", name, "--anneal", "--minutes", str(left), *options])
     trainer = Trainer(args)
     clock = Clock(trainer)
-    train(trainer, clock)
+    train(trainer, clock, packs.open(trainer))
     return clock.read()[0] >= 1
 
 
@@ -66,21 +79,23 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     p.add_argument("--call-minutes", type=float, default=1e9, help="end this call after so many minutes")
     p.add_argument("--targets-measured", type=int, default=4, help="frames of each val clip to measure on")
-    p.add_argument("--results", type=Path, default=RESULTS if RESULTS.is_dir() else None, help="folder for JSON and table")
+    p.add_argument("--results", type=Path, default=RESULTS if RESULTS.is_dir() else None, help="for JSON, table")
     args, options = p.parse_known_args(argv)
     results = args.results or args.out
     until = time.monotonic() + 60 * args.call_minutes
     schedule = ["--schedule-steps", str(args.steps)] if args.steps else ["--schedule-minutes", str(args.minutes)]
     args.out.mkdir(parents=True, exist_ok=True)
+    packs = Packs()
     for name in args.variants:
         done = args.out / name / "scores.json"
         if done.is_file():
             continue
-        if time.monotonic() >= until or not run_variant(args.pack, args.out, name, [*options, *schedule], until):
+        if time.monotonic() >= until or not run_variant(packs, args.pack, args.out, name, [*options, *schedule], until):
             print(f"\ntime is over at {name}: call again to go on", file=sys.stderr)
             break
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        pack = Pack(args.pack, "val", device)
+        assert packs.both is not None
+        pack = packs.both[1]
+        device = pack.device
         model = run_weights(args.out / name).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         card = json.loads((args.out / name / "card.json").read_text())
         entry = {
@@ -91,6 +106,11 @@ def main(argv: list[str] | None = None) -> None:
         }  # fmt: skip
         write(done, json.dumps(entry, indent=1) + "\n")
         collect(args, results, options, device)
+        # The compiler keeps what it has seen alive, and with it a whole network.
+        torch._dynamo.reset()
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def collect(args: argparse.Namespace, results: Path, options: list[str], device: torch.device) -> None:

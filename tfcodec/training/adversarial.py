@@ -1,20 +1,17 @@
-"""The adversarial loss: a small critic of luma patches about the face (hinge loss, arXiv 1705.02894). Off by default."""
+"""The adversarial loss: a critic of luma patches about the face (hinge loss, arXiv 1705.02894). Off by default."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..model.blocks import box_down
+from ..model.blocks import box_down, luma_of
 from .losses import region_weight
-
-LUMA = (0.2126, 0.7152, 0.0722)
 
 
 class Critic(nn.Module):
-    """Pictures [B, 3, 256, 256] -> judgements [B, 1, 32, 32], each of a patch of about 50 pixels; higher is more real.
+    """Pictures [B, 3, 256, 256] -> judgements [B, 1, 32, 32], each of a patch of 38 pixels; higher is more real.
 
     Colour is left out: it is what the tiny frames already tell.
     """
@@ -28,8 +25,7 @@ class Critic(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(4 * width, 1, 3, 1, 1)))
 
     def forward(self, picture: Tensor) -> Tensor:
-        weights = torch.tensor(LUMA, device=picture.device, dtype=picture.dtype)[None, :, None, None]
-        judgement: Tensor = self.layers((picture * weights).sum(1, keepdim=True) - 0.5)
+        judgement: Tensor = self.layers(luma_of(picture) - 0.5)
         return judgement
 
 

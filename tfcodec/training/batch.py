@@ -1,15 +1,15 @@
 """Training batches: what to draw is decided on the host, everything else is done where the pack lies.
 
 A batch is a function of (seed, process, step), so that a resumed run goes on with the very batches that an
-uninterrupted one would have seen. The host makes a `Plan` of a few thousand numbers; pictures, box means, quantised tiny
-frames, log-mel windows and augmentation are torch operations on the pack's device, without a synchronisation.
+uninterrupted one would have seen. The host makes a `Plan` of a few thousand numbers; pictures, box means, quantised
+tiny frames, log-mel windows and augmentation are torch operations on the pack's device, without a synchronisation.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..model.inputs import MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .compact import SIZE
-from .data import Batch, Pack, box8, rgb
+from .data import Batch, Pack, rgb
 
 Numbers = NDArray[Any]
 PIECE = 128
@@ -68,12 +68,12 @@ FLIP = np.array(
 )  # fmt: skip
 
 
-def window(pack: Pack, clip: int, frame: int, future: int = REACH, lost: int | None = None, speed: int = 1) -> Numbers:
+def window(pack: Pack, clip: int, frame: int, future: int = REACH, lost: int = -1, speed: int = 1) -> Numbers:
     """Numbers of the frames in the tiny window, at most ``future`` ahead; slot ``lost`` repeats the one before."""
     _, start, count = pack.clips[clip]
     offsets = np.minimum(np.arange(-REACH, WINDOW - REACH), future)
     index = np.clip(frame + speed * offsets, 0, count - 1)
-    if lost is not None:
+    if lost >= 0:
         index[lost] = index[max(0, lost - 1)]
     return np.asarray(start + index, np.int64)
 
@@ -120,9 +120,7 @@ class Sampler:
             lost = np.where(rng.random(len(chosen)) < 0.1, rng.integers(WINDOW, size=len(chosen)), -1)
             silent = rng.random() < 0.1  # clips without sound
             frames.append(start + chosen)
-            windows.append(
-                [window(pack, clip, f, future, int(x) if x >= 0 else None, speed) for f, x in zip(chosen, lost, strict=True)]
-            )
+            windows.append([window(pack, clip, f, future, x, speed) for f, x in zip(chosen, lost, strict=True)])
             mel = np.stack([mel_window(pack, clip, f, future, speed) for f in chosen])
             mels.append(np.full_like(mel, len(pack.mel) - 1) if silent else mel)
         n = d.keys
@@ -141,25 +139,25 @@ class Sampler:
         )  # fmt: skip
 
 
+def fixed_plan(pack: Pack, keys: Sequence[int], targets: int = 2) -> Plan:
+    """For measuring: keyframes with evenly spread later frames of their clips, unchanged, quantiser steps of 8."""
+    n = len(keys)
+    clips = [pack.keys[k][0] for k in keys]
+    pairs = [(c, [(i + 1) * (pack.clips[c][2] - 1) // targets for i in range(targets)]) for c in clips]
+    return Plan(
+        key=np.array(keys), key_frame=np.array([pack.clips[pack.keys[k][0]][1] + pack.keys[k][1] for k in keys]),
+        frame=np.array([[pack.clips[c][1] + f for f in frames] for c, frames in pairs]),
+        window=np.array([[window(pack, c, f) for f in frames] for c, frames in pairs]),
+        mel=np.array([[mel_window(pack, c, f) for f in frames] for c, frames in pairs]),
+        step=np.full((n, 2), 8.0), flip=np.zeros(n, bool), gain=np.ones((n, 3)), gamma=np.ones(n),
+        crop=np.tile([1.0, 1, 0, 0], (n, 1)), some=np.arange(n * targets),
+    )  # fmt: skip
+
+
 def fixed_plans(pack: Pack, targets: int = 2, at_a_time: int = 6) -> list[Plan]:
-    """Plans for measuring: every keyframe with evenly spread later frames of its clip, nothing changed, steps of 8."""
-    plans = []
-    for first in range(0, len(pack.keys), at_a_time):
-        keys = list(range(first, min(first + at_a_time, len(pack.keys))))
-        n = len(keys)
-        clips = [pack.keys[k][0] for k in keys]
-        frames = [[(i + 1) * (pack.clips[c][2] - 1) // targets for i in range(targets)] for c in clips]
-        plans.append(
-            Plan(
-                key=np.array(keys), key_frame=np.array([pack.clips[c][1] + pack.keys[k][1] for k, c in zip(keys, clips, strict=True)]),
-                frame=np.array([[pack.clips[c][1] + f for f in fs] for c, fs in zip(clips, frames, strict=True)]),
-                window=np.array([[window(pack, c, f) for f in fs] for c, fs in zip(clips, frames, strict=True)]),
-                mel=np.array([[mel_window(pack, c, f) for f in fs] for c, fs in zip(clips, frames, strict=True)]),
-                step=np.full((n, 2), 8.0), flip=np.zeros(n, bool), gain=np.ones((n, 3)), gamma=np.ones(n),
-                crop=np.tile([1.0, 1, 0, 0], (n, 1)), some=np.arange(n * targets),
-            )
-        )  # fmt: skip
-    return plans
+    """Such plans for every keyframe of the split."""
+    every = range(len(pack.keys))
+    return [fixed_plan(pack, every[i : i + at_a_time], targets) for i in range(0, len(every), at_a_time)]
 
 
 # BT.709 full range, as in the tiny-frame layer.
@@ -196,14 +194,14 @@ def quantise_tiny(tiny: Tensor, key: Tensor, luma: Tensor, chroma: Tensor) -> Te
         return basis.T @ (levels * step) @ basis
 
     y = coded(delta[..., 0, :, :], dct8, luma)
-    c = delta[..., 1:, :, :].unflatten(-1, (4, 2)).mean(-1).unflatten(-2, (4, 2)).mean(-2)
+    c = delta[..., 1:, :, :].reshape(*delta.shape[:-3], 2, 4, 2, 4, 2).mean((-3, -1))
     c = coded(c, dct4, chroma[..., None, :, :]).repeat_interleave(2, -1).repeat_interleave(2, -2)
     ycc = torch.cat((y[..., None, :, :], c), -3)
     return (key + torch.einsum("oc,...cyx->...oyx", from_ycc, ycc)).clamp(0, 255)
 
 
 def resampling(size: Tensor, centre: Tensor, flip: Tensor | None) -> Tensor:
-    """Matrices [B, 256, 256] that cut ``size`` (share) about ``centre`` out of a line of pixels and enlarge it (bicubic).
+    """Matrices [B, 256, 256] that cut ``size`` (share) about ``centre`` out of a line of pixels and enlarge it.
 
     A crop along both axes is two products with such matrices, and so the box means of a cropped picture are two
     products with their box means: exactly those of the picture that the network shall draw.
@@ -262,7 +260,7 @@ def _plain(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Te
     gain = p["gain"].float()[:, :, None, None] / 255
     key = rgb(pack.key_pictures[p["key"]], p["flip"]).mul_(gain)
     target = rgb(pack.frames[p["frame"].flatten()], p["flip"].repeat_interleave(each))
-    target = target.unflatten(0, (count, each)).mul_(gain[:, None])
+    target = target.reshape(count, each, *target.shape[1:]).mul_(gain[:, None])
     return key, target, pack.tiny[p["window"]], pack.key_tiny[p["key"]]
 
 
@@ -272,10 +270,10 @@ def _changed(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, 
     crop = p["crop"].float()
     across = resampling(crop[:, 0], crop[:, 2], p["flip"]).mT  # [B, 256 old, 256 new]
     down = resampling(crop[:, 1], crop[:, 3], None)
-    across8, down8 = across.unflatten(-1, (8, 32)).mean(-1), down.unflatten(1, (8, 32)).mean(2)
+    across8, down8 = across.reshape(count, SIZE, 8, 32).mean(-1), down.reshape(count, 8, 32, SIZE).mean(2)
 
     def coloured(i420: Tensor, repeat: int) -> Tensor:
-        pictures = rgb(i420).div_(255).unflatten(0, (count, repeat))
+        pictures = rgb(i420).div_(255).reshape(count, repeat, 3, SIZE, SIZE)
         return (pictures.pow_(gamma[:, None]) * gain[:, None]).clamp_(0, 1)
 
     key = coloured(pack.key_pictures[p["key"]], 1)[:, 0]
@@ -312,8 +310,8 @@ def _marks(pack: Pack, p: dict[str, Tensor], frames: str, full: bool) -> Tensor:
     return torch.where(found, marks, -1.0)
 
 
-def batches(sampler: Sampler, first: int, ahead: int = 2) -> Iterator[Batch]:
-    """Endless batches from step ``first`` on. On a CPU they are made ahead in a thread; a GPU is itself asynchronous."""
+def batches(sampler: Sampler, first: int, ahead: int = 2) -> Generator[Batch, None, None]:
+    """Endless batches from step ``first`` on. On a CPU made ahead in a thread; a GPU is itself asynchronous."""
     if sampler.pack.device.type == "cuda":
         step = first
         while True:
@@ -338,7 +336,8 @@ def batches(sampler: Sampler, first: int, ahead: int = 2) -> Iterator[Batch]:
                     continue
             step += 1
 
-    threading.Thread(target=work, daemon=True).start()
+    maker = threading.Thread(target=work, daemon=True)
+    maker.start()
     try:
         while True:
             got = ready.get()
@@ -347,6 +346,4 @@ def batches(sampler: Sampler, first: int, ahead: int = 2) -> Iterator[Batch]:
             yield got
     finally:
         stop.set()
-
-
-__all__ = ["PIECE", "Batch", "Drawing", "Plan", "Sampler", "batches", "box8", "fixed_plans", "make_batch", "quantise_tiny"]
+        maker.join()  # a thread inside torch when the interpreter ends would abort it

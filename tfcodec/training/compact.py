@@ -159,7 +159,7 @@ class CompactSplit:
         return np.concatenate([unpack_integers(self.read(n)) for n in sorted(self.members) if n.startswith(kind + "-")])
 
     def decode(self, put: Callable[[int, Bytes], None], threads: int, *, keys: bool = False) -> int:
-        """Decode all clips (or all keyframes), handing ``put`` the first picture's number and the pictures, in any order.
+        """Decode all clips (or keyframes), handing ``put`` the first picture's number and the pictures, in any order.
 
         ``put`` is called from several threads. Returns how many clips decode to other pixels than where the pack was
         made (another FFmpeg may round otherwise). Raises MediaError when one decodes to another number of pictures.
@@ -168,7 +168,7 @@ class CompactSplit:
             names = [(n, i * KEYS_PER_FILE) for i, n in enumerate(sorted(m for m in self.members if m[:5] == "keys-"))]
             jobs = [(n, start, min(KEYS_PER_FILE, len(self.keys) - start), -1) for n, start in names]
         else:
-            jobs = [(name, start, count, sums) for (name, start, count), sums in zip(self.clips, self.sums, strict=True)]
+            jobs = [(*clip, expected) for clip, expected in zip(self.clips, self.sums, strict=True)]
 
         def work(job: tuple[str, int, int, int]) -> bool:
             name, start, count, expected = job
@@ -176,7 +176,7 @@ class CompactSplit:
             if len(pictures) != count:
                 raise MediaError(f"{name}: OpenCV decodes {len(pictures)} pictures, the pack says {count}")
             put(start, pictures)
-            return expected not in (-1, zlib.crc32(pictures))
+            return expected not in (-1, zlib.crc32(pictures.tobytes()))
 
         with ThreadPoolExecutor(threads) as pool:
             return sum(pool.map(work, jobs))

@@ -1,6 +1,6 @@
 """Measure a network on fixed pairs of a pack: ``python -m tfcodec.training.evaluate PACK RUN_OR_WEIGHTS [-o JSON]``.
 
-A quick figure for comparing runs: every keyframe of the split with a few later frames of its clip, quantiser steps of 8.
+A quick figure for comparing runs: every keyframe of the split with a few later frames of its clip, quantiser step 8.
 The codec's own figures come from benchmarks/, through the bitstream.
 """
 
@@ -23,7 +23,8 @@ from ..model.upsampler import Upsampler
 from ..model.weights import read_weights
 from .batch import fixed_plans, make_batch
 from .card import machine
-from .data import SIZE, Pack
+from .compact import SIZE
+from .data import Pack
 from .losses import EYES, MOUTH
 from .state import load_state
 
@@ -42,7 +43,7 @@ def run_weights(path: Path) -> Upsampler:
 
 
 def mouths(pictures: Tensor, marks: Tensor) -> Tensor:
-    """Squares [B, 3, 96, 96] about the middle of the mouth's landmarks; moved inside the picture where they reach out."""
+    """Squares [B, 3, 96, 96] about the middle of the mouth's landmarks, moved inside the picture if need be."""
     half = MOUTH_SIDE / 2
     middle = marks[:, MOUTH].mean(1).round().clamp(half, SIZE - half)
     offsets = torch.arange(MOUTH_SIDE, device=pictures.device) - MOUTH_SIDE // 2
@@ -52,7 +53,7 @@ def mouths(pictures: Tensor, marks: Tensor) -> Tensor:
 
 
 def landmark_error(flow: Tensor, marks: Tensor, key_marks: Tensor, which: slice | tuple[int, ...]) -> Tensor:
-    """Mean distance [B], in inter-ocular distances, between where the flow says landmarks come from and where they do."""
+    """Mean distance [B] from where the flow says landmarks come from to where they do, in inter-ocular distances."""
     here = marks / (SIZE / 2) - 1
     found = F.grid_sample(flow.float(), here[:, None], align_corners=False, padding_mode="border")[:, :, 0].mT
     distance = (found * (SIZE / 2) - (key_marks - marks)).norm(dim=-1)

@@ -15,7 +15,8 @@ from ..model.blocks import box_down, warp
 from ..model.stage1 import CoarseFrame, KeyframeFeatures
 from ..model.upsampler import Output
 from .batch import PIECE
-from .data import SIZE, Batch
+from .compact import SIZE
+from .data import Batch
 
 MOUTH = slice(48, 68)
 EYES = (*range(36, 48), 68, 69)

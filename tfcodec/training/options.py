@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--threads", type=int, default=0, help="threads of torch on a CPU")
     g.add_argument("--loaders", type=int, help="threads that decode the pack (default: one a core)")
     g.add_argument("--compile", action="store_true", help="torch.compile")
+    g.add_argument("--warn-sync", action="store_true", help="say where a step waits for the GPU")
     g.add_argument("--fp32", action="store_true", help="no bfloat16")
     g.add_argument("--small-state", action="store_true", help="state of 48 instead of 77 MiB; no longer bit for bit")
 

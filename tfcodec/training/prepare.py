@@ -169,7 +169,7 @@ def write_parts(folder: Path, pack: Path, mib: float) -> None:
                 data = _h264(expected)
                 decoded = decode_video(data, name)
             writer.add(f"{split}/{name}", data)
-            sums.append(zlib.crc32(decoded))
+            sums.append(zlib.crc32(decoded.tobytes()))
         keys = np.memmap(pack / f"{split}_keys.yuv", np.uint8, "r").reshape(-1, SIZE * 3 // 2, SIZE)
         error = []
         for i in tqdm(range(0, len(keys), KEYS_PER_FILE), f"{split} keyframes in parts", unit="file"):
@@ -187,8 +187,8 @@ def write_parts(folder: Path, pack: Path, mib: float) -> None:
         splits[split] = {"clips": [[*c, s] for c, s in zip(clips, sums, strict=True)], "keys": about}
         db = 10 * np.log10(255**2 / np.maximum(np.concatenate(error), 1e-6))
         print(
-            f"{split}: {again} of {len(clips)} clips coded anew; keyframes carried with {db.mean():.1f} dB (luma, worst "
-            f"{db.min():.1f})"
+            f"{split}: {again} of {len(clips)} clips coded anew; keyframes carried with {db.mean():.1f} dB of luma "
+            f"(worst {db.min():.1f})"
         )  # fmt: skip
     writer.finish(splits)
     sizes = ", ".join(f"{part['file']} {part['bytes'] / 2**20:.1f} MiB" for part in writer.parts)

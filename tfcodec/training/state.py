@@ -66,7 +66,7 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         for file in about["files"]:
             path = folder / file["file"]
             if not path.is_file() or sha256(path) != file["sha256"]:
-                raise TfcodecError(f"{path} is missing or damaged: the state of {len(about['files'])} files is not whole")
+                raise TfcodecError(f"{path} is missing or damaged ({len(about['files'])} files in all)")
             tensors |= safetensors.torch.load_file(path)
     except (OSError, ValueError, KeyError) as error:
         raise TfcodecError(f"{folder}: no training state that can be read ({error})") from None

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -31,13 +30,14 @@ from ..model.blocks import box_down
 from ..model.upsampler import KeyframeFeatures, Output, Upsampler
 from ..model.weights import read_weights
 from .adversarial import Critic, adversarial_term, critic_loss
-from .batch import Batch, Drawing, Plan, Sampler, batches, fixed_plans, make_batch
+from .batch import Drawing, Plan, Sampler, batches, fixed_plan, fixed_plans, make_batch
 from .card import Card
-from .data import Pack
+from .data import Batch, Pack
 from .losses import LossWeights, coarse_terms, frame_terms, perceptual_term
 from .options import network_config, parse
 from .report import append_row, count_flops, draw_curve, peak_flops, sheet
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
+from .steps import adamw, average_gradients, clipped_step, join_processes, psnr
 
 __all__ = ["Trainer", "main", "parse", "psnr"]
 
@@ -66,7 +66,7 @@ class Trainer:
         self.critic_optimiser = adamw(self.critic, args.lr / 2) if self.critic else None
         self.step = 0
         self.seconds = 0.0
-        self.lpips = LPIPS("squeeze").to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.lpips: LPIPS = LPIPS("squeeze").to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.judge = LPIPS("alex").to(self.device)
         self.run_network = self.network
         self.run_terms = frame_terms
@@ -143,7 +143,7 @@ class Trainer:
             batch = next(stream)
             terms, frame = self.loss(batch)
             total = torch.stack(list(terms.values())).sum()
-            (total / args.accumulate).backward()  # type: ignore[no-untyped-call]
+            (total / args.accumulate).backward()
             for name, value in {"total": total, **terms}.items():
                 values[name] = values.get(name, 0) + value.detach() / args.accumulate
         average_gradients(self.model, self.processes)
@@ -231,17 +231,12 @@ class Trainer:
             out = self.ema(key, batch.tiny, batch.mel)
         return out.frame.float().clamp(0, 1), out.coarse.picture.float().clamp(0, 1)
 
-    def draw_sheet(self, pack: Pack, plans: list[Plan]) -> None:
-        """Keyframe, tiny frame, coarse picture, drawn picture, source: one row for every other clip."""
-        keys = list(range(0, len(pack.keys), max(1, len(pack.keys) // 10)))
-        batch = make_batch(pack, fixed_plans(pack, 2, len(pack.keys))[0])
-        kept = torch.tensor([2 * k for k in keys], device=self.device)
-        batch = Batch(
-            batch.key, *(getattr(batch, n)[kept] for n in ("target", "owner", "tiny", "mel", "key_marks", "marks")),
-            batch.some, batch.corner,
-        )  # fmt: skip
+    def draw_sheet(self, pack: Pack) -> None:
+        """Keyframe, tiny frame, coarse picture, drawn picture, source: a row for each of ten clips."""
+        plan = fixed_plan(pack, range(0, len(pack.keys), max(1, len(pack.keys) // 10)), 1)
+        batch = make_batch(pack, plan)
         frame, coarse = self.draw(batch)
-        columns = (batch.key[batch.owner], batch.tiny[:, 2], coarse, frame, batch.target)
+        columns = (batch.key, batch.tiny[:, 2], coarse, frame, batch.target)
         sheet(self.args.run / f"sheet-{self.step:07d}.jpg", columns)
 
 
@@ -258,47 +253,6 @@ def start_network(args: argparse.Namespace) -> Upsampler:
         if found.missing_keys:
             raise TfcodecError(f"--start {args.start}: has no weights for {', '.join(found.missing_keys[:5])} ...")
     return network
-
-
-def adamw(module: nn.Module, rate: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW(module.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-
-
-def clipped_step(optimiser: torch.optim.AdamW, module: nn.Module, limit: float) -> Tensor:
-    """A step with the gradient's norm at most ``limit``; none when it is not finite. Returns the norm."""
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
-    # As a gradient scaler does it: the fused step itself looks at the flag, on the device.
-    optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
-    optimiser.grad_scale = None  # type: ignore[attr-defined]
-    optimiser.step()
-    return norm.detach()
-
-
-def average_gradients(module: nn.Module, processes: int) -> None:
-    if processes == 1:
-        return
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    flat /= processes
-    parts = torch.split(flat, [g.numel() for g in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-def join_processes() -> tuple[int, int]:
-    """(rank, number of processes) under torchrun, (0, 1) without."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes == 1:
-        return 0, 1
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return dist.get_rank(), processes
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each picture of a batch, in dB."""
-    return -10 * (a - b).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
 
 
 class Clock:
@@ -336,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
     trainer = Trainer(args)
     clock = Clock(trainer)
     clock.begin = begin
-    train(trainer, clock)
+    train(trainer, clock, open_packs(trainer))
 
 
 def open_packs(trainer: Trainer) -> tuple[Pack, Pack]:
@@ -350,17 +304,17 @@ def open_packs(trainer: Trainer) -> tuple[Pack, Pack]:
     return packs[0], packs[1]
 
 
-def train(trainer: Trainer, clock: Clock) -> dict[str, float]:
+def train(trainer: Trainer, clock: Clock, packs: tuple[Pack, Pack]) -> dict[str, float]:
     """The loop of one call; returns the last scores on val (of the first process)."""
     args, first = trainer.args, trainer.rank == 0
-    pack, val = open_packs(trainer)
+    pack, val = packs
+    augment = args.augment or ("light" if trainer.device.type == "cpu" else "full")
     drawing = Drawing(
-        args.keys, args.targets, args.seed, full=(args.augment or ("full", "light")[trainer.device.type == "cpu"]) == "full",
-        speed=not args.no_speed, pairs=trainer.weights.temporal > 0,
+        args.keys, args.targets, args.seed, full=augment == "full", speed=not args.no_speed,
+        pairs=trainer.weights.temporal > 0,
     )  # fmt: skip
     sampler = Sampler(pack, drawing, trainer.rank)
     stream = batches(sampler, trainer.step * args.accumulate)
-    plans = fixed_plans(val)
     flops = peak = 0.0
     if trainer.device.type == "cuda" and first:
         flops, (peak, source) = trainer.count_flops(pack, drawing), peak_flops(trainer.device)
@@ -370,6 +324,17 @@ def train(trainer: Trainer, clock: Clock) -> dict[str, float]:
     trainer.card.open_call(pack, trainer.step)
     if first and not args.quiet:
         print(f"{len(pack.frames)} frames on {trainer.device} after {time.monotonic() - clock.begin:.0f} s", flush=True)
+    try:
+        return loop(trainer, clock, val, stream, flops, peak)
+    finally:
+        stream.close()
+
+
+def loop(
+    trainer: Trainer, clock: Clock, val: Pack, stream: Iterator[Batch], flops: float, peak: float
+) -> dict[str, float]:
+    args, first = trainer.args, trainer.rank == 0
+    plans = fixed_plans(val)
     scores: dict[str, float] = {}
     since, since_step, saved = time.monotonic(), trainer.step, -1
     while True:
@@ -380,12 +345,16 @@ def train(trainer: Trainer, clock: Clock) -> dict[str, float]:
             scores, saved = trainer.evaluate(val, plans), trainer.step
             report(trainer, scores)
             if done or trainer.step % args.sheet_every == 0:
-                trainer.draw_sheet(val, plans)
+                trainer.draw_sheet(val)
             trainer.read_log()
             since, since_step = time.monotonic(), trainer.step
         if done:
             break
+        if args.warn_sync:
+            torch.cuda.set_sync_debug_mode("warn")
         trainer.update(stream, progress)
+        if args.warn_sync:
+            torch.cuda.set_sync_debug_mode("default")
         if trainer.step % args.log_every == 0:
             values = trainer.read_log()  # waits for the device
             now = time.monotonic()
@@ -396,7 +365,6 @@ def train(trainer: Trainer, clock: Clock) -> dict[str, float]:
             since, since_step = now, trainer.step
             if first:
                 log(trainer, values, rate, used)
-    stream.close()  # type: ignore[attr-defined]
     return scores
 
 
@@ -408,9 +376,8 @@ def log(trainer: Trainer, values: dict[str, float], rate: float, used: float) ->
         return
     share = f", {100 * used:.1f} % of peak" if used else ""
     terms = " ".join(f"{k} {v:.3f}" for k, v in values.items())
-    print(
-        f"\r\033[Kstep {trainer.step} {trainer.seconds / 60:.1f} min {rate:.1f} samples/s{share} {terms}", end="", flush=True
-    )
+    text = f"step {trainer.step} {trainer.seconds / 60:.1f} min {rate:.1f} samples/s{share} {terms}"
+    print("\r\033[K" + text, end="", flush=True)
 
 
 def report(trainer: Trainer, scores: dict[str, float]) -> None:

@@ -1,0 +1,50 @@
+"""Parts of a training step that know nothing of the run: optimiser, clipping, several processes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def adamw(module: nn.Module, rate: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(module.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+
+
+def clipped_step(optimiser: torch.optim.AdamW, module: nn.Module, limit: float) -> Tensor:
+    """A step with the gradient's norm at most ``limit``; none when it is not finite. Returns the norm."""
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
+    # As a gradient scaler does it: the fused step itself looks at the flag, on the device.
+    optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+    optimiser.grad_scale = None  # type: ignore[attr-defined]
+    optimiser.step()
+    return norm.detach()
+
+
+def average_gradients(module: nn.Module, processes: int) -> None:
+    if processes == 1:
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= processes
+    parts = torch.split(flat, [g.numel() for g in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def join_processes() -> tuple[int, int]:
+    """(rank, number of processes) under torchrun, (0, 1) without."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1:
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return dist.get_rank(), processes
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture of a batch, in dB."""
+    return -10 * (a - b).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
