@@ -29,6 +29,7 @@ from .batch import Drawing, Sampler, batches, fixed_plans, make_batch
 from .data import Batch, Pack
 from .losses import LossWeights, frame_terms, perceptual_term
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
+from .steps import adamw, clipped_step, psnr
 
 STEP = 1 / 64
 """Quantiser step of evaluation, in halves of a picture's side; training draws it anew for each batch."""
@@ -71,9 +72,7 @@ class KeypointTrainer:
         network = KeypointAnimator(KeypointConfig(args.keypoints, args.jacobian))
         self.model: KeypointAnimator = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-        )
+        self.optimiser = adamw(self.model, args.lr)
         self.lpips = LPIPS("squeeze").to(self.device)
         self.judge = LPIPS("alex").to(self.device)
         self.step, self.seconds = 0, 0.0
@@ -128,9 +127,7 @@ class KeypointTrainer:
         total = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
-        if torch.isfinite(norm):
-            self.optimiser.step()
+        norm = clipped_step(self.optimiser, self.model, 2.0)
         decay = min(0.998, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
@@ -147,8 +144,7 @@ class KeypointTrainer:
             with torch.autocast(self.device.type, torch.bfloat16):
                 _, out, _ = animate(self.ema, batch, STEP)
             for name, picture in (("", out.frame.float().clamp(0, 1)), ("_key", batch.key[batch.owner])):
-                error = (picture - batch.target).square().mean((1, 2, 3)).clamp(min=1e-10)
-                sums["psnr" + name] += float((-10 * error.log10()).sum())
+                sums["psnr" + name] += float(psnr(picture, batch.target).sum())
                 sums["lpips" + name] += float(self.judge(picture, batch.target).sum())
             count += len(batch.target)
         return {name: value / count for name, value in sums.items()}
