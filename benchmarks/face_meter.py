@@ -5,11 +5,15 @@
 On `val`, every 25th frame. The other method's landmarks (a 478-point face mesh) come with the clips. How far the
 meter's landmarks of a picture are from those of the same picture after JPEG, noise, blur or a shift is its own noise:
 a mouth distance of that size means nothing. Distances are in inter-ocular units, means over frames.
+
+The keyframe's compression alone already costs identity: the cosine of the decoded keyframe to the very frame that it
+was made of is about the most that a decoder can keep.
 """
 
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,10 +22,13 @@ from common import clip_list, clips, data_folder, environment, read_clip, write
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import tfcodec
 from tfcodec.metrics import faces
+from tfcodec.metrics.pixels import psnr
 
 EVERY = 25
 SHIFT = (2.3, -1.7)
+QUALITIES = (3, 5, 7, 10)
 
 
 def disturbed(frame: NDArray[np.uint8], how: str, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -33,6 +40,23 @@ def disturbed(frame: NDArray[np.uint8], how: str, rng: np.random.Generator) -> N
         return np.asarray(cv2.GaussianBlur(frame, (0, 0), 1.5))
     move = np.array([[1, 0, SHIFT[0]], [0, 1, SHIFT[1]]])
     return np.asarray(cv2.warpAffine(frame, move, frame.shape[1::-1], borderMode=cv2.BORDER_REPLICATE))
+
+
+def keyframes(paths: list[Path], quality: int, meter: faces.FaceMeter) -> dict[str, float]:
+    """First keyframes of the streams against the source frames nearest to them; means over clips."""
+    rows = []
+    for path in paths:
+        source, clip = read_clip(path), tfcodec.decode(tfcodec.encode(path, quality=quality), pixels=False)
+        key = clip.keyframes[0][1]
+        fidelity = psnr(np.broadcast_to(key, source.shape), source)
+        both = np.stack((key, source[fidelity.argmax()]))
+        landmarks = meter.landmarks(both)
+        vectors = meter.identity(both, landmarks)
+        rows.append((fidelity.max(), faces.identity_cosine(vectors[:1], vectors[1:])[0],
+                     faces.mouth_distance(landmarks[:1], landmarks[1:])[0]))  # fmt: skip
+    mean = np.nanmean(rows, 0)
+    return {"psnr": round(float(mean[0]), 2), "identity_cosine": round(float(mean[1]), 4),
+            "mouth_distance": round(float(mean[2]), 4)}  # fmt: skip
 
 
 def main() -> None:
@@ -82,6 +106,7 @@ def main() -> None:
         "strangers_mean": round(float(np.nanmean(values[~same])), 4),
         "strangers_95th_percentile": round(float(np.nanpercentile(values[~same], 95)), 4),
     }
+    result["keyframe_by_quality"] = {quality: keyframes(paths, quality, meter) for quality in QUALITIES}
     print({k: v for k, v in result.items() if k not in ("environment", "clip_list")})
     write("face_meter", result)
 

@@ -16,8 +16,27 @@ def load(name: str) -> dict[str, Any]:
     return result
 
 
+def faces(mean: dict[str, dict[str, float]], key: dict[str, float]) -> list[tuple[str, str]]:
+    """What face metrics and the changes in time say."""
+    ours, still, silent = mean["decoded"], mean["frozen_keyframe"], mean["without_speech"]
+
+    def both(metric: str) -> str:
+        return f"{ours[metric]:.4f} / {still[metric]:.4f}"
+
+    return [
+        ("mouth-landmark distance, inter-ocular units: decoded / frozen keyframe", both("mouth_distance")),
+        ("... of the mouth's shape alone, heads aligned", both("mouth_shape_distance")),
+        ("... decoded with / without the speech", f"{ours['mouth_distance']:.4f} / {silent['mouth_distance']:.4f}"),
+        ("LPIPS(alex) of the mouth region: decoded / frozen keyframe", both("mouth_lpips")),
+        ("identity cosine to the source: decoded / frozen keyframe", both("identity_cosine")),
+        ("... of the keyframe to the frame that it was made of", f"{key['identity_cosine']:.4f}"),
+        ("flicker over the source's own: all / where the source is still",
+         f"{ours['flicker_ratio']:.2f} / {ours['flicker_ratio_still']:.2f}"),
+    ]  # fmt: skip
+
+
 def table() -> str:
-    codec, speed = load("codec_val"), load("speed")
+    codec, speed, quality = load("codec_val"), load("speed"), load("quality_val")
     summary = codec["summary"]
     mean, long = summary["mean"], summary["mean_of_clips_of_5_s_and_more"]
     one, two = (row["frames_per_second"] for row in speed["rows"])
@@ -37,6 +56,7 @@ def table() -> str:
         ("... higher than the frozen keyframe's on", f"{100 * higher:.0f} % of the clips"),
         ("LPIPS(alex): decoded / frozen keyframe", f"{mean['lpips']:.4f} / {mean['frozen_lpips']:.4f}"),
         ("... lower than the frozen keyframe's on", f"{100 * lower:.0f} % of the clips"),
+        *faces(quality["mean"], load("face_meter")["keyframe_by_quality"][str(codec["quality"])]),
         ("decode, 1 / 2 threads", f"{one['decode']:.0f} / {two['decode']:.0f} frames/s"),
         ("encode, file mode, 1 / 2 threads", f"{one['encode']:.0f} / {two['encode']:.0f} frames/s"),
         ("`import tfcodec`", f"{speed['rows'][0]['import_seconds']:.2f} s"),
