@@ -179,11 +179,11 @@ def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return first, second, third, fourth
 
 
-def quantise_tiny(tiny: Tensor, key: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
+def quantise_tiny(tiny: Tensor, key: Tensor, luma: Tensor, chroma: Tensor, top: Tensor | float = 255.0) -> Tensor:
     """What the tiny-frame coder would do to ``tiny`` [..., 3, 8, 8] RGB 0..255, near enough for training.
 
     The difference to the keyframe's own tiny frame ``key`` is transformed, rounded to the quantiser step with a dead
-    zone, and put back; chroma at 4x4. All arguments broadcast; steps have the shape [..., 1, 1].
+    zone, put back and kept within 0 and ``top``; chroma at 4x4. All arguments broadcast; steps are [..., 1, 1].
     """
     to_ycc, from_ycc, dct8, dct4 = _constants(tiny.device)
     delta = torch.einsum("oc,...cyx->...oyx", to_ycc, tiny - key)
@@ -197,7 +197,7 @@ def quantise_tiny(tiny: Tensor, key: Tensor, luma: Tensor, chroma: Tensor) -> Te
     c = delta[..., 1:, :, :].reshape(*delta.shape[:-3], 2, 4, 2, 4, 2).mean((-3, -1))
     c = coded(c, dct4, chroma[..., None, :, :]).repeat_interleave(2, -1).repeat_interleave(2, -2)
     ycc = torch.cat((y[..., None, :, :], c), -3)
-    return (key + torch.einsum("oc,...cyx->...oyx", from_ycc, ycc)).clamp(0, 255)
+    return (key + torch.einsum("oc,...cyx->...oyx", from_ycc, ycc)).clamp(min=0).clamp(max=top)
 
 
 def resampling(size: Tensor, centre: Tensor, flip: Tensor | None) -> Tensor:
@@ -227,13 +227,8 @@ def make_batch(pack: Pack, plan: Plan) -> Batch:
     make = _changed if plan.full else _plain
     key, target, tiny, key_tiny = make(pack, p)
     steps = p["step"].float()[:, None, None, :, None, None]
-    tiny = quantise_tiny(tiny, key_tiny[:, None, None], steps[:, :, :, 0], steps[:, :, :, 1])
-    if not plan.full:
-        # Affine in colour and mirrored: commutes with the box mean, so the quantised frame may be changed itself.
-        gain = p["gain"].float()[:, None, None, :, None, None] / 255
-        tiny = _mirror(tiny * gain, p["flip"])
-    else:
-        tiny = tiny / 255
+    top = 255 * p["gain"].float().clamp(min=1)[:, None, None, :, None, None]
+    tiny = quantise_tiny(tiny, key_tiny[:, None, None], steps[:, :, :, 0], steps[:, :, :, 1], top) / 255
     return Batch(
         key=key, target=target.flatten(0, 1), tiny=tiny.flatten(0, 1),
         owner=torch.arange(count, device=device).repeat_interleave(each),
@@ -261,7 +256,10 @@ def _plain(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Te
     key = rgb(pack.key_pictures[p["key"]], p["flip"]).mul_(gain)
     target = rgb(pack.frames[p["frame"].flatten()], p["flip"].repeat_interleave(each))
     target = target.reshape(count, each, *target.shape[1:]).mul_(gain[:, None])
-    return key, target, pack.tiny[p["window"]], pack.key_tiny[p["key"]]
+    # Mirroring and a gain commute with the box mean, so that the pack's own box means may be changed instead.
+    gain8 = p["gain"].float()[:, :, None, None]
+    tiny = _mirror(pack.tiny[p["window"]] * gain8[:, None, None], p["flip"])
+    return key, target, tiny, _mirror(pack.key_tiny[p["key"]] * gain8, p["flip"])
 
 
 def _changed(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

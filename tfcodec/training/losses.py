@@ -55,10 +55,11 @@ class LossWeights:
 @lru_cache(maxsize=8)
 def _mark_weight(device: torch.device) -> Tensor:
     # The jaw and the nose go with the head, which the network learns first; lips and lids move by themselves.
-    weight = torch.ones(70, 1)
+    weight = torch.ones(70, 1, device=device)
     weight[MOUTH] = 3.0
-    weight[list(EYES)] = 2.0
-    return weight.to(device)
+    weight[36:48] = 2.0
+    weight[68:70] = 2.0
+    return weight
 
 
 def region_weight(marks: Tensor, size: int, extra: float) -> Tensor:

@@ -336,6 +336,7 @@ def loop(
     args, first = trainer.args, trainer.rank == 0
     plans = fixed_plans(val)
     scores: dict[str, float] = {}
+    watch = args.warn_sync and trainer.device.type == "cuda"
     since, since_step, saved = time.monotonic(), trainer.step, -1
     while True:
         progress, call = clock.read()
@@ -350,10 +351,10 @@ def loop(
             since, since_step = time.monotonic(), trainer.step
         if done:
             break
-        if args.warn_sync:
+        if watch:
             torch.cuda.set_sync_debug_mode("warn")
         trainer.update(stream, progress)
-        if args.warn_sync:
+        if watch:
             torch.cuda.set_sync_debug_mode("default")
         if trainer.step % args.log_every == 0:
             values = trainer.read_log()  # waits for the device
