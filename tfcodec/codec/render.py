@@ -24,8 +24,8 @@ class Renderer:
     Args:
         entry: which network.
         fast: compute in bfloat16 where this processor has instructions for it, which takes about three quarters of the
-            time; elsewhere without effect. Pixels move by a grey level or two: `tests/test_live.py` holds it above 54 dB,
-            and the specification asks a decoder for 48.
+            time; elsewhere without effect. Pixels move by a grey level or two: a test holds it above 54 dB, and the
+            specification asks a decoder for 48.
 
     Raises:
         WeightsError: the weights are not there or do not fit.
