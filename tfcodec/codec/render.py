@@ -23,9 +23,9 @@ class Renderer:
 
     Args:
         entry: which network.
-        fast: compute in bfloat16 where this processor has instructions for it, which takes about two thirds of the time
-            and moves pixels by 2 grey levels at most, 63 dB (``benchmarks/call.py`` measures it); elsewhere without
-            effect. Streams are still decoded within the tolerance of the specification, which is 48 dB.
+        fast: compute in bfloat16 where this processor has instructions for it, which takes about three quarters of the
+            time; elsewhere without effect. Pixels move by a grey level or two: a test holds it above 54 dB, and the
+            specification asks a decoder for 48.
 
     Raises:
         WeightsError: the weights are not there or do not fit.
