@@ -108,9 +108,10 @@ def codec_of(arm: Arm) -> Codec:
         from .classical import Classical
 
         return Classical()
-    from .own import Frozen, Tfcodec, TinyBicubic
+    from .own import Frozen, Tfcodec, TfcodecCall, TinyBicubic
 
-    own: dict[str, Codec] = {"tfcodec": Tfcodec(), "frozen": Frozen(), "bicubic8": TinyBicubic()}
+    codec = Tfcodec() if arm.delay == "file" else TfcodecCall()
+    own: dict[str, Codec] = {"tfcodec": codec, "frozen": Frozen(), "bicubic8": TinyBicubic()}
     return own[arm.codec]
 
 

@@ -13,20 +13,14 @@ from ..errors import BitstreamError, MediaError
 from .arms import Arm, Coded, Frames, Sound
 from .classical import FPS
 
-SAMPLES_PER_FRAME = 640
-CALL_LOOKAHEAD = 1
+SAMPLE_RATE = 16000
+SAMPLES = SAMPLE_RATE // FPS
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Sources that can change a stream's bytes, or its pictures. Bytes are compared as well, so this only saves time.
-_ENCODING = ("keyframe.py", "speech.py", "bitstream/*.py", "tinyframe/*", "codec/encoder.py", "codec/policy.py")
-_DECODING = (
-    "keyframe.py",
-    "speech.py",
-    "bitstream/*.py",
-    "tinyframe/*",
-    "codec/render.py",
-    "codec/tracks.py",
-    "model/*.py",
-)
+_EXACT = ("keyframe.py", "speech.py", "bitstream/*.py", "tinyframe/*")
+_CALLS = ("codec/receiver.py", "codec/playout.py", "codec/speechline.py")
+_ENCODING = (*_EXACT, *_CALLS, "codec/encoder.py", "codec/policy.py", "codec/sender.py")
+_DECODING = (*_EXACT, *_CALLS, "codec/picture.py", "codec/render.py", "codec/tracks.py", "model/*.py")
 
 
 @cache
@@ -43,11 +37,13 @@ def _state(patterns: tuple[str, ...]) -> str:
 
 
 class Tfcodec:
-    """The codec. Class "file": `tfcodec.encode`. Class "call": `Encoder(latency="call")`, one payload for each frame,
-    its chunks one after the other in a file, drawn with one frame of lookahead as a call's receiver does."""
+    """The codec as in files: `tfcodec.encode`."""
 
     def encode(self, arm: Arm, frames: Frames, sound: Sound | None, path: Path) -> None:
-        path.write_bytes(encode_stream(arm, frames, sound))
+        from ..api import encode
+
+        rate = None if sound is None else SAMPLE_RATE
+        path.write_bytes(encode(frames, fps=FPS, audio=sound, sample_rate=rate, quality=arm.point))
 
     def account(self, arm: Arm, path: Path) -> Coded:
         from ..api import probe
@@ -58,10 +54,8 @@ class Tfcodec:
 
     def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
         from ..codec.decoder import read_exact, render_exact
-        from ..model.inputs import REACH
 
-        lookahead = CALL_LOOKAHEAD if arm.delay == "call" else REACH
-        return np.concatenate(list(render_exact(read_exact(path.read_bytes()), only=wanted, lookahead=lookahead)))
+        return np.concatenate(list(render_exact(read_exact(path.read_bytes()), only=wanted)))
 
     def encoder_state(self, arm: Arm) -> str:
         return _state(_ENCODING)
@@ -70,21 +64,68 @@ class Tfcodec:
         return _state(_DECODING)
 
 
-def encode_stream(arm: Arm, frames: Frames, sound: Sound | None) -> bytes:
-    """A clip as a stream of tfcodec, in the arm's delay class."""
-    from ..api import encode
-    from ..bitstream import write_signature
-    from ..codec.encoder import Encoder
+class TfcodecCall(Tfcodec):
+    """The codec as in calls: every packet of `Encoder` behind its 16-bit length, read again by `Decoder`.
 
-    if arm.delay == "file":
-        return encode(frames, fps=FPS, audio=sound, sample_rate=None if sound is None else 16000, quality=arm.point)
-    encoder = Encoder(arm.point, "call", audio=sound is not None)
-    chunks = []
-    for i, frame in enumerate(frames):
-        part = None if sound is None else sound[i * SAMPLES_PER_FRAME : (i + 1) * SAMPLES_PER_FRAME]
-        chunks += encoder.push_chunks(frame, part)
-    chunks += encoder.flush_chunks()
-    return b"".join([write_signature(), encoder.header(final=True).to_bytes(), *(c.to_bytes() for c in chunks)])
+    Nothing is lost, and the receiver's feedback reaches the sender at once. Headers and checksums of packets count as
+    container, lengths too; what UDP and IP add does not, as for the other codecs.
+    """
+
+    def encode(self, arm: Arm, frames: Frames, sound: Sound | None, path: Path) -> None:
+        from ..codec.encoder import Encoder
+        from ..codec.live import Decoder
+
+        encoder, receiver, packets = Encoder(arm.point, "call", audio=sound is not None), Decoder(), []
+        for i, frame in enumerate(frames):
+            new = encoder.push(frame, None if sound is None else sound[i * SAMPLES : (i + 1) * SAMPLES])
+            for packet in new:
+                receiver.push(packet)
+            receiver.pull(draw=False)
+            if (feedback := receiver.feedback()) is not None:
+                new = [*new, *encoder.push_feedback(feedback)]
+            packets += new
+        packets += encoder.flush()
+        path.write_bytes(b"".join(len(packet).to_bytes(2, "big") + packet for packet in packets))
+
+    def account(self, arm: Arm, path: Path) -> Coded:
+        from ..bitstream import KeyframePacket, MediaPacket, parse_packet
+
+        tiny = keyframe = speech = keyframes = 0
+        for packet in map(parse_packet, _read_packets(path)):
+            if isinstance(packet, KeyframePacket):
+                keyframe += len(packet.data)
+                keyframes += packet.offset == 0
+            elif isinstance(packet, MediaPacket):
+                tiny += sum(len(unit.payload) for unit in packet.units)
+                speech += sum(map(len, packet.speech))
+        total = path.stat().st_size - speech
+        parts = {"container": total - keyframe - tiny, "keyframe": keyframe, "tiny": tiny}
+        return Coded(keyframe + tiny, total, speech, parts, keyframes)
+
+    def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
+        from ..codec.live import Decoder
+
+        receiver, chosen, pictures = Decoder(), set(wanted.tolist()), {}
+        for packet in _read_packets(path):
+            receiver.push(packet)
+            while (frame := receiver.next_frame or 0) <= receiver.receiver.newest:
+                picture = receiver.pull(draw=frame in chosen)
+                if frame in chosen:
+                    pictures[frame] = picture
+        if set(pictures) != chosen:
+            raise BitstreamError(f"{path}: shows {len(pictures)} of the {len(wanted)} frames that are wanted")
+        return np.stack([pictures[frame] for frame in wanted.tolist()])
+
+
+def _read_packets(path: Path) -> list[bytes]:
+    data, at, packets = path.read_bytes(), 0, []
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 2], "big")
+        packets.append(data[at + 2 : at + 2 + size])
+        at += 2 + size
+    if at != len(data):
+        raise BitstreamError(f"{path}: ends early")
+    return packets
 
 
 class Frozen(Tfcodec):
@@ -94,7 +135,7 @@ class Frozen(Tfcodec):
     def encode(self, arm: Arm, frames: Frames, sound: Sound | None, path: Path) -> None:
         from ..bitstream import KeyframeChunk, StreamHeader, read_stream, write_signature
 
-        whole = read_stream(encode_stream(arm, frames, None))
+        whole = read_stream(_encode_stream(arm, frames))
         kept = [c.to_bytes() for c in whole.chunks if isinstance(c, KeyframeChunk | StreamHeader)]
         path.write_bytes(b"".join([write_signature(), *kept]))
 
@@ -160,6 +201,17 @@ class TinyBicubic:
 
     def decoder_state(self, arm: Arm) -> str:
         return _state(("tinyframe/*",))
+
+
+def _encode_stream(arm: Arm, frames: Frames) -> bytes:
+    """A stream whose keyframes are those of the arm's delay class."""
+    from ..bitstream import write_signature
+    from ..codec.encoder import Encoder
+
+    expected = len(frames) if arm.delay == "file" else None
+    encoder = Encoder(arm.point, arm.delay, audio=False, expected_frames=expected)
+    chunks = [chunk for frame in frames for chunk in encoder.push_chunks(frame)] + encoder.flush_chunks()
+    return b"".join([write_signature(), encoder.header(final=True).to_bytes(), *(c.to_bytes() for c in chunks)])
 
 
 _GROUP = 128

@@ -21,7 +21,6 @@ from ..bitstream import (
     read_stream,
 )
 from ..errors import BitstreamError
-from ..model.inputs import REACH
 from ..model.registry import find_model
 from ..speech import SAMPLE_RATE, log_mel
 from .render import Renderer, render_all
@@ -93,15 +92,15 @@ def _speech(stream: ParsedStream, damaged: list[str] | None) -> NDArray[np.float
 
 
 def render_exact(
-    parts: ExactParts, *, coarse: bool = False, only: NDArray[np.int64] | None = None, lookahead: int = REACH
+    parts: ExactParts, *, coarse: bool = False, only: NDArray[np.int64] | None = None
 ) -> Iterator[NDArray[np.uint8]]:
     """Draw a stream's frames, in batches [n, 256, 256, 3] uint8. Raises WeightsError before the first one.
 
-    ``only`` and ``lookahead`` as in `render_all`.
+    ``only`` as in `render_all`.
     """
     renderer = Renderer(find_model(parts.header.model_id, parts.header.model_hash))
     mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
-    return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse, only=only, lookahead=lookahead)
+    return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse, only=only)
 
 
 def decode_bytes(

@@ -114,14 +114,11 @@ def render_all(
     coarse: bool = False,
     *,
     only: NDArray[np.int64] | None = None,
-    lookahead: int = REACH,
 ) -> Iterator[NDArray[np.uint8]]:
     """Draw a clip in batches [n, 256, 256, 3]; windows do not reach across a keyframe (it may be a scene cut).
 
     Args:
         only: ascending indices of the frames to draw (frames do not depend on one another's pictures); None: all.
-        lookahead: frames of the future, 0 to 2, that the network may see: fewer than 2 draw what a call's receiver
-            draws.
     """
     if only is None:
         only = np.arange(len(tiny))
@@ -138,8 +135,4 @@ def render_all(
         for at in range(0, len(wanted), BATCH):
             frames = wanted[at : at + BATCH]
             windows = tiny_windows(tiny[begin:end], frames - begin)
-            sound = mel_windows(mel, frames)
-            if lookahead < REACH:
-                windows[:, REACH + lookahead + 1 :] = windows[:, REACH + lookahead, None]
-                sound[:, MEL_PER_FRAME * (REACH + lookahead + 1) :] = MEL_SILENCE
-            yield renderer.render(windows, sound, coarse)
+            yield renderer.render(windows, mel_windows(mel, frames), coarse)

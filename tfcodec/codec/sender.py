@@ -66,7 +66,7 @@ class CallSender:
         self.fraction_lost = 0.0
         self._bundle, self._redundancy, self._refresh = bundle, redundancy, refresh
         # Every payload names the state it is predicted from, so contexts never have to start anew by themselves.
-        self._tiny = TinyEncoder(quality, mode="call", refresh=1 << 30)
+        self._tiny = TinyEncoder(policy.tiny_quality(quality), mode="call", refresh=1 << 30)
         self._policy = policy.CallPolicy()
         self._requested = False
         self._sequence = 0
