@@ -394,7 +394,7 @@ def test_training_learns_resumes_and_exports(pack: Path, tmp_path: Path) -> None
     assert line["model_id"] == 9
     weights = tmp_path / line["file"]
     assert weights.stat().st_size < 12_000_000
-    third = run(pack, tmp_path / "next", "--start", str(weights), "--minutes", "0")
+    third = run(pack, tmp_path / "next", "--weights", str(weights), "--minutes", "0")
     for name, value in read_weights(weights).state_dict().items():
         assert torch.equal(third[f"model.{name}"], value), name
     evaluate.main([str(pack), str(folder), "--targets", "1", "-o", str(tmp_path / "scores.json")])

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("pack", type=Path, help="prepared pack")
     p.add_argument("run", type=Path, help="folder of this run: state, card, logs, curve, sample sheets")
-    p.add_argument("--start", type=Path, help="weights that a new run begins with, such as the shipped ones")
+    p.add_argument("--weights", type=Path, help="weights that a new run begins with, such as the shipped ones")
 
     g = p.add_argument_group("how long")
     g.add_argument("--minutes", type=float, default=30, help="end this call after so many minutes, loading included")

@@ -241,17 +241,17 @@ class Trainer:
 
 
 def start_network(args: argparse.Namespace) -> Upsampler:
-    """A new network, with the weights of ``--start`` where there are such."""
+    """A new network, with the weights of ``--weights`` where there are such."""
     network = Upsampler(network_config(args.without))
     if "copy_first" in args.without:
         for module in network.modules():
             if isinstance(module, nn.Conv2d) and not module.weight.detach().any():
                 module.reset_parameters()
-    if args.start:
+    if args.weights:
         # An ablation may begin with the weights of the whole network: what it does without is left out.
-        found = network.load_state_dict(read_weights(args.start).state_dict(), strict=False)
+        found = network.load_state_dict(read_weights(args.weights).state_dict(), strict=False)
         if found.missing_keys:
-            raise TfcodecError(f"--start {args.start}: has no weights for {', '.join(found.missing_keys[:5])} ...")
+            raise TfcodecError(f"--weights {args.weights}: has no weights for {', '.join(found.missing_keys[:5])} ...")
     return network
 
 
