@@ -296,7 +296,7 @@ def test_a_lost_keyframe_is_sent_again(moving_face: Face, lost: set[int]) -> Non
     encoder = tfcodec.Encoder(quality=10, latency="call", audio=False)
     decoder = tfcodec.Decoder()
     first = encoder.push(frames[0])
-    assert len(first) == 2
+    assert len(first) >= 2
     for i, packet in enumerate(first):
         if i not in lost:
             decoder.push(packet)
