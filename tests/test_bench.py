@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import http.server
 import json
+import os
 import queue
 import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +26,22 @@ from tfcodec.bench import run as bench
 from tfcodec.bench.arms import CODECS, Arm, codec_of, select
 from tfcodec.cli import main
 from tfcodec.media import write_video
+from tfcodec.metrics.lpips import lpips_of_frames
 
 pytest.importorskip("bjontegaard", reason="needs the extra bench")
 pytest.importorskip("matplotlib", reason="needs the extra bench")
 
 COUNT = 25
+GIVEN = os.environ.get("TFCODEC_METRIC_WEIGHTS")
 CHEAP = ["tfcodec", "frozen", "bicubic8", "x264"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Pixel metrics only, to be quick: networks of metrics have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFCODEC_METRIC_WEIGHTS", str(tmp_path_factory.mktemp("none")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -396,16 +408,32 @@ def test_missing_extra_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_metrics_without_networks_are_left_out_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TFCODEC_METRIC_WEIGHTS", str(tmp_path))
+def test_metrics_without_networks_are_left_out_with_a_reason(finished: Path) -> None:
+    result = results(finished)
+    assert result["metrics"] == ["psnr", "ms_ssim", "frame_difference"]
+    assert "alexnet" in result["metrics_left_out"]["lpips"]
+    assert set(result["metrics"]) | set(result["metrics_left_out"]) == set(measure.METRICS)
+    page = (finished / "report.html").read_text()
+    assert result["metrics_left_out"]["lpips"] in page
+    assert "psnr" in result["self_test"]
+
+
+def test_lpips_is_that_of_the_metric(
+    moving_face: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TFCODEC_METRIC_WEIGHTS")
+    if GIVEN is not None:
+        monkeypatch.setenv("TFCODEC_METRIC_WEIGHTS", GIVEN)
     measure._judge.cache_clear()
-    measure._meter.cache_clear()
-    chosen, reasons = measure.available(None)
-    assert "psnr" in chosen
-    assert "lpips" not in chosen
-    assert "alexnet" in reasons["lpips"]
+    try:
+        judge = measure._judge()
+    except tfcodec.WeightsError as error:
+        pytest.skip(str(error))
+    source = moving_face[0][:4]
+    decoded = np.ascontiguousarray(moving_face[0][8:12])
+    got = measure.measure(decoded, source, np.arange(4), ["lpips"], (Path("lpips"), 1))["lpips"]
+    assert got == pytest.approx(lpips_of_frames(judge, decoded, source).mean(), abs=1e-5)
     measure._judge.cache_clear()
-    measure._meter.cache_clear()
 
 
 # Report
