@@ -107,8 +107,8 @@ def _against_frozen(curves: dict[str, list[dict[str, Any]]], quality: int) -> st
         "larger than a still picture's: some of the motion is flicker" if worse else "smaller than a still picture's"
     )
     return (
-        f"\nThe same keyframes without tiny frames and network: LPIPS {still['lpips']:.3f} instead of {ours['lpips']:.3f}, "
-        f"PSNR {still['psnr']:.1f} instead of {ours['psnr']:.1f} dB, mouth landmarks {still['mouth']:.3f} instead of "
+        f"\nThe same keyframes without tiny frames and network: LPIPS {still['lpips']:.3f} instead of "
+        f"{ours['lpips']:.3f}, PSNR {still['psnr']:.1f} instead of {ours['psnr']:.1f} dB, mouth landmarks {still['mouth']:.3f} instead of "
         f"{ours['mouth']:.3f}, frame difference {still['frame_difference']:.2f} instead of "
         f"{ours['frame_difference']:.2f}. The error of the frame differences is {flicker}.\n"
     )
