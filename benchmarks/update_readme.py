@@ -108,9 +108,9 @@ def _against_frozen(curves: dict[str, list[dict[str, Any]]], quality: int) -> st
     )
     return (
         f"\nThe same keyframes without tiny frames and network: LPIPS {still['lpips']:.3f} instead of "
-        f"{ours['lpips']:.3f}, PSNR {still['psnr']:.1f} instead of {ours['psnr']:.1f} dB, mouth landmarks {still['mouth']:.3f} instead of "
-        f"{ours['mouth']:.3f}, frame difference {still['frame_difference']:.2f} instead of "
-        f"{ours['frame_difference']:.2f}. The error of the frame differences is {flicker}.\n"
+        f"{ours['lpips']:.3f}, PSNR {still['psnr']:.1f} instead of {ours['psnr']:.1f} dB, mouth landmarks "
+        f"{still['mouth']:.3f} instead of {ours['mouth']:.3f}, frame difference {still['frame_difference']:.2f} instead "
+        f"of {ours['frame_difference']:.2f}. The error of the frame differences is {flicker}.\n"
     )
 
 
