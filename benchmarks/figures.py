@@ -69,7 +69,7 @@ def demo_picture(work: Path) -> None:
         arm = Arm(row["codec"], row["delay"], row["size"], row["point"])
         decoded = codec_of(arm).decode(arm, out / "streams" / clip.name / (arm.name + arm.suffix), at)
         columns.append((*describe_arm(row), decoded))
-    (DOCS / "side_by_side.png").write_bytes(plots.png(plots.contact_sheet(columns)))
+    (DOCS / "side_by_side.png").write_bytes(plots.png(plots.contact_sheet(columns), 85))
     print("wrote docs/side_by_side.png")
 
 

@@ -41,10 +41,10 @@ def svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def png(figure: Any) -> bytes:
+def png(figure: Any, dpi: int = 130) -> bytes:
     """A figure as a PNG file."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130, metadata={"Software": None})
+    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
     return out.getvalue()
 
 
