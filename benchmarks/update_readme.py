@@ -109,8 +109,8 @@ def _against_frozen(curves: dict[str, list[dict[str, Any]]], quality: int) -> st
     return (
         f"\nThe same keyframes without tiny frames and network: LPIPS {still['lpips']:.3f} instead of "
         f"{ours['lpips']:.3f}, PSNR {still['psnr']:.1f} instead of {ours['psnr']:.1f} dB, mouth landmarks "
-        f"{still['mouth']:.3f} instead of {ours['mouth']:.3f}, frame difference {still['frame_difference']:.2f} instead "
-        f"of {ours['frame_difference']:.2f}. The error of the frame differences is {flicker}.\n"
+        f"{still['mouth']:.3f} instead of {ours['mouth']:.3f}, frame difference {still['frame_difference']:.2f} "
+        f"instead of {ours['frame_difference']:.2f}. The error of the frame differences is {flicker}.\n"
     )
 
 
@@ -149,8 +149,8 @@ def compared() -> str:
     out += _against_frozen(part["curves"], quality)
     return out + (
         f"\nWhere classical codecs win. They have the best LPIPS of the ladder at: {_wins(part['reach'], 'lpips')}. "
-        f"The best PSNR at: {_wins(part['reach'], 'psnr')}. The best MS-SSIM, to which the background's detail counts as "
-        f"much as the face, at: {_wins(part['reach'], 'ms_ssim')}. Beyond that they are the better codecs.\n"
+        f"The best PSNR at: {_wins(part['reach'], 'psnr')}. The best MS-SSIM, to which the background's detail counts "
+        f"as much as the face, at: {_wins(part['reach'], 'ms_ssim')}. Beyond that they are the better codecs.\n"
     )
 
 
