@@ -218,8 +218,8 @@ Speech is in a column of its own; the classical files hold none, and the same sp
 <b>frozen keyframe</b> is a file with tfcodec's keyframes alone, each shown until the next; <b>8x8, bicubic</b> is the
 tiny frames alone, enlarged. LPIPS forgives a still picture: read it together with PSNR, the mouth and the
 frame-difference error. <b>Random access</b> and <b>low delay</b> are never compared with one another: tfcodec's files
-look ahead, its calls do not (but for one frame at the receiver). One intra frame for everybody, slow presets, one
-thread.</p>
+look ahead; its calls send two frames in a packet, whose heads are counted, and look at nothing beyond it. One intra
+frame for the classical codecs, slow presets, one thread.</p>
 """
 
 
