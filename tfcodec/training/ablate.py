@@ -1,8 +1,8 @@
 """Train variants with equal budgets and compare them: ``python -m tfcodec.training.ablate PACK OUT --minutes M``.
 
 Every variant gets the same training time (or, with --steps, the same number of steps), seed and learning-rate
-schedule; options that are not listed below go to the trainer as they are (--keys, --compile, --weights ...). What is done
-is not done again, so that the comparison may be cut and gone on with; a variant that was cut goes on where it was.
+schedule; options that are not listed below go to the trainer as they are (--keys, --compile, --weights ...). What is
+done is not done again, so that the comparison may be cut and gone on with; a variant that was cut goes on where it was.
 """
 
 from __future__ import annotations
