@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfcodec.codec.playout import MAX_LAG, WINDOW, Playout
+from tfcodec.codec.playout import MAX_LAG, TOLERATED_LAG, WINDOW, Playout
 
 
 def play(clock: Playout, newest: int, lost: frozenset[int] = frozenset(), end: int | None = None) -> int | None:
@@ -65,8 +65,16 @@ def test_a_slow_machine_leaves_frames_out() -> None:
     play(clock, 0)
     clock.hold(late=True)
     assert play(clock, 2) == 1  # was being drawn
-    assert play(clock, 4) == 4
-    assert play(clock, 5) == 5
+    assert play(clock, 1 + TOLERATED_LAG + 1) == 1 + TOLERATED_LAG + 1
+    assert play(clock, 6) == 6
+
+
+def test_a_picture_that_is_one_tick_late_costs_no_frame() -> None:
+    clock = Playout(0)
+    play(clock, 0)
+    clock.hold(late=True)
+    assert [play(clock, newest) for newest in (2, 3, 4)] == [1, 2, 3]
+    assert clock.skipped == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=200), st.integers(0, 2))

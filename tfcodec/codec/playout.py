@@ -9,6 +9,9 @@ WINDOW = 25
 """Ticks (1 s) in which every frame was there early before the delay is shortened."""
 MAX_LAG = 5
 """Frames (200 ms) behind the newest at which the clock jumps: in a call the latest frame wins."""
+TOLERATED_LAG = 3
+"""Frames behind the newest at which it jumps when drawing was late. A picture that arrives and is drawn between two
+ticks is one tick late now and then: skipping after each such tick would lose every third frame."""
 
 
 class Playout:
@@ -53,8 +56,8 @@ class Playout:
         target = (after if after is not None and ahead else self.position) + 1
         if target > limit:
             return None
-        if self._jump:
-            self._jump = False
+        jump, self._jump = self._jump, False
+        if jump and limit - target >= TOLERATED_LAG:
             return limit
         waited = 0 if ahead else self.waited
         # While the clock waited for frames that, as is known now, were lost, the last picture stood in for them.
