@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,3 +58,37 @@ def moving_face() -> tuple[np.ndarray, np.ndarray]:
     loudness = np.interp(time, np.arange(60) / 25, opening)
     voice = sum(np.sin(2 * np.pi * 130 * k * time) / k for k in range(1, 12))
     return frames, (0.15 * loudness * voice).astype(np.float32)
+
+
+PACK_FRAMES = 20
+
+
+@pytest.fixture(scope="session")
+def prepared_pack(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training pack made by the product's own preparation, of two drawn clips of 20 frames; frame 3 has no face."""
+    from tfcodec.media import write_video
+    from tfcodec.training.prepare import main as prepare
+
+    frames, audio = moving_face
+    count = PACK_FRAMES
+    source = tmp_path_factory.mktemp("clips")
+    sway = 16 * 14 * np.sin(np.arange(2 * count) / 9)  # the drawn face's
+    marks = np.full((2 * count, 70, 2), 128 * 16, np.int16)
+    marks[..., 0] += np.arange(70, dtype=np.int16) * 8 + sway.astype(np.int16)[:, None]
+    marks[[3, count + 3]] = -16
+    for split in ("train", "val"):
+        (source / split).mkdir()
+        write_video(source / split / "d1_00.mp4", frames[:count], 25, audio[: 640 * count], 16000)
+        write_video(source / split / "n1_00.mp4", frames[count : 2 * count], 25)
+        np.savez(source / f"landmarks_{split}.npz", d1_00=marks[:count], n1_00=marks[count:])
+    folder = tmp_path_factory.mktemp("pack")
+    prepare([str(source), str(folder), "--keys", "2", "--parts-mib", "0.12"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded_pack(prepared_pack: Path) -> Any:
+    """Its train split, a `tfcodec.training.data.Pack`."""
+    from tfcodec.training.data import Pack
+
+    return Pack(prepared_pack, "train")

@@ -17,25 +17,7 @@ from tfcodec.baselines.keypoint_model import Detector, KeypointConfig, Keypoints
 from tfcodec.errors import TfcodecError
 from tfcodec.metrics.files import find_weights
 from tfcodec.training import keypoint as training
-from tfcodec.training.prepare import main as prepare
 from tfcodec.training.state import load_state
-
-COUNT = 12
-
-
-@pytest.fixture(scope="module")
-def pack(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tfcodec.media import write_video
-
-    frames, audio = moving_face
-    source = tmp_path_factory.mktemp("clips")
-    for split in ("train", "val"):
-        (source / split).mkdir()
-        write_video(source / split / "d1_00.mp4", frames[:COUNT], 25, audio[: 640 * COUNT], 16000)
-        np.savez(source / f"landmarks_{split}.npz", d1_00=np.full((COUNT, 70, 2), 128 * 16, np.int16))
-    folder = tmp_path_factory.mktemp("pack")
-    prepare([str(source), str(folder), "--keys", "1"])
-    return folder
 
 
 def test_equivariance_knows_which_way_pictures_turn() -> None:
@@ -78,10 +60,10 @@ def test_keypoints_are_exact_under_autocast() -> None:
 @pytest.mark.skipif(find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS")
 @pytest.mark.parametrize("jacobian", [False, True])
 def test_training_learns_resumes_and_codes(
-    pack: Path, tmp_path: Path, jacobian: bool, moving_face: tuple[np.ndarray, np.ndarray]
+    prepared_pack: Path, tmp_path: Path, jacobian: bool, moving_face: tuple[np.ndarray, np.ndarray]
 ) -> None:
     run, weights = tmp_path / "run", tmp_path / "w.safetensors"
-    common = [str(pack), str(run), "--keys", "1", "--targets", "2", "--eval-every", "100", "--minutes", "5"]
+    common = [str(prepared_pack), str(run), "--keys", "1", "--targets", "2", "--eval-every", "100", "--minutes", "5"]
     if jacobian:
         common.append("--jacobian")
     training.main([*common, "--steps", "2"])

@@ -15,6 +15,7 @@ pytest.importorskip("cv2", reason="training needs OpenCV: pip install 'tfcodec[t
 
 import cv2
 import torch
+from conftest import PACK_FRAMES
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tfcodec.errors import MediaError, TfcodecError
@@ -23,75 +24,49 @@ from tfcodec.model.blocks import box_down, luma_of, refine_chroma
 from tfcodec.model.weights import read_weights
 from tfcodec.training import ablate, batch, compact, data, evaluate, losses, options, report, state, train
 from tfcodec.training.export import main as export
-from tfcodec.training.prepare import main as prepare
 
-COUNT = 20
+COUNT = PACK_FRAMES
 needs_metrics = pytest.mark.skipif(find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS")
 
 
 @pytest.fixture(scope="module")
-def pack(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack made by the product's own preparation, of two drawn clips."""
-    from tfcodec.media import write_video
-
-    frames, audio = moving_face
-    source = tmp_path_factory.mktemp("clips")
-    for split in ("train", "val"):
-        (source / split).mkdir()
-        write_video(source / split / "d1_00.mp4", frames[:COUNT], 25, audio[: 640 * COUNT], 16000)
-        write_video(source / split / "n1_00.mp4", frames[COUNT : 2 * COUNT], 25)
-        marks = np.full((COUNT, 70, 2), 128 * 16, np.int16)
-        marks[..., 0] += np.arange(70, dtype=np.int16) * 8
-        marks[3] = -16
-        np.savez(source / f"landmarks_{split}.npz", d1_00=marks, n1_00=marks)
-    folder = tmp_path_factory.mktemp("pack")
-    prepare([str(source), str(folder), "--keys", "2", "--parts-mib", "0.12"])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def carried(pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def carried(prepared_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is carried to another machine: the index and the parts alone."""
     folder = tmp_path_factory.mktemp("carried")
-    for path in (pack / "index.json", *pack.glob("part-*.tar")):
+    for path in (prepared_pack / "index.json", *prepared_pack.glob("part-*.tar")):
         (folder / path.name).write_bytes(path.read_bytes())
     return folder
 
 
-@pytest.fixture(scope="module")
-def loaded(pack: Path) -> data.Pack:
-    return data.Pack(pack, "train")
+def test_prepared_pack(loaded_pack: data.Pack) -> None:
+    assert [(name, count) for name, _, count in loaded_pack.clips] == [("d1_00.mp4", COUNT), ("n1_00.mp4", COUNT)]
+    assert len(loaded_pack.keys) == 4
+    assert loaded_pack.mel[: 4 * COUNT].max() > 60  # a voice
+    assert (loaded_pack.mel[4 * COUNT :] == 0).all()  # no sound, and the row of silence
+    assert len(loaded_pack.mel) == 8 * COUNT + 1
+    assert (loaded_pack.marks[3] == -1).all()
+    assert (loaded_pack.marks[4, :, 1] == 128).all()
 
 
-def test_prepared_pack(loaded: data.Pack) -> None:
-    assert [(name, count) for name, _, count in loaded.clips] == [("d1_00.mp4", COUNT), ("n1_00.mp4", COUNT)]
-    assert len(loaded.keys) == 4
-    assert loaded.mel[: 4 * COUNT].max() > 60  # a voice
-    assert (loaded.mel[4 * COUNT :] == 0).all()  # no sound, and the row of silence
-    assert len(loaded.mel) == 8 * COUNT + 1
-    assert (loaded.marks[3] == -1).all()
-    assert (loaded.marks[4, :, 1] == 128).all()
-
-
-def test_parts_hold_the_pack(pack: Path, carried: Path, loaded: data.Pack) -> None:
+def test_parts_hold_the_pack(prepared_pack: Path, carried: Path, loaded_pack: data.Pack) -> None:
     index = json.loads((carried / "index.json").read_text())
     assert len(index["parts"]) > 1
     assert all((carried / part["file"]).stat().st_size <= 0.12 * 2**20 for part in index["parts"])
     again = data.Pack(carried, "train")
-    assert again.clips == loaded.clips
-    assert again.keys == loaded.keys
+    assert again.clips == loaded_pack.clips
+    assert again.keys == loaded_pack.keys
     # Source frames are carried as they are and decoded by OpenCV, expanded ones came through PyAV: not a pixel differs.
-    assert torch.equal(again.frames, loaded.frames)
-    error = (again.key_pictures.float() - loaded.key_pictures.float())[:, :256].square().mean()
+    assert torch.equal(again.frames, loaded_pack.frames)
+    error = (again.key_pictures.float() - loaded_pack.key_pictures.float())[:, :256].square().mean()
     assert 10 * np.log10(255**2 / float(error)) > 42  # keyframes are coded again
-    assert (again.mel.float() - loaded.mel.float()).abs().max() <= 1
-    assert torch.equal(again.marks, loaded.marks)
-    assert torch.equal(again.tiny, loaded.tiny)
+    assert (again.mel.float() - loaded_pack.mel.float()).abs().max() <= 1
+    assert torch.equal(again.marks, loaded_pack.marks)
+    assert torch.equal(again.tiny, loaded_pack.tiny)
     # On a GPU the same is decoded into device memory, without the expanded files.
     direct = data.Pack.__new__(data.Pack)
     direct.device = torch.device("cpu")
     direct._take(compact.open_compact(carried, "train"), "train", 2)
-    assert torch.equal(direct.frames, loaded.frames)
+    assert torch.equal(direct.frames, loaded_pack.frames)
     assert torch.equal(direct.key_pictures, again.key_pictures)
     assert torch.equal(direct.mel, again.mel)
     assert torch.equal(direct.marks, again.marks)
@@ -121,9 +96,9 @@ def test_integers_survive_packing(kind: type) -> None:
     assert np.array_equal(compact.unpack_integers(compact.pack_integers(values)), values)
 
 
-def test_colours_and_box_means_are_opencvs(loaded: data.Pack) -> None:
+def test_colours_and_box_means_are_opencvs(loaded_pack: data.Pack) -> None:
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 384, 256)).astype(np.uint8))
-    for pictures in (loaded.frames[:2], noise):
+    for pictures in (loaded_pack.frames[:2], noise):
         ours = data.rgb(pictures)
         theirs = np.stack([cv2.cvtColor(p.numpy(), cv2.COLOR_YUV2RGB_I420) for p in pictures]).transpose(0, 3, 1, 2)
         assert np.abs(ours.numpy() - theirs).max() <= 1  # rounding of halves
@@ -132,9 +107,9 @@ def test_colours_and_box_means_are_opencvs(loaded: data.Pack) -> None:
         assert np.abs(data.box8(torch.from_numpy(theirs).float()).numpy() - exact).max() < 1e-3
         assert np.abs(data.tiny_frames(pictures, torch.device("cpu")).numpy() - exact).max() < 1e-3
     flip = torch.tensor([True, False])
-    mirrored = data.rgb(loaded.frames[:2], flip)
-    assert torch.equal(mirrored[0], data.rgb(loaded.frames[:1])[0].flip(-1))
-    assert torch.equal(mirrored[1], data.rgb(loaded.frames[1:2])[0])
+    mirrored = data.rgb(loaded_pack.frames[:2], flip)
+    assert torch.equal(mirrored[0], data.rgb(loaded_pack.frames[:1])[0].flip(-1))
+    assert torch.equal(mirrored[1], data.rgb(loaded_pack.frames[1:2])[0])
 
 
 def reference_quantiser(tiny: np.ndarray, key: np.ndarray, luma: float, chroma: float) -> np.ndarray:
@@ -168,25 +143,25 @@ def test_quantiser() -> None:
     assert torch.allclose(same, tensors[1], atol=1e-3)
 
 
-def test_windows(loaded: data.Pack) -> None:
-    assert batch.window(loaded, 0, 0).tolist() == [0, 0, 0, 1, 2]
-    assert batch.window(loaded, 0, 10, future=0).tolist() == [8, 9, 10, 10, 10]
-    assert batch.window(loaded, 0, 10, lost=2).tolist() == [8, 9, 9, 11, 12]
-    assert batch.window(loaded, 0, 10, speed=2).tolist() == [6, 8, 10, 12, 14]
-    assert batch.window(loaded, 1, COUNT - 1).tolist() == [2 * COUNT - 3, 2 * COUNT - 2] + 3 * [2 * COUNT - 1]
-    silence = len(loaded.mel) - 1
-    whole, past = batch.mel_window(loaded, 0, 10), batch.mel_window(loaded, 0, 10, future=0)
+def test_windows(loaded_pack: data.Pack) -> None:
+    assert batch.window(loaded_pack, 0, 0).tolist() == [0, 0, 0, 1, 2]
+    assert batch.window(loaded_pack, 0, 10, future=0).tolist() == [8, 9, 10, 10, 10]
+    assert batch.window(loaded_pack, 0, 10, lost=2).tolist() == [8, 9, 9, 11, 12]
+    assert batch.window(loaded_pack, 0, 10, speed=2).tolist() == [6, 8, 10, 12, 14]
+    assert batch.window(loaded_pack, 1, COUNT - 1).tolist() == [2 * COUNT - 3, 2 * COUNT - 2] + 3 * [2 * COUNT - 1]
+    silence = len(loaded_pack.mel) - 1
+    whole, past = batch.mel_window(loaded_pack, 0, 10), batch.mel_window(loaded_pack, 0, 10, future=0)
     assert whole.tolist() == list(range(32, 52))
     assert past.tolist() == list(range(32, 44)) + 8 * [silence]
-    assert batch.mel_window(loaded, 0, 0)[:8].tolist() == 8 * [silence]
-    assert batch.mel_window(loaded, 1, 10)[0] == 4 * COUNT + 32
-    assert batch.mel_window(loaded, 0, 10, speed=2).tolist() == [*range(22, 60, 2), silence]
+    assert batch.mel_window(loaded_pack, 0, 0)[:8].tolist() == 8 * [silence]
+    assert batch.mel_window(loaded_pack, 1, 10)[0] == 4 * COUNT + 32
+    assert batch.mel_window(loaded_pack, 0, 10, speed=2).tolist() == [*range(22, 60, 2), silence]
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_batches_are_what_the_decoder_will_see(loaded: data.Pack, full: bool) -> None:
-    sampler = batch.Sampler(loaded, batch.Drawing(keys=3, targets=3, seed=1, full=full))
-    got = batch.make_batch(loaded, sampler.plan(0))
+def test_batches_are_what_the_decoder_will_see(loaded_pack: data.Pack, full: bool) -> None:
+    sampler = batch.Sampler(loaded_pack, batch.Drawing(keys=3, targets=3, seed=1, full=full))
+    got = batch.make_batch(loaded_pack, sampler.plan(0))
     assert got.key.shape == (3, 3, 256, 256)
     assert got.target.shape == (9, 3, 256, 256)
     assert got.owner.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -199,21 +174,21 @@ def test_batches_are_what_the_decoder_will_see(loaded: data.Pack, full: bool) ->
     plan = sampler.plan(1)
     plan.step[:] = 1e-3
     plan.window[:] = plan.frame[:, :, None]
-    got = batch.make_batch(loaded, plan)
+    got = batch.make_batch(loaded_pack, plan)
     exact = got.target.double().reshape(9, 3, 8, 32, 8, 32).mean((3, 5)).float()
     assert (luma_of(got.tiny[:, 2]) - luma_of(exact)).abs().max() < 5e-5
     halves = [torch.nn.functional.avg_pool2d(x, 2) for x in (got.tiny[:, 2], exact)]
     assert (halves[0] - halves[1]).abs().max() < 5e-5
 
 
-def test_landmarks_follow_the_picture(loaded: data.Pack) -> None:
+def test_landmarks_follow_the_picture(loaded_pack: data.Pack) -> None:
     """A bright dot painted at a landmark is found at the changed landmark of the changed picture."""
     painted = data.Pack.__new__(data.Pack)
-    vars(painted).update(vars(loaded))
-    painted.frames = loaded.frames.clone()
+    vars(painted).update(vars(loaded_pack))
+    painted.frames = loaded_pack.frames.clone()
     painted.frames[:, :256] = 60
     painted.frames[:, 256:] = 128
-    painted.marks = torch.full_like(loaded.marks, -1.0)
+    painted.marks = torch.full_like(loaded_pack.marks, -1.0)
     painted.marks[:, 36] = torch.tensor([90.0, 140.0])  # outer corner of one eye; mirrored, of the other
     painted.frames[:, 137:143, 87:93] = 230
     plan = batch.Sampler(painted, batch.Drawing(keys=8, targets=1, seed=5, full=True)).plan(0)
@@ -233,12 +208,12 @@ def test_mirroring_landmarks_twice_changes_nothing() -> None:
     assert np.array_equal(batch.FLIP[batch.FLIP], np.arange(70))
 
 
-def test_a_plan_depends_on_seed_process_and_step_alone(loaded: data.Pack) -> None:
+def test_a_plan_depends_on_seed_process_and_step_alone(loaded_pack: data.Pack) -> None:
     def plan(step: int, seed: int = 0, rank: int = 0) -> dict[str, object]:
-        drawn = batch.Sampler(loaded, batch.Drawing(seed=seed), rank).plan(step)
+        drawn = batch.Sampler(loaded_pack, batch.Drawing(seed=seed), rank).plan(step)
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(drawn).items()}
 
-    sampler = batch.Sampler(loaded, batch.Drawing())
+    sampler = batch.Sampler(loaded_pack, batch.Drawing())
     for step in (3, 0, 7):
         drawn = sampler.plan(step)
         assert plan(step) == {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(drawn).items()}
@@ -247,22 +222,22 @@ def test_a_plan_depends_on_seed_process_and_step_alone(loaded: data.Pack) -> Non
     assert plan(3) != plan(3, rank=1)
 
 
-def test_pairs_are_neighbours(loaded: data.Pack) -> None:
-    plan = batch.Sampler(loaded, batch.Drawing(keys=6, targets=4, pairs=True)).plan(0)
+def test_pairs_are_neighbours(loaded_pack: data.Pack) -> None:
+    plan = batch.Sampler(loaded_pack, batch.Drawing(keys=6, targets=4, pairs=True)).plan(0)
     gaps = plan.frame[:, 1::2] - plan.frame[:, ::2]
     assert set(gaps.flatten().tolist()) <= {1, 2}
 
 
-def test_batches_are_made_ahead_in_order_and_errors_come_through(loaded: data.Pack) -> None:
-    sampler = batch.Sampler(loaded, batch.Drawing(keys=1, targets=1))
+def test_batches_are_made_ahead_in_order_and_errors_come_through(loaded_pack: data.Pack) -> None:
+    sampler = batch.Sampler(loaded_pack, batch.Drawing(keys=1, targets=1))
     stream = batch.batches(sampler, 5)
     for step in (5, 6):
-        got, expected = next(stream), batch.make_batch(loaded, sampler.plan(step))
+        got, expected = next(stream), batch.make_batch(loaded_pack, sampler.plan(step))
         assert torch.equal(got.target, expected.target)
         assert torch.equal(got.tiny, expected.tiny)
     stream.close()
     broken = data.Pack.__new__(data.Pack)
-    vars(broken).update(vars(loaded) | {"keys_of_clip": {}})
+    vars(broken).update(vars(loaded_pack) | {"keys_of_clip": {}})
     with pytest.raises(KeyError):
         next(batch.batches(batch.Sampler(broken, batch.Drawing(keys=1, targets=1)), 0))
 
@@ -359,12 +334,12 @@ def run(pack: Path, folder: Path, *more: str) -> dict[str, torch.Tensor]:
 
 
 @needs_metrics
-def test_a_resumed_run_is_an_uninterrupted_one(pack: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_is_an_uninterrupted_one(prepared_pack: Path, tmp_path: Path) -> None:
     schedule = ["--schedule-steps", "4", "--anneal", "--accumulate", "2", "--loss", "adversarial=0.1", "temporal=1"]
-    whole = run(pack, tmp_path / "whole", *schedule)
-    run(pack, tmp_path / "cut", *schedule, "--steps", "2")
+    whole = run(prepared_pack, tmp_path / "whole", *schedule)
+    run(prepared_pack, tmp_path / "cut", *schedule, "--steps", "2")
     assert json.loads((tmp_path / "cut" / "state" / "manifest.json").read_text())["step"] == 2
-    cut = run(pack, tmp_path / "cut", *schedule)
+    cut = run(prepared_pack, tmp_path / "cut", *schedule)
     assert whole.keys() == cut.keys()
     different = [name for name, value in whole.items() if not torch.equal(value, cut[name])]
     assert not different
@@ -372,15 +347,15 @@ def test_a_resumed_run_is_an_uninterrupted_one(pack: Path, tmp_path: Path) -> No
     assert [(c["from_step"], c["to_step"]) for c in card["calls"]] == [(0, 2), (2, 4)]
     assert card["losses"]["temporal"] == 1
     # A finished schedule stays finished.
-    run(pack, tmp_path / "cut", *schedule)
+    run(prepared_pack, tmp_path / "cut", *schedule)
     assert json.loads((tmp_path / "cut" / "state" / "manifest.json").read_text())["step"] == 4
 
 
 @needs_metrics
-def test_training_learns_resumes_and_exports(pack: Path, tmp_path: Path) -> None:
+def test_training_learns_resumes_and_exports(prepared_pack: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    first = run(pack, folder, "--coarse-only", "--steps", "2", "--log-every", "1")
-    second = run(pack, folder, "--steps", "3", "--small-state", "--sheet-every", "1")
+    first = run(prepared_pack, folder, "--coarse-only", "--steps", "2", "--log-every", "1")
+    second = run(prepared_pack, folder, "--steps", "3", "--small-state", "--sheet-every", "1")
     assert not torch.equal(first["model.stage2.paint.weight"], second["model.stage2.paint.weight"])
     assert all(torch.isfinite(value).all() for value in second.values())
     assert len(report.read_rows(folder / "val.csv")["psnr"]) == 3
@@ -388,16 +363,16 @@ def test_training_learns_resumes_and_exports(pack: Path, tmp_path: Path) -> None
     assert (folder / "curve.png").is_file()
     assert cv2.imread(str(folder / "sheet-0000003.jpg")).shape == (512, 1280, 3)
     with pytest.raises(TfcodecError, match="another network"):
-        run(pack, folder, "--without", "audio", "--steps", "4")
+        run(prepared_pack, folder, "--without", "audio", "--steps", "4")
     export([str(folder), "9", "--folder", str(tmp_path)])
     (line,) = json.loads((tmp_path / "registry.json").read_text())
     assert line["model_id"] == 9
     weights = tmp_path / line["file"]
     assert weights.stat().st_size < 12_000_000
-    third = run(pack, tmp_path / "next", "--weights", str(weights), "--minutes", "0")
+    third = run(prepared_pack, tmp_path / "next", "--weights", str(weights), "--minutes", "0")
     for name, value in read_weights(weights).state_dict().items():
         assert torch.equal(third[f"model.{name}"], value), name
-    evaluate.main([str(pack), str(folder), "--targets", "1", "-o", str(tmp_path / "scores.json")])
+    evaluate.main([str(prepared_pack), str(folder), "--targets", "1", "-o", str(tmp_path / "scores.json")])
     scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
     assert scores["psnr"] > 10
     assert scores["flow_mouth"] >= 0
@@ -405,12 +380,14 @@ def test_training_learns_resumes_and_exports(pack: Path, tmp_path: Path) -> None
 
 @needs_metrics
 @pytest.mark.parametrize("name", list(options.VARIANTS))
-def test_every_variant_takes_a_step(loaded: data.Pack, pack: Path, tmp_path: Path, name: str) -> None:
-    args = options.parse([str(pack), str(tmp_path / name), "--variant", name, "--threads", "1", "--warm-up", "1"])
+def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path, tmp_path: Path, name: str) -> None:
+    args = options.parse(
+        [str(prepared_pack), str(tmp_path / name), "--variant", name, "--threads", "1", "--warm-up", "1"]
+    )
     trainer = train.Trainer(args)
     before = {n: v.clone() for n, v in trainer.model.state_dict().items()}
     drawing = batch.Drawing(keys=1, targets=2, pairs=trainer.weights.temporal > 0)
-    got = batch.make_batch(loaded, batch.Sampler(loaded, drawing).plan(0))
+    got = batch.make_batch(loaded_pack, batch.Sampler(loaded_pack, drawing).plan(0))
     trainer.update(iter([got]), 0.0)
     values = trainer.read_log()
     assert all(np.isfinite(v) for v in values.values()), values
@@ -420,17 +397,21 @@ def test_every_variant_takes_a_step(loaded: data.Pack, pack: Path, tmp_path: Pat
     moved = {n for n, v in trainer.model.state_dict().items() if not torch.equal(v, before[n])}
     assert any(n.startswith("stage1.") for n in moved)
     assert (trainer.config.stage2) == any(n.startswith("stage2.") for n in moved)
-    scores = trainer.evaluate(loaded, batch.fixed_plans(loaded, 1))
+    scores = trainer.evaluate(loaded_pack, batch.fixed_plans(loaded_pack, 1))
     assert np.isfinite(list(scores.values())).all()
 
 
 @needs_metrics
 def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
-    loaded: data.Pack, pack: Path, tmp_path: Path
+    loaded_pack: data.Pack, prepared_pack: Path, tmp_path: Path
 ) -> None:
-    args = options.parse([str(pack), str(tmp_path), "--threads", "1", "--loss", "adversarial=0.1", "temporal=1"])
+    args = options.parse(
+        [str(prepared_pack), str(tmp_path), "--threads", "1", "--loss", "adversarial=0.1", "temporal=1"]
+    )
     trainer = train.Trainer(args)
-    good = batch.make_batch(loaded, batch.Sampler(loaded, batch.Drawing(keys=1, targets=2, pairs=True)).plan(0))
+    good = batch.make_batch(
+        loaded_pack, batch.Sampler(loaded_pack, batch.Drawing(keys=1, targets=2, pairs=True)).plan(0)
+    )
     bad = dataclasses.replace(good, target=good.target * float("nan"))
     trainer.update(iter([good]), 0.0)
     before = {n: v.clone() for n, v in trainer.model.state_dict().items()}
@@ -444,11 +425,11 @@ def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
             seen.append(str(func))
             return func(*args, **(kwargs or {}))
 
-    sampler = batch.Sampler(loaded, batch.Drawing(keys=1, targets=2, full=True, pairs=True))
-    trainer.update(iter([batch.make_batch(loaded, sampler.plan(1))]), 0.0)  # constants are made once
+    sampler = batch.Sampler(loaded_pack, batch.Drawing(keys=1, targets=2, full=True, pairs=True))
+    trainer.update(iter([batch.make_batch(loaded_pack, sampler.plan(1))]), 0.0)  # constants are made once
     plan = sampler.plan(2)
     with Watch():
-        got = batch.make_batch(loaded, plan)
+        got = batch.make_batch(loaded_pack, plan)
     # The plan itself is all that comes from the host; it is sent without waiting.
     assert sum("lift_fresh" in name for name in seen) == sum(isinstance(v, np.ndarray) for v in vars(plan).values())
     seen = [name for name in seen if "lift_fresh" not in name]
@@ -458,14 +439,15 @@ def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
     waits = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero", "masked_select", "unique")
     assert not [name for name in seen if any(w in name for w in waits)]
     assert any("convolution" in name for name in seen)
-    assert trainer.count_flops(loaded, batch.Drawing(keys=2, targets=2)) > 2 * 2 * 3 * 3e9
+    assert trainer.count_flops(loaded_pack, batch.Drawing(keys=2, targets=2)) > 2 * 2 * 3 * 3e9
 
 
 @needs_metrics
-def test_ablations_make_a_table(pack: Path, tmp_path: Path) -> None:
+def test_ablations_make_a_table(prepared_pack: Path, tmp_path: Path) -> None:
     command = [
-        str(pack), str(tmp_path / "out"), "--steps", "1", "--variants", "full", "no-audio", "--results", str(tmp_path),
-        "--keys", "1", "--targets", "1", "--quiet", "--targets-measured", "1", "--threads", "1",
+        str(prepared_pack), str(tmp_path / "out"), "--steps", "1", "--variants", "full", "no-audio",
+        "--results", str(tmp_path), "--keys", "1", "--targets", "1", "--quiet", "--targets-measured", "1",
+        "--threads", "1",
     ]  # fmt: skip
     ablate.main([*command, "--call-minutes", "0"])
     assert not (tmp_path / "ablation.json").exists()

@@ -24,18 +24,21 @@ class NetworkConfig:
     """What the picture's box means still lack of the tiny frame is added at the end."""
     stage2: bool = True
     """False: the picture is the enlarged coarse frame."""
+    landmarks: bool = True
+    """The keyframe's landmarks, and where tiny frames and speech say they went, guide both stages."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | None) -> NetworkConfig:
-        """The options in a weights file's metadata; None (files from before there were options) is the default.
+        """The options in a weights file's metadata; None, and options that are not named, are of files from
+        before there were such: they had all parts but the landmarks.
 
         Raises WeightsError when they are damaged or of a network that this version does not know.
         """
         if text is None:
-            return cls()
+            return cls(landmarks=False)
         try:
             options = json.loads(text)
         except ValueError:
@@ -45,7 +48,7 @@ class NetworkConfig:
             raise WeightsError(f"these weights are of a network that this version does not know: {text[:200]}")
         if not all(isinstance(value, bool) for value in options.values()):
             raise WeightsError(f"the network's options must be true or false: {text[:200]}")
-        return cls(**options)
+        return cls(**{"landmarks": False, **options})
 
 
 DEFAULT = NetworkConfig()

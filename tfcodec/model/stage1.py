@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ResBlock, box_down, conv, join, refine_chroma, upsample, warp, zero_conv
 from .config import DEFAULT, NetworkConfig
 from .inputs import WINDOW
+from .landmarks import HINTS, Hints, LandmarkPrior
 
 WIDTHS = {128: 24, 64: 40, 32: 80, 16: 112, 8: 144}
 AUDIO_WIDTH = 128
@@ -31,16 +33,21 @@ class KeyframeFeatures(NamedTuple):
     f32: Tensor
     f16: Tensor
     f8: Tensor
+    marks: Tensor | None = None  # [B, 70, 2] landmarks in -1..1
 
     def select(self, index: Tensor) -> KeyframeFeatures:
         """The features for frames that use keyframe ``index[i]``."""
-        return KeyframeFeatures(*(t[index] for t in self))
+        return KeyframeFeatures(
+            self.picture[index], self.small[index], self.f128[index], self.f64[index], self.f32[index],
+            self.f16[index], self.f8[index], None if self.marks is None else self.marks[index],
+        )  # fmt: skip
 
 
 class CoarseFrame(NamedTuple):
     """Stage 1's output: the coarse picture [B, 3, 64, 64] in 0..1, its features, the flows that led there.
 
-    ``tiny`` [B, 3, 8, 8] is the frame's tiny frame with the chroma detail of the keyframe.
+    ``tiny`` [B, 3, 8, 8] is the frame's tiny frame with the chroma detail of the keyframe, ``hints`` what the landmark
+    prior said.
     """
 
     picture: Tensor
@@ -48,6 +55,13 @@ class CoarseFrame(NamedTuple):
     features: Tensor
     flow: Tensor
     flows: tuple[Tensor, ...]
+    hints: Hints | None = None
+
+
+def tell(hints: Hints, flow: Tensor) -> Tensor:
+    """The hints as seen from a flow: how far it is from the prior's, and the mouth where the flow takes it."""
+    mouth = warp(torch.cat((hints.shape / FLOW_UNIT, hints.drawing), 1), flow)
+    return join((hints.motion - flow) / FLOW_UNIT, hints.cover, mouth)
 
 
 class KeyframeEncoder(nn.Module):
@@ -114,12 +128,25 @@ class Stage1(nn.Module):
         self.trunk64 = ResBlock(w[64], heard)
         self.flow64 = zero_conv(w[64], 2)
         self.paint64 = zero_conv(w[64], 3)
+        # Convolutions of their own, added to those of the same level: zero at first, so that a network that was trained
+        # without the prior takes it up from where it was.
+        self.prior = LandmarkPrior(config) if config.landmarks else None
+        if config.landmarks:
+            self.hint16 = zero_conv(3, w[16])
+            self.hint32 = zero_conv(3, w[32])
+            self.hint64 = zero_conv(HINTS, w[64])
+            # How much of the prior's change of the mouth goes into the last flow as it is.
+            self.trust = nn.Parameter(torch.zeros(()))
 
     def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> CoarseFrame:
         """``tiny`` [B, 5, 3, 8, 8] in 0..1 (the middle one is the frame to draw), ``mel`` [B, 20, 80]."""
         key8 = box_down(key.small, 8)
         tiny = refine_chroma(tiny, key8)
         now = tiny[:, WINDOW // 2]
+        hints = None
+        if self.prior is not None:
+            assert key.marks is not None
+            hints = self.prior(key.marks, key8, tiny, mel)
         if not self.config.window:
             tiny = now[:, None].expand_as(tiny)
         sound = None if self.speech is None else self.speech(mel)
@@ -131,6 +158,7 @@ class Stage1(nn.Module):
 
         x = upsample(self.up16(x))
         x = self.merge16(join(x, key.f16, upsample(4 * (now - key8))))
+        x = self._hear(x, hints, 16)
         for block in self.trunk16:
             x = block(x, sound)
         flow16 = FLOW_UNIT * self.flow16(F.silu(x)).float()
@@ -145,7 +173,7 @@ class Stage1(nn.Module):
         near = upsample(now, 4)
         x = upsample(self.up32(x))
         x = self.merge32(join(x, warp(key.f32, flow), upsample(error, 4), box_down(moved, 32) - 0.5, near - 0.5))
-        x = self.trunk32(x, sound)
+        x = self.trunk32(self._hear(x, hints, 32, flow), sound)
         flow32 = flow + FLOW_UNIT * self.flow32(F.silu(x)).float()
 
         error, moved = self._error(key, flow32, now)
@@ -153,10 +181,25 @@ class Stage1(nn.Module):
         near = upsample(now, 8)
         x = upsample(self.up64(x))
         x = self.merge64(join(x, warp(key.f64, flow), upsample(error, 8), moved - 0.5, near - 0.5))
-        x = self.trunk64(x, sound)
+        x = self.trunk64(self._hear(x, hints, 64, flow), sound)
         flow64 = flow + FLOW_UNIT * self.flow64(F.silu(x)).float()
+        if hints is not None:
+            # The mouth changes where it is in the keyframe, and the face's motion takes it along.
+            flow64 = flow64 + self.trust * warp(hints.shape, flow64)
         picture = warp(key.small, flow64) + self.paint64(F.silu(x))
-        return CoarseFrame(picture, now, x, flow64, (flow16, flow16b, flow32, flow64))
+        return CoarseFrame(picture, now, x, flow64, (flow16, flow16b, flow32, flow64), hints)
+
+    def _hear(self, x: Tensor, hints: Hints | None, size: int, flow: Tensor | None = None) -> Tensor:
+        if hints is None:
+            return x
+        motion, cover = box_down(hints.motion, size), box_down(hints.cover, size)
+        if flow is None:
+            y: Tensor = self.hint16(join(motion / FLOW_UNIT, cover))
+        elif size == 32:
+            y = self.hint32(join((motion - flow) / FLOW_UNIT, cover))
+        else:
+            y = self.hint64(tell(hints, flow))
+        return x + y
 
     def _error(self, key: KeyframeFeatures, flow: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
         moved = warp(key.small, flow)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from .blocks import ResBlock, box_down, conv, enlarge, join, upsample, warp, zero_conv
 from .config import DEFAULT, NetworkConfig
-from .stage1 import FLOW_UNIT, WIDTHS, CoarseFrame, KeyframeFeatures
+from .landmarks import HINTS
+from .stage1 import FLOW_UNIT, WIDTHS, CoarseFrame, KeyframeFeatures, tell
 
 
 class Stage2(nn.Module):
@@ -19,6 +20,7 @@ class Stage2(nn.Module):
         self.merge64 = conv(2 * w[64] + 9, w[64])
         self.block64 = ResBlock(w[64])
         self.flow = zero_conv(w[64], 2)
+        self.hint64 = zero_conv(HINTS, w[64]) if config.landmarks else None
         self.up128 = conv(w[64], w[128], kernel=1)
         self.merge128 = conv(2 * w[128] + 12, w[128])
         self.block128 = ResBlock(w[128])
@@ -35,7 +37,10 @@ class Stage2(nn.Module):
         if not self.config.consistency:
             error = torch.zeros_like(error)
         x = join(coarse.features, warp(key.f64, coarse.flow), coarse.picture - 0.5, coarse.picture - moved, error)
-        x = self.block64(self.merge64(x))
+        x = self.merge64(x)
+        if self.hint64 is not None and coarse.hints is not None:
+            x = x + self.hint64(tell(coarse.hints, coarse.flow))
+        x = self.block64(x)
         flow = coarse.flow + FLOW_UNIT * self.flow(F.silu(x)).float()
 
         pixels = warp(key.picture, flow)

@@ -40,6 +40,8 @@ class Upsampler(nn.Module):
     def encode_keyframe(self, picture: Tensor) -> KeyframeFeatures:
         """Features of decoded keyframes [B, 3, 256, 256]; computed once per keyframe."""
         features: KeyframeFeatures = self.keyframe(picture)
+        if self.stage1.prior is not None:
+            features = features._replace(marks=self.stage1.prior.finder(picture))
         return features
 
     def prepare(self, key: KeyframeFeatures, tiny: Tensor) -> KeyframeFeatures:

@@ -87,18 +87,23 @@ def mel_window(pack: Pack, clip: int, frame: int, future: int = REACH, speed: in
     return np.where(known, MEL_PER_FRAME * start + columns, len(pack.mel) - 1)
 
 
+def clip_chances(pack: Pack) -> Numbers:
+    """How often each clip is drawn, sum 1: ``d`` clips (single clips of many people) more often."""
+    wide = [i for i, c in enumerate(pack.clips) if c[0].startswith("d")] or list(range(len(pack.clips)))
+    narrow = [i for i, c in enumerate(pack.clips) if not c[0].startswith("d")] or wide
+    chance = np.zeros(len(pack.clips))
+    length = np.sqrt([pack.clips[i][2] for i in wide])
+    chance[wide] += 0.75 * length / length.sum()
+    chance[narrow] += 0.25 / len(narrow)
+    return np.asarray(chance / chance.sum())
+
+
 class Sampler:
-    """Draws plans from a pack. ``d`` clips (single clips of many people) are drawn more often."""
+    """Draws plans from a pack."""
 
     def __init__(self, pack: Pack, drawing: Drawing, rank: int = 0) -> None:
         self.pack, self.drawing, self.rank = pack, drawing, rank
-        wide = [i for i, c in enumerate(pack.clips) if c[0].startswith("d")] or list(range(len(pack.clips)))
-        narrow = [i for i, c in enumerate(pack.clips) if not c[0].startswith("d")] or wide
-        chance = np.zeros(len(pack.clips))
-        length = np.sqrt([pack.clips[i][2] for i in wide])
-        chance[wide] += 0.75 * length / length.sum()
-        chance[narrow] += 0.25 / len(narrow)
-        self._edges = np.cumsum(chance / chance.sum())
+        self._edges = np.cumsum(clip_chances(pack))
 
     def plan(self, step: int) -> Plan:
         """The plan of a step: the same whenever it is asked for."""
@@ -246,7 +251,8 @@ def _send(array: Numbers, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def _mirror(x: Tensor, flip: Tensor) -> Tensor:
+def mirror(x: Tensor, flip: Tensor) -> Tensor:
+    """Pictures [B, ..., W], those of ``flip`` [B] mirrored."""
     return torch.where(flip.reshape(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
 
 
@@ -258,8 +264,8 @@ def _plain(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Te
     target = target.reshape(count, each, *target.shape[1:]).mul_(gain[:, None])
     # Mirroring and a gain commute with the box mean, so that the pack's own box means may be changed instead.
     gain8 = p["gain"].float()[:, :, None, None]
-    tiny = _mirror(pack.tiny[p["window"]] * gain8[:, None, None], p["flip"])
-    return key, target, tiny, _mirror(pack.key_tiny[p["key"]] * gain8, p["flip"])
+    tiny = mirror(pack.tiny[p["window"]] * gain8[:, None, None], p["flip"])
+    return key, target, tiny, mirror(pack.key_tiny[p["key"]] * gain8, p["flip"])
 
 
 def _changed(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

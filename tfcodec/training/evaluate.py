@@ -52,21 +52,29 @@ def mouths(pictures: Tensor, marks: Tensor) -> Tensor:
     return pictures.permute(0, 2, 3, 1)[batch, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
 
 
-def landmark_error(flow: Tensor, marks: Tensor, key_marks: Tensor, which: slice | tuple[int, ...]) -> Tensor:
-    """Mean distance [B] from where the flow says landmarks come from to where they do, in inter-ocular distances."""
+def landmark_error(
+    flow: Tensor, marks: Tensor, key_marks: Tensor, which: slice | tuple[int, ...], shape: bool = False
+) -> Tensor:
+    """Mean distance [B] from where the flow says landmarks come from to where they do, in inter-ocular distances.
+
+    ``shape``: apart from the error that all of them have in common.
+    """
     here = marks / (SIZE / 2) - 1
     found = F.grid_sample(flow.float(), here[:, None], align_corners=False, padding_mode="border")[:, :, 0].mT
-    distance = (found * (SIZE / 2) - (key_marks - marks)).norm(dim=-1)
+    error = (found * (SIZE / 2) - (key_marks - marks))[:, which]
+    if shape:
+        error = error - error.mean(1, keepdim=True)
     eyes = (marks[:, 36:42].mean(1) - marks[:, 42:48].mean(1)).norm(dim=-1).clamp(min=1)
-    return distance[:, which].mean(1) / eyes
+    return error.norm(dim=-1).mean(1) / eyes
 
 
 @torch.no_grad()
 def measure(model: Upsampler, pack: Pack, targets: int = 4) -> dict[str, float]:
     """Means over all pairs: of the network and (``_key``) of the frozen keyframe.
 
-    psnr (dB), lpips and lpips_mouth (AlexNet), and the flow's landmark error of mouth and eyes in inter-ocular
-    distances (targets without a face are left out of the last three; without a keyframe there is no such flow).
+    psnr (dB), lpips and lpips_mouth (AlexNet), and the flow's landmark error of mouth, its shape, and eyes in
+    inter-ocular distances (targets without a face are left out of the last five; without a keyframe there is no such
+    flow).
     """
     device = pack.device
     judge = LPIPS("alex").to(device)
@@ -88,6 +96,7 @@ def measure(model: Upsampler, pack: Pack, targets: int = 4) -> dict[str, float]:
             }
             if model.config.keyframe or name:
                 one["flow_mouth"] = landmark_error(flow, batch.marks, batch.key_marks, MOUTH)[face]
+                one["flow_mouth_shape"] = landmark_error(flow, batch.marks, batch.key_marks, MOUTH, True)[face]
                 one["flow_eyes"] = landmark_error(flow, batch.marks, batch.key_marks, EYES)[face]
             for what, value in one.items():
                 values.setdefault(what + name, []).append(value.float().cpu())

@@ -150,9 +150,7 @@ class KeypointTrainer:
         return {name: value / count for name, value in sums.items()}
 
 
-def animate(
-    model: KeypointAnimator, batch: Batch, step: float
-) -> tuple[KeyframeFeatures, KeypointOutput, Keypoints]:
+def animate(model: KeypointAnimator, batch: Batch, step: float) -> tuple[KeyframeFeatures, KeypointOutput, Keypoints]:
     """Draw a batch's targets from their keypoints, quantised as the codec does it; the keyframe's stay as they are."""
     key = model.encode_keyframe(batch.key).select(batch.owner)
     of_key = model.detector(batch.key).select(batch.owner)

@@ -32,6 +32,8 @@ class LossWeights:
     coarse: float = 4.0
     warped: float = 2.0
     landmarks: float = 4.0
+    prior: float = 2.0  # the landmark prior's own task; nothing when it is frozen
+    squares: float = 0.0  # squared error of the pixels
     smooth: float = 0.5
     region: float = 6.0  # extra weight of mouth and eyes
     adversarial: float = 0.0
@@ -53,7 +55,8 @@ class LossWeights:
 
 
 @lru_cache(maxsize=8)
-def _mark_weight(device: torch.device) -> Tensor:
+def mark_weight(device: torch.device) -> Tensor:
+    """How much each landmark counts, [70, 1]."""
     # The jaw and the nose go with the head, which the network learns first; lips and lids move by themselves.
     weight = torch.ones(70, 1, device=device)
     weight[MOUTH] = 3.0
@@ -80,8 +83,16 @@ def landmark_loss(flow: Tensor, marks: Tensor, key_marks: Tensor) -> Tensor:
     here = marks / (SIZE / 2) - 1
     wanted = (key_marks - marks) / (SIZE / 2)
     found = F.grid_sample(flow, here[:, None], align_corners=False, padding_mode="border")[:, :, 0].mT
-    valid = ((marks[..., :1] > 0) & (key_marks[..., :1] > 0)).float() * _mark_weight(marks.device)
+    valid = ((marks[..., :1] > 0) & (key_marks[..., :1] > 0)).float() * mark_weight(marks.device)
     return ((found - wanted).abs() * valid).sum() / (2 * valid.sum().clamp(min=1))
+
+
+def prior_loss(found: Tensor, moved: Tensor, batch: Batch) -> Tensor:
+    """Error of the landmarks found in the keyframe, and of how far they are said to have moved."""
+    key_marks, marks = (m * (2 / SIZE) - 1 for m in (batch.key_marks, batch.marks))
+    valid = ((batch.marks[..., :1] > 0) & (batch.key_marks[..., :1] > 0)).float() * mark_weight(marks.device)
+    error = (found - key_marks).abs() + (moved - (marks - key_marks)).abs()
+    return (error * valid).sum() / (2 * valid.sum().clamp(min=1))
 
 
 def _gradient(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
@@ -95,9 +106,7 @@ def _smoothness(flow: Tensor) -> Tensor:
     return (flow[..., 1:] - flow[..., :-1]).abs().mean() + (flow[..., 1:, :] - flow[..., :-1, :]).abs().mean()
 
 
-def coarse_terms(
-    key: KeyframeFeatures, coarse: CoarseFrame, batch: Batch, w: LossWeights
-) -> dict[str, Tensor]:
+def coarse_terms(key: KeyframeFeatures, coarse: CoarseFrame, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
     """Losses of stage 1 alone."""
     target = box_down(batch.target, 64)
     weight = region_weight(batch.marks, 64, w.region)
@@ -112,6 +121,8 @@ def coarse_terms(
     if w.landmarks:
         each = torch.stack([landmark_loss(f, batch.marks, batch.key_marks) for f in coarse.flows])
         terms["landmarks"] = w.landmarks * each.mean()
+    if w.prior and coarse.hints is not None and coarse.hints.moved.requires_grad and key.marks is not None:
+        terms["prior"] = w.prior * prior_loss(key.marks, coarse.hints.moved, batch)
     return terms
 
 
@@ -125,6 +136,8 @@ def frame_terms(key: KeyframeFeatures, out: Output, batch: Batch, w: LossWeights
         pixels = pixels + 0.5 * (box_down(frame, size) - box_down(target, size)).abs().mean()
     terms = coarse_terms(key, out.coarse, batch, w)
     terms["pixels"] = w.pixels * pixels
+    if w.squares:
+        terms["squares"] = w.squares * (frame - target).square().mean()
     terms["gradients"] = w.gradients * _gradient(frame, target, weight)
     if w.landmarks:
         terms["landmarks"] = terms["landmarks"] + w.landmarks * landmark_loss(out.flow, batch.marks, batch.key_marks)

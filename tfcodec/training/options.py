@@ -9,14 +9,17 @@ from pathlib import Path
 from ..model.config import NetworkConfig
 
 PARTS = tuple(field.name for field in fields(NetworkConfig))
+PRIOR_PARTS = ("audio", "window")
+"""Those that the landmark prior has too."""
 
 VARIANTS: dict[str, list[str]] = {
     "full": [],
     "no-audio": ["--without", "audio"],
-    "no-keyframe-l1": ["--without", "keyframe", "--loss", "perceptual=0", "warped=0", "landmarks=0"],
-    "no-keyframe": ["--without", "keyframe", "--loss", "warped=0", "landmarks=0"],
+    "no-keyframe-l1": ["--without", "keyframe", "landmarks", "--loss", "perceptual=0", "warped=0", "landmarks=0"],
+    "no-keyframe": ["--without", "keyframe", "landmarks", "--loss", "warped=0", "landmarks=0"],
     "coarse-only": ["--without", "stage2"],
     "single-frame": ["--without", "window"],
+    "no-landmarks": ["--without", "landmarks"],
     "no-consistency": ["--without", "consistency"],
     "no-projection": ["--without", "projection"],
     "no-copy-first": ["--without", "copy_first"],
@@ -35,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("pack", type=Path, help="prepared pack")
     p.add_argument("run", type=Path, help="folder of this run: state, card, logs, curve, sample sheets")
     p.add_argument("--weights", type=Path, help="weights that a new run begins with, such as the shipped ones")
+    p.add_argument("--prior", type=Path, help="weights of the landmark prior, from tfcodec.training.landmarks")
 
     g = p.add_argument_group("how long")
     g.add_argument("--minutes", type=float, default=30, help="end this call after so many minutes, loading included")
@@ -53,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--ema", type=float, default=0.998, help="decay of the moving average of the weights, a step")
     g.add_argument("--seed", type=int, default=0)
     g.add_argument("--augment", choices=("light", "full"), help="full: also crop and gamma (default on a GPU)")
+    g.add_argument("--freeze-prior", action="store_true", help="leave the landmark prior as it is")
+    g.add_argument("--hint-rate", type=float, default=1, help="learning rate of what listens to the prior, times --lr")
     g.add_argument("--no-speed", action="store_true", help="no windows at double speed")
 
     g = p.add_argument_group("what")

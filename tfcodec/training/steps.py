@@ -9,8 +9,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def adamw(module: nn.Module, rate: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW(module.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+def is_hint(name: str) -> bool:
+    """Whether a parameter is of what listens to the landmark prior."""
+    return any(part == "trust" or part.startswith("hint") for part in name.split("."))
+
+
+def adamw(module: nn.Module, rate: float, *, decay: float = 1e-4, hints: float = 1) -> torch.optim.AdamW:
+    """The optimiser; parameters that listen to the landmark prior learn ``hints`` times as fast (group["factor"])."""
+    groups: list[dict[str, object]] = []
+    for chosen, factor in ((False, 1.0), (True, hints)):
+        parameters = [p for n, p in module.named_parameters() if is_hint(n) == chosen and p.requires_grad]
+        if parameters:
+            groups.append({"params": parameters, "factor": factor})
+    return torch.optim.AdamW(groups, rate, betas=(0.9, 0.99), weight_decay=decay, fused=True)
 
 
 def clipped_step(optimiser: torch.optim.AdamW, module: nn.Module, limit: float) -> Tensor:

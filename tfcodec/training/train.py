@@ -33,11 +33,12 @@ from .adversarial import Critic, adversarial_term, critic_loss
 from .batch import Drawing, Plan, Sampler, batches, fixed_plan, fixed_plans, make_batch
 from .card import Card
 from .data import Batch, Pack
+from .landmarks import read_prior
 from .losses import LossWeights, coarse_terms, frame_terms, perceptual_term
 from .options import network_config, parse
 from .report import append_row, count_flops, draw_curve, peak_flops, sheet
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
-from .steps import adamw, average_gradients, clipped_step, join_processes, psnr
+from .steps import adamw, average_gradients, clipped_step, is_hint, join_processes, psnr
 
 __all__ = ["Trainer", "main", "parse", "psnr"]
 
@@ -59,8 +60,10 @@ class Trainer:
         self.weights = LossWeights().changed(args.loss)
         network = start_network(args)
         self.model: Upsampler = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = adamw(self.model, args.lr)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
+        if args.freeze_prior and self.model.stage1.prior is not None:
+            self.model.stage1.prior.requires_grad_(False)
+        self.optimiser = adamw(self.model, args.lr, hints=args.hint_rate)
         # A network of its own for its figures; on one with the loss off it costs nothing.
         self.critic = Critic().to(self.device) if self.weights.adversarial else None
         self.critic_optimiser = adamw(self.critic, args.lr / 2) if self.critic else None
@@ -136,7 +139,7 @@ class Trainer:
         if args.anneal:
             rate *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.optimiser.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
         for _ in range(args.accumulate):
@@ -248,10 +251,14 @@ def start_network(args: argparse.Namespace) -> Upsampler:
             if isinstance(module, nn.Conv2d) and not module.weight.detach().any():
                 module.reset_parameters()
     if args.weights:
-        # An ablation may begin with the weights of the whole network: what it does without is left out.
+        # An ablation may begin with the weights of the whole network: what it does without is left out. Weights from
+        # before there was a landmark prior leave it, and what listens to it, as new.
         found = network.load_state_dict(read_weights(args.weights).state_dict(), strict=False)
-        if found.missing_keys:
-            raise TfcodecError(f"--weights {args.weights}: has no weights for {', '.join(found.missing_keys[:5])} ...")
+        missing = [name for name in found.missing_keys if not is_hint(name) and ".prior." not in name]
+        if missing:
+            raise TfcodecError(f"--weights {args.weights}: has no weights for {', '.join(missing[:5])} ...")
+    if args.prior and network.stage1.prior is not None:
+        read_prior(args.prior, network.stage1.prior)
     return network
 
 
