@@ -111,7 +111,7 @@ def test_a_new_prior_says_that_nothing_moves() -> None:
     torch.manual_seed(0)
     prior = LandmarkPrior().eval()
     tiny = torch.rand(2, 5, 3, 8, 8)
-    hints = prior(prior.finder(torch.rand(2, 3, 256, 256)), tiny[:, 0], tiny, torch.rand(2, 20, 80))
+    hints = prior(prior.finder(torch.rand(2, 3, 256, 256)), tiny[:, 0], tiny)
     assert hints.motion.abs().max() == 0
     assert hints.moved.shape == (2, COUNT, 2)
 
@@ -127,15 +127,11 @@ def test_examples_are_what_the_decoder_will_see(loaded_pack: data.Pack) -> None:
     source = Source(loaded_pack)
     frame, key = torch.tensor([5, 18, 0, 25]), torch.tensor([0, 1, 10, 22])
     got = source.take(frame, key)
-    plan = batch.fixed_plan(loaded_pack, [0], 1)
     clip_start = {5: (0, 5), 18: (0, 18), 0: (0, 0), 25: (1, 5)}
     for i, f in enumerate(frame.tolist()):
         clip, place = clip_start[f]
-        mel = loaded_pack.mel[batch.mel_window(loaded_pack, clip, place)].float() / 127.5 - 1
-        assert torch.equal(got.mel[i], mel)
         window = loaded_pack.tiny[batch.window(loaded_pack, clip, place)] / 255
         assert (got.tiny[i] - window).abs().mean() < 0.02  # quantised, chroma refined
-    assert plan.step[0, 0] == 8
     assert torch.allclose((got.marks + 1) * 128, loaded_pack.marks[frame])
 
 
@@ -176,19 +172,6 @@ def test_pictures_and_their_landmarks_are_changed_alike(loaded_pack: data.Pack) 
             place = (where + 0.5) * 2 / len(bright) - 1
             # Mirrored pictures have it at the other corner.
             assert min(float((place - found[k]).abs().max()) for k in ((0, 6) if of_mouth else (36, 45))) < 0.08
-
-
-def test_voices_are_changed_within_reason(loaded_pack: data.Pack) -> None:
-    source = Source(loaded_pack, seed=2)
-    mel = torch.linspace(-1, 0.5, 80).expand(200, 20, 80)
-    other = source._other_voice(mel)
-    assert other.shape == mel.shape
-    assert float(other.min()) >= -1
-    silent = (other == -1).all(2).all(1)
-    assert 10 < int(silent.sum()) < 60
-    kept = other[~silent]
-    assert float((kept - mel[0]).abs().median()) < 0.2
-    assert ((kept == -1).all(2).any(1)).any()  # a moment missing
 
 
 def test_mirrored_landmarks_stay_what_they_are() -> None:

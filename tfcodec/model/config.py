@@ -25,7 +25,7 @@ class NetworkConfig:
     stage2: bool = True
     """False: the picture is the enlarged coarse frame."""
     landmarks: bool = True
-    """The keyframe's landmarks, and where tiny frames and speech say they went, guide both stages."""
+    """The keyframe's landmarks, and where the tiny frames say they went, guide both stages."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

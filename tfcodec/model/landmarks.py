@@ -1,8 +1,9 @@
-"""The landmark prior: where the face's landmarks are in the keyframe, and where tiny frames and speech say they went.
+"""The landmark prior: where the face's landmarks are in the keyframe, and where the tiny frames say that they went.
 
-It is trained on landmarks alone, without pictures, which costs next to nothing: so it sees a hundred times as many
-examples as the rest of the network, and speech gets a task that it can learn. What it knows reaches the two stages as a
-dense first guess of the motion and as a drawing of where lips and lids should be.
+It is trained on landmarks alone, without pictures, which costs next to nothing: so it sees a thousand times as many
+examples as the rest of the network. What it knows reaches the two stages as a first guess of the motion, as a change of
+the mouth's shape and as a drawing of the landmarks. It does not hear the speech: with it, it learned the voices of the
+training set by heart and was worse on other people.
 
 Coordinates here are the flow's: x, y in -1..1 over the picture. Landmarks are numbered as in the 68-point scheme of
 300-W (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-59 outer lips, 60-67 inner lips), with the pupils as 68 and 69.
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from .blocks import ResBlock, box_down, conv, identity_grid, luma_of, upsample
 from .config import DEFAULT, NetworkConfig
-from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
+from .inputs import WINDOW
 
 COUNT = 70
 GROUPS = ((*range(17),), (*range(17, 48), 68, 69), (*range(48, 60),), (*range(60, 68),))
@@ -26,7 +27,6 @@ GROUPS = ((*range(17),), (*range(17, 48), 68, 69), (*range(48, 60),), (*range(60
 MOUTH = slice(48, 68)
 HINTS = 5 + len(GROUPS)
 WIDTH = 256
-HEARD = 96
 _VALUES = 96  # of a tiny frame: 8x8 luma and two times 4x4 colour difference, as transmitted
 
 # How far a landmark's motion reaches, in pixels at 256, and what it counts: lips and lids are close to one another and
@@ -132,13 +132,7 @@ class LandmarkMotion(nn.Module):
     def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
         self.config = config
-        self.speech = (
-            nn.Sequential(
-                nn.Conv1d(MEL_BANDS, 48, 3, 2, 1), nn.SiLU(), nn.Conv1d(48, 64, 3, 2, 1), nn.SiLU(), nn.Flatten(),
-                nn.Dropout(0.3), nn.Linear(64 * MEL_COLUMNS // 4, HEARD),
-            ) if config.audio else None
-        )  # fmt: skip
-        self.start = nn.Linear(_VALUES * (1 + WINDOW) + 2 * COUNT + (HEARD if config.audio else 0), WIDTH)
+        self.start = nn.Linear(_VALUES * (1 + WINDOW) + 2 * COUNT, WIDTH)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Dropout(0.2), nn.Linear(WIDTH, WIDTH)
@@ -148,16 +142,13 @@ class LandmarkMotion(nn.Module):
         nn.init.zeros_(self.out.weight)  # an untrained prior says that nothing moves
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, marks: Tensor, key8: Tensor, tiny: Tensor, mel: Tensor) -> Tensor:
+    def forward(self, marks: Tensor, key8: Tensor, tiny: Tensor) -> Tensor:
         """``marks`` [B, 70, 2] and box means ``key8`` [B, 3, 8, 8] of the keyframe; the network's windows."""
         if not self.config.window:
             tiny = tiny[:, WINDOW // 2, None].expand_as(tiny)
         of_key = _values(key8)
         change = 6 * (_values(tiny) - of_key[:, None])
-        known = [of_key, change.flatten(1), 2 * marks.flatten(1)]
-        if self.speech is not None:
-            known.append(self.speech(mel.mT))
-        x = self.start(torch.cat(known, 1))
+        x = self.start(torch.cat((of_key, change.flatten(1), 2 * marks.flatten(1)), 1))
         for block in self.blocks:
             x = x + block(x)
         moved: Tensor = 0.1 * self.out(F.silu(x)).float().unflatten(1, (COUNT, 2))
@@ -179,9 +170,9 @@ class LandmarkPrior(nn.Module):
         self.register_buffer("say", torch.tensor(_SAY))
         self.register_buffer("members", _members())
 
-    def forward(self, marks: Tensor, key8: Tensor, tiny: Tensor, mel: Tensor) -> Hints:
+    def forward(self, marks: Tensor, key8: Tensor, tiny: Tensor) -> Hints:
         """``tiny`` with its chroma refined; ``marks`` as the finder found them in the keyframe."""
-        return self.draw(marks, self.motion(marks, key8, tiny, mel))
+        return self.draw(marks, self.motion(marks, key8, tiny))
 
     def draw(self, marks: Tensor, moved: Tensor) -> Hints:
         """Dense hints for landmarks that were at ``marks`` in the keyframe and moved by ``moved`` since."""

@@ -2,7 +2,8 @@
 
 The motion from the keyframe is estimated coarse to fine at 16, 32 and 64 pixels. After every level the keyframe is
 moved by the flow found so far, shrunk to 8x8 and compared with the transmitted tiny frame; the difference is an input
-of the next level, so the network sees its own error ("unrolled consistency").
+of the next level, so the network sees its own error ("unrolled consistency"). The landmark prior's hints are inputs too,
+and its change of the mouth is added to the last flow.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Stage1(nn.Module):
         hints = None
         if self.prior is not None:
             assert key.marks is not None
-            hints = self.prior(key.marks, key8, tiny, mel)
+            hints = self.prior(key.marks, key8, tiny)
         if not self.config.window:
             tiny = now[:, None].expand_as(tiny)
         sound = None if self.speech is None else self.speech(mel)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.blocks import box_down, refine_chroma
-from ..model.inputs import MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+from ..model.inputs import REACH, WINDOW
 from ..model.landmarks import COUNT, MOUTH, cut, mouth_place
 from .batch import FLIP, clip_chances, mirror, quantise_tiny
 from .compact import SIZE
@@ -21,7 +21,6 @@ class Examples(NamedTuple):
 
     key8: Tensor  # [B, 3, 8, 8] in 0..1
     tiny: Tensor  # [B, 5, 3, 8, 8] in 0..1, quantised
-    mel: Tensor  # [B, 20, 80]
     key_marks: Tensor  # [B, 70, 2] in -1..1
     marks: Tensor  # [B, 70, 2]
 
@@ -61,7 +60,7 @@ class Source:
         out = self.take(frame, key, future, gain, steps)
         flip = self._rand(count) < 0.5
         return Examples(
-            mirror(out.key8, flip), mirror(out.tiny, flip), self._other_voice(out.mel),
+            mirror(out.key8, flip), mirror(out.tiny, flip),
             mirror_marks(out.key_marks, flip), mirror_marks(out.marks, flip),
         )  # fmt: skip
 
@@ -72,13 +71,9 @@ class Source:
         """Those frames with those keyframes; by default unchanged, all of the future known, quantiser steps of 8."""
         pack, device = self.pack, self.pack.device
         ahead = torch.arange(-REACH, WINDOW - REACH, device=device)[None]
-        column = torch.arange(MEL_COLUMNS, device=device) - MEL_COLUMNS // 2 + MEL_PER_FRAME // 2
-        columns = MEL_PER_FRAME * frame[:, None] + column
         start, end = self.start[frame][:, None], self.end[frame][:, None]
-        known = (columns >= MEL_PER_FRAME * start) & (columns < MEL_PER_FRAME * end)
         if future is not None:
             ahead = torch.minimum(ahead, future[:, None])
-            known &= columns < MEL_PER_FRAME * (frame + future + 1)[:, None]
         window = torch.minimum(torch.maximum(frame[:, None] + ahead, start), end - 1)
         tiny, key8 = pack.tiny[window], pack.tiny[key]
         if gain is not None:
@@ -88,11 +83,8 @@ class Source:
         luma, chroma = steps[:, :1, None, None], steps[:, 1:, None, None]
         tiny = quantise_tiny(tiny, key8[:, None], luma, chroma, 400.0) / 255
         key8 = key8 / 255
-        mel = pack.mel[torch.where(known, columns, len(pack.mel) - 1)].float() / 127.5 - 1
-        to_unit = 2 / SIZE
-        return Examples(
-            key8, refine_chroma(tiny, key8), mel, pack.marks[key] * to_unit - 1, pack.marks[frame] * to_unit - 1
-        )  # fmt: skip
+        key_marks, marks = (pack.marks[which] * (2 / SIZE) - 1 for which in (key, frame))
+        return Examples(key8, refine_chroma(tiny, key8), key_marks, marks)
 
     def keep_pictures(self, every: int) -> None:
         """Reduce every so manieth frame with a face to what the finder is trained on: 64x64, and a square about the
@@ -158,25 +150,6 @@ class Source:
         grid = F.affine_grid(place, [count, 3, size, size], align_corners=False)
         picture = F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
         return picture.clamp(0, 1), (marks - middle[:, None]) @ turn / factor[:, None, None]
-
-    def _other_voice(self, mel: Tensor) -> Tensor:
-        """Log-mel windows louder or quieter, higher or lower, with a band or a moment missing, or silent."""
-        count, columns, bands = mel.shape
-        device = mel.device
-        # Linear interpolation along the bands: a longer or shorter vocal tract.
-        place = torch.arange(bands, device=device) * (0.9 + 0.2 * self._rand(count, 1)) + 2 * self._rand(count, 1) - 1
-        place = place.clamp(0, bands - 1.001)
-        low = place.long()
-        share = (place - low)[:, None]
-        low = low[:, None].expand(-1, columns, -1)
-        mel = mel.gather(2, low) * (1 - share) + mel.gather(2, low + 1) * share
-        mel = (mel + 0.3 * (self._rand(count, 1, 1) - 0.5)).clamp(-1, 1)
-        for axis, length, most in ((1, columns, 5), (2, bands, 16)):
-            begin, size = (self._rand(count, 1) * length).long(), (self._rand(count, 1) * most).long()
-            line = torch.arange(length, device=device)
-            gone = (line >= begin) & (line < begin + size)
-            mel = torch.where(gone[:, :, None] if axis == 1 else gone[:, None], -1.0, mel)
-        return torch.where(self._rand(count, 1, 1) < 0.15, -1.0, mel)
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.random, device=self.pack.device)

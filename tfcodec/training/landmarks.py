@@ -1,7 +1,7 @@
 """Train the landmark prior: ``python -m tfcodec.training.landmarks PACK OUT.safetensors [options]``.
 
 Three parts, one after the other: the finder (keyframe -> landmarks; sees pictures at 64x64), the finder's second look
-at the mouth, and the motion (keyframe's landmarks, tiny frames, speech -> how far they went; sees no pictures at all).
+at the mouth, and the motion (keyframe's landmarks, tiny frames -> how far they went; sees no pictures at all).
 Their weights go to ``train --prior``. Half an hour on a CPU is a good start; ``--minutes`` is for each part.
 """
 
@@ -74,7 +74,7 @@ def measure_motion(motion: nn.Module, source: Source, every: int = 4) -> dict[st
     device = source.pack.device
     frame, key = (torch.tensor(x, device=device)[both] for x in (frames, keys))
     x = source.take(frame, key)
-    found = x.key_marks + motion(x.key_marks, x.key8, x.tiny, x.mel)
+    found = x.key_marks + motion(x.key_marks, x.key8, x.tiny)
     size = eye_distance(x.marks)[:, None]
     out: dict[str, Tensor] = {}
     for name, marks in (("", found), ("_key", x.key_marks)):
@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     def moving() -> Tensor:
         x = source.examples(args.batch)
         with autocast():
-            moved = start.motion(source.misplaced(x.key_marks), x.key8, x.tiny, x.mel)
+            moved = start.motion(source.misplaced(x.key_marks), x.key8, x.tiny)
         return motion_loss(moved, x)
 
     parts = args.only or PARTS

@@ -32,6 +32,7 @@ class LossWeights:
     coarse: float = 4.0
     warped: float = 2.0
     landmarks: float = 4.0
+    mouth: float = 12.0  # shape of the mouth, in the last flow
     prior: float = 2.0  # the landmark prior's own task; nothing when it is frozen
     squares: float = 0.0  # squared error of the pixels
     smooth: float = 0.5
@@ -78,13 +79,28 @@ def region_weight(marks: Tensor, size: int, extra: float) -> Tensor:
     return 1 + extra * bumps.clamp(0, 1)[:, None]
 
 
-def landmark_loss(flow: Tensor, marks: Tensor, key_marks: Tensor) -> Tensor:
-    """The backward flow at each target landmark should point to the keyframe's landmark."""
+def flow_errors(flow: Tensor, marks: Tensor, key_marks: Tensor) -> Tensor:
+    """[B, 70, 2]: where the backward flow at each target landmark points to, less where the keyframe's landmark is."""
     here = marks / (SIZE / 2) - 1
     wanted = (key_marks - marks) / (SIZE / 2)
     found = F.grid_sample(flow, here[:, None], align_corners=False, padding_mode="border")[:, :, 0].mT
+    return found - wanted
+
+
+def landmark_loss(flow: Tensor, marks: Tensor, key_marks: Tensor) -> Tensor:
+    """The backward flow at each target landmark should point to the keyframe's landmark."""
     valid = ((marks[..., :1] > 0) & (key_marks[..., :1] > 0)).float() * mark_weight(marks.device)
-    return ((found - wanted).abs() * valid).sum() / (2 * valid.sum().clamp(min=1))
+    return (flow_errors(flow, marks, key_marks).abs() * valid).sum() / (2 * valid.sum().clamp(min=1))
+
+
+def mouth_loss(flow: Tensor, marks: Tensor, key_marks: Tensor) -> Tensor:
+    """Error of the mouth's shape: of its landmarks, apart from the error that all of them have in common.
+
+    By itself it would drown in the head's motion, which is ten times as large.
+    """
+    error = flow_errors(flow, marks, key_marks)[:, MOUTH]
+    valid = ((marks[:, MOUTH, :1] > 0) & (key_marks[:, MOUTH, :1] > 0)).all(1, keepdim=True).float()
+    return ((error - error.mean(1, keepdim=True)).abs() * valid).sum() / (40 * valid.sum().clamp(min=1))
 
 
 def prior_loss(found: Tensor, moved: Tensor, batch: Batch) -> Tensor:
@@ -121,6 +137,8 @@ def coarse_terms(key: KeyframeFeatures, coarse: CoarseFrame, batch: Batch, w: Lo
     if w.landmarks:
         each = torch.stack([landmark_loss(f, batch.marks, batch.key_marks) for f in coarse.flows])
         terms["landmarks"] = w.landmarks * each.mean()
+    if w.mouth:
+        terms["mouth"] = w.mouth * mouth_loss(coarse.flow, batch.marks, batch.key_marks)
     if w.prior and coarse.hints is not None and coarse.hints.moved.requires_grad and key.marks is not None:
         terms["prior"] = w.prior * prior_loss(key.marks, coarse.hints.moved, batch)
     return terms
@@ -141,6 +159,8 @@ def frame_terms(key: KeyframeFeatures, out: Output, batch: Batch, w: LossWeights
     terms["gradients"] = w.gradients * _gradient(frame, target, weight)
     if w.landmarks:
         terms["landmarks"] = terms["landmarks"] + w.landmarks * landmark_loss(out.flow, batch.marks, batch.key_marks)
+    if w.mouth:
+        terms["mouth"] = (terms["mouth"] + w.mouth * mouth_loss(out.flow, batch.marks, batch.key_marks)) / 2
     if w.temporal and batch.pairs:
         # What moves, flickers or stands still should do so as in the source.
         change = (frame[1::2] - frame[::2]) - (target[1::2] - target[::2])

@@ -9,14 +9,16 @@ from pathlib import Path
 from ..model.config import NetworkConfig
 
 PARTS = tuple(field.name for field in fields(NetworkConfig))
-PRIOR_PARTS = ("audio", "window")
+PRIOR_PARTS = ("window",)
 """Those that the landmark prior has too."""
+
+_SUPER_RESOLUTION = ["--without", "keyframe", "landmarks", "--loss", "warped=0", "landmarks=0", "mouth=0"]
 
 VARIANTS: dict[str, list[str]] = {
     "full": [],
     "no-audio": ["--without", "audio"],
-    "no-keyframe-l1": ["--without", "keyframe", "landmarks", "--loss", "perceptual=0", "warped=0", "landmarks=0"],
-    "no-keyframe": ["--without", "keyframe", "landmarks", "--loss", "warped=0", "landmarks=0"],
+    "no-keyframe-l1": [*_SUPER_RESOLUTION, "perceptual=0"],
+    "no-keyframe": _SUPER_RESOLUTION,
     "coarse-only": ["--without", "stage2"],
     "single-frame": ["--without", "window"],
     "no-landmarks": ["--without", "landmarks"],
