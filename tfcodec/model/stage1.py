@@ -2,8 +2,8 @@
 
 The motion from the keyframe is estimated coarse to fine at 16, 32 and 64 pixels. After every level the keyframe is
 moved by the flow found so far, shrunk to 8x8 and compared with the transmitted tiny frame; the difference is an input
-of the next level, so the network sees its own error ("unrolled consistency"). The landmark prior's hints are inputs too,
-and its change of the mouth is added to the last flow.
+of the next level, so the network sees its own error ("unrolled consistency"). The landmark prior's hints are inputs,
+too, and its change of the mouth is added to the last flow.
 """
 
 from __future__ import annotations
