@@ -265,14 +265,20 @@ def call_page(moving_face: Face, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_the_example_in_a_browser(call_page: Any) -> None:
+    from playwright.sync_api import TimeoutError
+
     page = call_page
     pixels = "id => document.getElementById(id).getContext('2d').getImageData(0, 0, 256, 256).data.join()"
 
     def picture(canvas: str) -> str:
         return str(page.evaluate(pixels, canvas))
 
-    def wait(condition: str, seconds: float = 120) -> None:
-        page.wait_for_function(condition, timeout=1000 * seconds)
+    def wait(condition: str, seconds: float = 60) -> None:
+        try:
+            page.wait_for_function(condition, timeout=1000 * seconds)
+        except TimeoutError:
+            figures = page.evaluate("window.figures")
+            raise AssertionError(f"after {seconds} s not yet {condition}: {figures}") from None
 
     wait("window.figures && figures.shown > 25 && figures.kbps.total > 0")
     for canvas in ("decoded", "source"):

@@ -46,6 +46,8 @@ def main() -> int:
     with contextlib.suppress(KeyboardInterrupt):
         while time.monotonic() < until and all(peer.poll() is None for peer in peers):
             time.sleep(0.1)
+    for second in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(second, signal.SIG_IGN)  # whoever asks twice still gets an orderly end
     failed = any(peer.poll() not in (None, 0) for peer in peers)
     for peer in peers:
         if peer.poll() is None:
