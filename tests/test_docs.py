@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_readme_figures_are_those_of_the_committed_results() -> None:
+@pytest.mark.parametrize(("document", "script"), [("README.md", "update_readme"), ("docs/calls.md", "call_table")])
+def test_figures_are_those_of_the_committed_results(document: str, script: str) -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        from update_readme import updated
+        updated = importlib.import_module(script).updated
     finally:
         sys.path.pop(0)
-    readme = (ROOT / "README.md").read_text()
-    assert updated(readme) == readme
+    text = (ROOT / document).read_text()
+    assert updated(text) == text
 
 
 def test_readme_shows_both_commands() -> None:
@@ -27,13 +31,3 @@ def test_readme_shows_both_commands() -> None:
 def test_files_stay_readable() -> None:
     for path in (ROOT / "tfcodec").rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 420, path
-
-
-def test_figures_of_calls_are_those_of_the_committed_results() -> None:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from call_table import updated
-    finally:
-        sys.path.pop(0)
-    document = (ROOT / "docs/calls.md").read_text()
-    assert updated(document) == document

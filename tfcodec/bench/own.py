@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BitstreamError, MediaError
+from ..errors import BitstreamError
 from .arms import Arm, Coded, Frames, Sound
 from .classical import FPS
 
@@ -91,7 +91,7 @@ class TfcodecCall(Tfcodec):
         from ..bitstream import KeyframePacket, MediaPacket, parse_packet
 
         tiny = keyframe = speech = keyframes = 0
-        for packet in map(parse_packet, _read_packets(path)):
+        for packet in map(parse_packet, _read_records(path)):
             if isinstance(packet, KeyframePacket):
                 keyframe += len(packet.data)
                 keyframes += packet.offset == 0
@@ -106,7 +106,7 @@ class TfcodecCall(Tfcodec):
         from ..codec.live import Decoder
 
         receiver, chosen, pictures = Decoder(), set(wanted.tolist()), {}
-        for packet in _read_packets(path):
+        for packet in _read_records(path):
             receiver.push(packet)
             while (frame := receiver.next_frame or 0) <= receiver.receiver.newest:
                 picture = receiver.pull(draw=frame in chosen)
@@ -117,15 +117,16 @@ class TfcodecCall(Tfcodec):
         return np.stack([pictures[frame] for frame in wanted.tolist()])
 
 
-def _read_packets(path: Path) -> list[bytes]:
-    data, at, packets = path.read_bytes(), 0, []
+def _read_records(path: Path, at: int = 0) -> list[bytes]:
+    """What is stored from a byte on, each behind its size in two bytes."""
+    data, records = path.read_bytes(), []
     while at < len(data):
         size = int.from_bytes(data[at : at + 2], "big")
-        packets.append(data[at + 2 : at + 2 + size])
+        records.append(data[at + 2 : at + 2 + size])
         at += 2 + size
     if at != len(data):
         raise BitstreamError(f"{path}: ends early")
-    return packets
+    return records
 
 
 class Frozen(Tfcodec):
@@ -222,12 +223,4 @@ def _grey() -> Frames:
 
 
 def _read_tiny(path: Path) -> tuple[int, list[bytes]]:
-    data = path.read_bytes()
-    at, payloads = 2, []
-    while at < len(data):
-        size = int.from_bytes(data[at : at + 2], "big")
-        payloads.append(data[at + 2 : at + 2 + size])
-        at += 2 + size
-    if at != len(data):
-        raise MediaError(f"{path}: ends early")
-    return int.from_bytes(data[:2], "big"), payloads
+    return int.from_bytes(path.read_bytes()[:2], "big"), _read_records(path, 2)
