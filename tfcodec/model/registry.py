@@ -1,7 +1,8 @@
 """Which networks exist: registry number, file and hash. Needs no torch, so that encoding and probing stay light.
 
 A number is never given to other weights: a stream names its network by number and by the first four bytes of the
-file's SHA-256, and decodes with that network or not at all.
+file's SHA-256, and decodes with that network or not at all. The package holds the file of the newest network alone, for
+its size; the others stay registered, and their files can be put beside it.
 """
 
 from __future__ import annotations
@@ -68,4 +69,8 @@ def weights_file(entry: ModelEntry) -> Path:
             if found != entry.sha256:
                 raise WeightsError(f"{path} is damaged: SHA-256 {found}, expected {entry.sha256}")
             return path
-    raise WeightsError(f"the weights {entry.file} of network {entry.model_id} are not installed")
+    raise WeightsError(
+        f"the weights {entry.file} of network {entry.model_id} are not here: the package holds those of the newest "
+        "network alone. Put the file from the version that brought it into a folder that TFCODEC_WEIGHTS_DIR names; "
+        "without it, tiny frames, keyframes and speech can be decoded with pixels=False"
+    )
