@@ -369,6 +369,9 @@ def test_training_learns_resumes_and_exports(prepared_pack: Path, tmp_path: Path
     assert line["model_id"] == 9
     weights = tmp_path / line["file"]
     assert weights.stat().st_size < 12_000_000
+    export([str(folder), "9", "--mix", str(folder), "0.5", "--folder", str(tmp_path / "mixed")])  # with itself
+    mixed = read_weights(next((tmp_path / "mixed").glob("*.safetensors"))).state_dict()
+    assert all(torch.equal(value, mixed[name]) for name, value in read_weights(weights).state_dict().items())
     third = run(prepared_pack, tmp_path / "next", "--weights", str(weights), "--minutes", "0")
     for name, value in read_weights(weights).state_dict().items():
         assert torch.equal(third[f"model.{name}"], value), name

@@ -72,7 +72,9 @@ def join(*parts: Tensor) -> Tensor:
     """
     device = parts[0].device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else parts[0].dtype
-    return torch.cat([part.to(dtype).contiguous(memory_format=torch.channels_last) for part in parts], 1)
+    parts = tuple(part.to(dtype).contiguous(memory_format=torch.channels_last) for part in parts)
+    # A part with a single channel is of both layouts, and the whole would then be of the wrong one.
+    return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
 
 
 def upsample(x: Tensor, factor: int = 2) -> Tensor:

@@ -17,10 +17,14 @@ def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(prog="tfcodec.training.export", description=__doc__)
     p.add_argument("run", type=Path)
     p.add_argument("model_id", type=int)
+    p.add_argument("--mix", nargs=2, metavar=("OTHER_RUN", "SHARE"), help="average with another state of it")
     p.add_argument("--folder", type=Path, default=FOLDER)
     args = p.parse_args(argv)
     _, about = load_state(args.run / "state")
     model = run_weights(args.run)
+    if args.mix:
+        other, share = run_weights(Path(args.mix[0])).state_dict(), float(args.mix[1])
+        model.load_state_dict({n: (1 - share) * t + share * other[n] for n, t in model.state_dict().items()})
     args.folder.mkdir(parents=True, exist_ok=True)
     partial = args.folder / "new.safetensors"
     save_weights(model, partial)
