@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 from common import RESULTS, ROOT, environment, write
 
+from tfcodec.model.registry import default_model
+
 PERIOD = 0.04
 WARM_UP = 5.0
 """Seconds at the beginning that are not counted: the network is loaded, the first keyframe comes."""
@@ -250,7 +252,8 @@ def main() -> None:
     if options.part == "soak":
         result["soak"] = {**environment(), **soak(options.hours)}
     else:
-        result["live"] = environment()
+        model = default_model()
+        result["live"] = {**environment(), "model": f"{model.model_id} ({model.hash_prefix.hex()})"}
         for number, (name, (sender, receiver)) in enumerate(SETTINGS.items()):
             seconds = options.seconds if number == 0 else options.other
             if seconds:
