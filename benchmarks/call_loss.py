@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, clip_list, clips, environment, psnr, write
+from common import RESULTS, clip_list, clips, environment, write
 from numpy.typing import NDArray
 
 import tfcodec
 from tfcodec.codec.simulate import TICK, CallReport, simulate
 from tfcodec.media import open_source
 from tfcodec.metrics.lpips import LPIPS
+from tfcodec.metrics.pixels import psnr
 from tfcodec.model.registry import default_model
 from tfcodec.network import DATA_CHANNEL, RTP, Link
 

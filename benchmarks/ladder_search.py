@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import clip_list, data_folder, environment, psnr, write
+from common import clip_list, data_folder, environment, write
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -31,6 +31,7 @@ from tfcodec.codec.encoder import Encoder
 from tfcodec.keyframe import encode_keyframe
 from tfcodec.media import open_source
 from tfcodec.metrics.lpips import LPIPS
+from tfcodec.metrics.pixels import psnr
 from tfcodec.model.registry import default_model
 from tfcodec.tinyframe import TinyEncoder, TinyPlanes
 

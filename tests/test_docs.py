@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,3 +32,10 @@ def test_readme_shows_both_commands() -> None:
 def test_files_stay_readable() -> None:
     for path in (ROOT / "tfcodec").rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 420, path
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py")))
+def test_benchmarks_can_be_started(script: str) -> None:
+    command = [sys.executable, "-c", f"import {script}"]
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True)
+    assert done.returncode == 0 or "No module named" in done.stderr, done.stderr

@@ -141,6 +141,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         self.optimiser.zero_grad(set_to_none=True)
+        # The prior's dropout, too, depends on the step alone.
+        torch.manual_seed(hash((args.seed, self.rank, self.step)))
         values: dict[str, Tensor] = {}
         for _ in range(args.accumulate):
             batch = next(stream)
