@@ -184,7 +184,7 @@ def test_mirrored_landmarks_stay_what_they_are() -> None:
 
 
 def test_training_the_prior(prepared_pack: Path, tmp_path: Path) -> None:
-    """Both networks learn, their weights reach the upsampler, and training leaves a frozen prior alone."""
+    """Both networks learn, and their weights reach the upsampler, beside those of a network that had no prior."""
     out = tmp_path / "prior.safetensors"
     common = [str(prepared_pack), str(out), "--batch", "64", "--threads", "1", "--lr", "3e-3"]
     landmarks.main([*common, "--only", "finder", "mouth", "--minutes", "0.05"])

@@ -405,6 +405,23 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
 
 
 @needs_metrics
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_frozen_prior_stays_as_it_is(
+    loaded_pack: data.Pack, prepared_pack: Path, tmp_path: Path, frozen: bool
+) -> None:
+    more = ["--freeze-prior"] if frozen else []
+    args = options.parse([str(prepared_pack), str(tmp_path), "--threads", "1", "--warm-up", "1", *more])
+    trainer = train.Trainer(args)
+    prior = trainer.model.stage1.prior
+    assert prior is not None
+    before = {n: v.clone() for n, v in prior.state_dict().items()}
+    got = batch.make_batch(loaded_pack, batch.Sampler(loaded_pack, batch.Drawing(keys=1, targets=2)).plan(0))
+    trainer.update(iter([got]), 0.0)
+    assert all(torch.equal(v, before[n]) for n, v in prior.state_dict().items()) == frozen
+    assert ("prior" in trainer.read_log()) == (not frozen)
+
+
+@needs_metrics
 def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
     loaded_pack: data.Pack, prepared_pack: Path, tmp_path: Path
 ) -> None:

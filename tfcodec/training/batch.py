@@ -293,7 +293,8 @@ def _changed(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, 
 
 
 @lru_cache(maxsize=8)
-def _flip_order(device: torch.device) -> Tensor:
+def flip_order(device: torch.device) -> Tensor:
+    """`FLIP` on a device."""
     return torch.from_numpy(FLIP).to(device)
 
 
@@ -307,7 +308,7 @@ def _marks(pack: Pack, p: dict[str, Tensor], frames: str, full: bool) -> Tensor:
         marks = (marks - SIZE / 2 - centre) / size + SIZE / 2
         found = found & ((marks > 0) & (marks < SIZE)).all(-1, keepdim=True)
     mirrored = torch.cat((SIZE - marks[..., :1], marks[..., 1:]), -1)
-    order = _flip_order(marks.device)
+    order = flip_order(marks.device)
     flip = p["flip"].reshape(-1, *ones)
     marks = torch.where(flip, mirrored[..., order, :], marks)
     found = torch.where(flip, found[..., order, :], found)

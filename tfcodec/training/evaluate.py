@@ -13,19 +13,19 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.config import NetworkConfig
+from ..model.landmarks import MOUTH
 from ..model.upsampler import Upsampler
 from ..model.weights import read_weights
 from .batch import fixed_plans, make_batch
 from .card import machine
 from .compact import SIZE
 from .data import Pack
-from .losses import EYES, MOUTH
+from .losses import EYES, flow_errors
 from .state import load_state
 
 MOUTH_SIDE = 96
@@ -59,9 +59,7 @@ def landmark_error(
 
     ``shape``: apart from the error that all of them have in common.
     """
-    here = marks / (SIZE / 2) - 1
-    found = F.grid_sample(flow.float(), here[:, None], align_corners=False, padding_mode="border")[:, :, 0].mT
-    error = (found * (SIZE / 2) - (key_marks - marks))[:, which]
+    error = (SIZE / 2) * flow_errors(flow.float(), marks, key_marks)[:, which]
     if shape:
         error = error - error.mean(1, keepdim=True)
     eyes = (marks[:, 36:42].mean(1) - marks[:, 42:48].mean(1)).norm(dim=-1).clamp(min=1)

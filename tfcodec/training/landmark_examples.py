@@ -11,7 +11,7 @@ from torch import Tensor
 from ..model.blocks import box_down, refine_chroma
 from ..model.inputs import REACH, WINDOW
 from ..model.landmarks import COUNT, MOUTH, cut, mouth_place
-from .batch import FLIP, clip_chances, mirror, quantise_tiny
+from .batch import clip_chances, flip_order, mirror, quantise_tiny
 from .compact import SIZE
 from .data import Pack, rgb
 
@@ -160,8 +160,7 @@ class Source:
 
 def mirror_marks(marks: Tensor, flip: Tensor) -> Tensor:
     """Landmarks [B, 70, 2] in -1..1 of such pictures."""
-    order = torch.from_numpy(FLIP).to(marks.device)
-    other = torch.cat((-marks[..., :1], marks[..., 1:]), -1)[:, order]
+    other = torch.cat((-marks[..., :1], marks[..., 1:]), -1)[:, flip_order(marks.device)]
     return torch.where(flip[:, None, None], other, marks)
 
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.blocks import box_down, warp
+from ..model.landmarks import MOUTH
 from ..model.stage1 import CoarseFrame, KeyframeFeatures
 from ..model.upsampler import Output
 from .batch import PIECE
 from .compact import SIZE
 from .data import Batch
 
-MOUTH = slice(48, 68)
 EYES = (*range(36, 48), 68, 69)
 
 
