@@ -13,9 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from tfcodec.baselines import keypoint
-from tfcodec.baselines.keypoint_model import Detector, KeypointConfig, Keypoints, read_animator
+from tfcodec.baselines.keypoint_model import Detector, KeypointAnimator, KeypointConfig, Keypoints, read_animator
 from tfcodec.errors import TfcodecError
 from tfcodec.metrics.files import find_weights
+from tfcodec.model.config import NetworkConfig
+from tfcodec.model.registry import default_model, weights_file
+from tfcodec.model.upsampler import Upsampler
+from tfcodec.model.weights import read_weights
 from tfcodec.training import keypoint as training
 from tfcodec.training.state import load_state
 
@@ -82,3 +86,23 @@ def test_training_learns_resumes_and_codes(
     assert keypoint.decode(data, animator).shape == (3, 256, 256, 3)
     with pytest.raises(TfcodecError, match="another network"):
         training.main([*common, "--keypoints", "5"])
+
+
+def test_keypoints_are_drawn_to_landmarks() -> None:
+    marks = torch.rand(2, 70, 2) * 200 + 20
+    there = marks[:, training.ANCHORS] / 128 - 1
+    assert float(training.anchor(Keypoints(there, None), marks)) == pytest.approx(0, abs=1e-6)
+    assert float(training.anchor(Keypoints(there + 0.1, None), marks)) == pytest.approx(0.1, abs=1e-5)
+    assert float(training.anchor(Keypoints(there[:, :4] + 0.1, None), marks)) == pytest.approx(0.1, abs=1e-5)
+    # Where there is no face nothing is asked.
+    assert float(training.anchor(Keypoints(there + 0.1, None), torch.zeros_like(marks))) == 0
+
+
+def test_a_run_may_begin_with_the_product_s_layers() -> None:
+    network, other = KeypointAnimator(), read_weights(weights_file(default_model()))
+    training.borrow(network, other)
+    assert other.stage2 is not None
+    assert torch.equal(network.keyframe.stem.weight, other.keyframe.stem.weight)
+    assert torch.equal(network.merge128.weight, other.stage2.merge128.weight)
+    with pytest.raises(TfcodecError, match="second stage"):
+        training.borrow(network, Upsampler(NetworkConfig(stage2=False)))

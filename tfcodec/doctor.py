@@ -88,6 +88,7 @@ def _network() -> str:
     renderer.set_keyframe(np.zeros((256, 256, 3), np.uint8))
     windows = np.zeros((BATCH, WINDOW, 8, 8, 3), np.uint8)
     mel = np.zeros((BATCH, MEL_COLUMNS, MEL_BANDS), np.float32)
+    renderer.prepare()
     renderer.render(windows, mel)
     start = time.perf_counter()
     renderer.render(windows, mel)

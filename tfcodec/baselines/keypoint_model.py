@@ -86,6 +86,8 @@ class Hourglass(nn.Module):
         self.inner = nn.ModuleList(ResBlock(w) for w in (w32, w16, w8))
         self.rise = nn.ModuleList(conv(a, b, kernel=1) for a, b in ((w8, w16), (w16, w32), (w32, w64)))
         self.outer = nn.ModuleList(ResBlock(w) for w in (w16, w32, w64))
+        # As FOMM's batch normalisation: without, heat maps grow without bounds, and the gradient with them.
+        self.norms = nn.ModuleList(nn.GroupNorm(8, w) for w in (w16, w32, w64))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -93,8 +95,8 @@ class Hourglass(nn.Module):
         for down, block in zip(self.down, self.inner, strict=True):
             skips.append(x)
             x = block(down(F.silu(x)))
-        for rise, block in zip(self.rise, self.outer, strict=True):
-            x = block(upsample(rise(x)) + skips.pop())
+        for rise, block, norm in zip(self.rise, self.outer, self.norms, strict=True):
+            x = norm(block(upsample(rise(x)) + skips.pop()))
         return F.silu(x)
 
 

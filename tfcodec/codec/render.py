@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +13,15 @@ from ..model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from ..model.registry import ModelEntry
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..model.graph import Drawing
     from ..model.stage1 import KeyframeFeatures
 
 MEL_SILENCE = -1.0
 BATCH = 8
+PREPARE_FROM = 64
+"""Frames for which recording the network pays."""
 
 
 class Renderer:
@@ -34,14 +40,24 @@ class Renderer:
     def __init__(self, entry: ModelEntry, *, fast: bool = False) -> None:
         import torch
 
+        from ..model import graph
         from ..model.weights import load_model
 
-        self._torch = torch
+        self._torch, self._graph = torch, graph
         self._model = load_model(entry)
         self.fast = fast and has_bfloat16()
         self._key: KeyframeFeatures | None = None
+        self._drawings: dict[bool, Drawing | None] = {}  # by `coarse`
+        self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
+
+    def prepare(self, coarse: bool = False) -> None:
+        """Record the network as a graph (see `tfcodec.model.graph`), from which `render` draws from now on.
+
+        Takes half a second the first time, which pays after 50 frames.
+        """
+        self._drawings[coarse] = self._graph.record(self._model, fast=self.fast, coarse=coarse)
 
     def set_keyframe(self, picture: NDArray[np.uint8]) -> None:
         """Use the decoded keyframe [256, 256, 3] uint8 from now on; costs about as much as a third of a frame."""
@@ -49,16 +65,13 @@ class Renderer:
         with torch.inference_mode():
             tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
             key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
-            if self.fast:
-                maps = {name: value.bfloat16() for name, value in key._asdict().items() if name.startswith("f")}
-                key = key._replace(**maps)
-            self._key = key
+            self._key = self._graph.reduced(key, self.fast)
         self.keyframe = picture
 
     def render(
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False
     ) -> NDArray[np.uint8]:
-        """Draw frames.
+        """Draw frames; after `prepare` as many side by side as torch has threads.
 
         Args:
             tiny: windows [N, 5, 8, 8, 3] uint8, each with the frame to draw in the middle.
@@ -69,18 +82,35 @@ class Renderer:
             [N, 256, 256, 3] uint8 RGB, or [N, 64, 64, 3] with ``coarse``.
         """
         torch = self._torch
-        if self._key is None:
+        key, drawing = self._key, self._drawings.get(coarse)
+        if key is None:
             raise RuntimeError("set_keyframe comes first")
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
+        with torch.inference_mode():
             windows = torch.from_numpy(np.ascontiguousarray(tiny)).permute(0, 1, 4, 2, 3).float() / 255
             sound = torch.from_numpy(np.ascontiguousarray(mel, np.float32))
-            key = self._key.select(torch.zeros(len(tiny), dtype=torch.long))
-            if coarse:
-                picture = self._model.stage1(key, windows, sound).picture
+            if drawing is None:
+                key = key.select(torch.zeros(len(tiny), dtype=torch.long))
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
+                    pictures = self._graph.picture(self._model, key, windows, sound, coarse)
             else:
-                picture = self._model(key, windows, sound).frame
-            pixels = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-            return np.ascontiguousarray(pixels.numpy())
+                pictures = torch.cat(self._side_by_side(drawing, key, windows.split(1), sound.split(1)))
+            return np.ascontiguousarray(pictures.numpy())
+
+    def _side_by_side(
+        self, drawing: Drawing, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor]
+    ) -> list[Tensor]:
+        torch = self._torch
+        threads = min(torch.get_num_threads(), BATCH)
+        if threads == 1 or len(windows) == 1:
+            return [drawing(key, window, mel) for window, mel in zip(windows, sound, strict=True)]
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(threads, "tfcodec-drawing", torch.set_num_threads, (1,))
+
+        def draw(window: Tensor, mel: Tensor) -> Tensor:
+            with torch.inference_mode():  # each thread has a mode of its own
+                return drawing(key, window, mel)
+
+        return list(self._threads.map(draw, windows, sound))
 
 
 def has_bfloat16() -> bool:
@@ -136,3 +166,5 @@ def render_all(
             frames = wanted[at : at + BATCH]
             windows = tiny_windows(tiny[begin:end], frames - begin)
             yield renderer.render(windows, mel_windows(mel, frames), coarse)
+            if len(only) >= PREPARE_FROM:  # after the first batch, so that nobody waits for it
+                renderer.prepare(coarse)

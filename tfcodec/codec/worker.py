@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -56,6 +57,7 @@ class DrawingThread:
         self._feedback: bytes | None = None
         self._thread = threading.Thread(target=self._run, name="tfcodec-decoder", daemon=True)
         self._thread.start()
+        self._drawers.submit(self._prepare)
 
     def push(self, packet: bytes) -> None:
         if self._error is not None:
@@ -146,14 +148,28 @@ class DrawingThread:
                 return -1
             return frame
 
-    def _draw(self, entry: ModelEntry, scene: Scene, frame: int) -> None:
+    def _prepare(self) -> None:
+        """Make the network that the call will most likely name ready before the first frame is there."""
+        from ..model.registry import default_model
+
+        # An error concerns nobody yet: it comes again if the call does name this network.
+        with contextlib.suppress(TfcodecError):
+            self._use(default_model())
+
+    def _use(self, entry: ModelEntry) -> None:
+        """Give this thread its renderer."""
         import torch
 
+        torch.set_num_threads(1)
+        renderer = Renderer(entry, fast=self._decoder.fast)
+        renderer.prepare()
+        self._own.entry, self._own.renderer = entry, renderer
+
+    def _draw(self, entry: ModelEntry, scene: Scene, frame: int) -> None:
         decoder = self._decoder
         try:
             if getattr(self._own, "entry", None) is not entry:
-                torch.set_num_threads(1)
-                self._own.entry, self._own.renderer = entry, Renderer(entry, fast=decoder.fast)
+                self._use(entry)
             began = time.monotonic()
             picture = scene.draw(self._own.renderer)
             self.drawing += 0.1 * (min(time.monotonic() - began, 0.2) - self.drawing)

@@ -1,8 +1,9 @@
 """Train the keypoint codec's network: ``python -m tfcodec.training.keypoint PACK RUN --minutes N [--export FILE]``.
 
 The baseline gets what tfcodec's own network gets: the same batches, the same losses (landmarks supervise its flow,
-too), optimiser and moving average; and FOMM's equivariance: keypoints of a turned picture are the turned keypoints. In
-place of tiny frames and speech it sees quantised keypoints. RUN/state holds the state, and a run goes on from it.
+too), optimiser and moving average; and FOMM's equivariance: keypoints of a turned picture are the turned keypoints.
+Keypoints are drawn to landmarks. In place of tiny frames and speech it sees quantised keypoints. RUN/state holds the
+state, and a run goes on from it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from ..baselines.keypoint_model import KeypointAnimator, KeypointConfig, Keypoin
 from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.stage1 import CoarseFrame, KeyframeFeatures
-from ..model.upsampler import Output
+from ..model.upsampler import Output, Upsampler
+from ..model.weights import read_weights
 from .batch import Drawing, Sampler, batches, fixed_plans, make_batch
+from .compact import SIZE
 from .data import Batch, Pack
 from .losses import LossWeights, frame_terms, perceptual_term
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
@@ -34,6 +37,12 @@ from .steps import adamw, clipped_step, psnr
 STEP = 1 / 64
 """Quantiser step of evaluation, in halves of a picture's side; training draws it anew for each batch."""
 EQUIVARIANCE = 10.0
+ANCHOR = 4.0
+ANCHORS = (8, 2, 14, 19, 24, 30, 48, 54, 51, 57)
+"""Landmarks that the first keypoints are drawn to: chin, jaw, brows, nose, corners of the mouth, lips. FOMM's keypoints
+find their places by themselves, which takes days; with hours to train these make the stronger codec."""
+SHARED = ("keyframe.", "up128.", "merge128.", "block128.", "paint.")
+"""What tfcodec's own network has as well, under the same names (those of the second stage behind ``stage2.``)."""
 COLUMNS = ("step", "seconds", "psnr", "psnr_key", "lpips", "lpips_key")
 
 
@@ -42,6 +51,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     p.add_argument("pack", type=Path, help="prepared pack")
     p.add_argument("run", type=Path, help="folder of this run: state, logs")
+    p.add_argument("--weights", type=Path,
+                   help="tfcodec's own network: a new run begins with its keyframe encoder and its last layers")
     p.add_argument("--minutes", type=float, default=30, help="end this call after so many minutes")
     p.add_argument("--steps", type=int, help="end when the run has so many steps")
     p.add_argument("--anneal", action="store_true", help="cosine learning rate over this call")
@@ -70,6 +81,8 @@ class KeypointTrainer:
         torch.manual_seed(args.seed)
         self.weights = LossWeights().changed(args.loss)
         network = KeypointAnimator(KeypointConfig(args.keypoints, args.jacobian))
+        if args.weights:
+            borrow(network, read_weights(args.weights))
         self.model: KeypointAnimator = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimiser = adamw(self.model, args.lr)
@@ -115,6 +128,7 @@ class KeypointTrainer:
             with torch.autocast(self.device.type, torch.bfloat16):
                 terms["perceptual"] = perceptual_term(out.frame, batch, self.lpips, self.weights.perceptual)
         terms["equivariance"] = EQUIVARIANCE * equivariance(points, turned, theta)
+        terms["anchor"] = ANCHOR * anchor(points, batch.marks)
         return terms
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
@@ -150,6 +164,16 @@ class KeypointTrainer:
         return {name: value / count for name, value in sums.items()}
 
 
+def borrow(network: KeypointAnimator, other: Upsampler) -> None:
+    """Begin with what the two networks have in common: the keyframe encoder and the layers from 64 pixels upwards."""
+    theirs = {name.removeprefix("stage2."): tensor for name, tensor in other.state_dict().items()}
+    own = network.state_dict()
+    same = {n: t for n, t in theirs.items() if n.startswith(SHARED) and n in own and own[n].shape == t.shape}
+    if not all(any(name.startswith(part) for name in same) for part in SHARED):
+        raise TfcodecError("--weights: these are of a network without a second stage")
+    network.load_state_dict(same, strict=False)
+
+
 def animate(model: KeypointAnimator, batch: Batch, step: float) -> tuple[KeyframeFeatures, KeypointOutput, Keypoints]:
     """Draw a batch's targets from their keypoints, quantised as the codec does it; the keyframe's stay as they are."""
     key = model.encode_keyframe(batch.key).select(batch.owner)
@@ -175,6 +199,15 @@ def equivariance(points: Keypoints, turned: Keypoints, theta: Tensor) -> Tensor:
         product = torch.linalg.inv(points.jacobian.float()) @ (linear @ turned.jacobian)
         loss = loss + (product - torch.eye(2, device=theta.device)).abs().mean()
     return loss
+
+
+def anchor(points: Keypoints, marks: Tensor) -> Tensor:
+    """How far keypoints are from their landmarks [B, 70, 2] (pixels; 0 where there is no face), in half sides."""
+    count = min(len(ANCHORS), points.place.shape[1])
+    there = marks[:, ANCHORS[:count]]
+    seen = (there > 0).all(-1, keepdim=True).float()
+    error = (points.place[:, :count] - (there / (SIZE / 2) - 1)).abs() * seen
+    return error.sum() / (2 * seen.sum()).clamp(min=1)
 
 
 def main(argv: list[str] | None = None) -> None:

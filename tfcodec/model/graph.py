@@ -1,0 +1,104 @@
+"""The network recorded as a graph, which draws a frame without Python.
+
+Run layer by layer, it hands Python's interpreter lock back and forth with whatever else the program does, some thousand
+times a frame: two threads that draw side by side then take a third longer for it, and half as long again beside a busy
+one. A graph lets go of the lock once.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
+from .stage1 import KeyframeFeatures
+from .upsampler import Upsampler
+
+WARM_UP = 3
+"""Runs in which TorchScript watches and rewrites a graph, and is slower than it is afterwards."""
+
+Drawing = Callable[[KeyframeFeatures, Tensor, Tensor], Tensor]
+"""Keyframe's features [1, ...], tiny frames [1, 5, 3, 8, 8] and log-mel [1, 20, 80] -> picture [1, S, S, 3] uint8."""
+
+
+def picture(model: Upsampler, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, coarse: bool) -> Tensor:
+    """What the network draws, [B, 256, 256, 3] uint8; with ``coarse`` stage 1's [B, 64, 64, 3]."""
+    drawn = model.stage1(key, tiny, mel).picture if coarse else model(key, tiny, mel).frame
+    pixels: Tensor = (drawn.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous()
+
+
+class _Flat(nn.Module):
+    """The network with tensors for arguments, which is all that a graph can have."""
+
+    def __init__(self, model: Upsampler, coarse: bool) -> None:
+        super().__init__()
+        self.model, self.coarse = model, coarse
+
+    def forward(self, tiny: Tensor, mel: Tensor, *key: Tensor) -> Tensor:
+        return picture(self.model, KeyframeFeatures(*key), tiny, mel, self.coarse)
+
+
+_lock = threading.Lock()
+_recorded: dict[tuple[int, bool, bool], tuple[Upsampler, Drawing | None]] = {}
+
+
+def record(model: Upsampler, *, fast: bool, coarse: bool) -> Drawing | None:
+    """The network's graph for single frames; made once, in half a second, and shared by all threads.
+
+    Args:
+        fast: compute in bfloat16.
+        coarse: stage 1 alone.
+
+    Returns:
+        None where this torch records no graphs (TorchScript is on its way out): what draws then is the network itself.
+    """
+    with _lock:
+        name = (id(model), fast, coarse)
+        if name not in _recorded:
+            while len(_recorded) >= 4:
+                _recorded.pop(next(iter(_recorded)))
+            # The model is kept beside its graph, so that no other one gets its id.
+            _recorded[name] = model, _record(model, fast, coarse)
+        return _recorded[name][1]
+
+
+def reduced(key: KeyframeFeatures, fast: bool) -> KeyframeFeatures:
+    """The features in the precision that frames are drawn in."""
+    if not fast:
+        return key
+    return key._replace(**{name: value.bfloat16() for name, value in key._asdict().items() if name.startswith("f")})
+
+
+def _record(model: Upsampler, fast: bool, coarse: bool) -> Drawing | None:
+    with torch.inference_mode(False), torch.no_grad():
+        key = reduced(model.encode_keyframe(torch.zeros(1, 3, 256, 256)), fast)
+        given = [torch.zeros(1, WINDOW, 3, 8, 8), torch.zeros(1, MEL_COLUMNS, MEL_BANDS), *_tensors(key)]
+        try:
+            with (
+                warnings.catch_warnings(),
+                # What autocast remembers of weights would be recorded in place of the weights.
+                torch.autocast("cpu", torch.bfloat16, enabled=fast, cache_enabled=False),
+            ):
+                warnings.simplefilter("ignore")
+                traced = torch.jit.trace(_Flat(model, coarse).eval(), given, check_trace=False)  # type: ignore[no-untyped-call]
+                graph = torch.jit.freeze(traced)
+        except (AttributeError, RuntimeError):
+            return None
+        for _ in range(WARM_UP):
+            graph(*given)
+
+    def draw(key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> Tensor:
+        out: Tensor = graph(tiny, mel, *_tensors(key))
+        return out
+
+    return draw
+
+
+def _tensors(key: KeyframeFeatures) -> list[Tensor]:
+    # The last may be missing: networks without a landmark prior have no landmarks.
+    return [value for value in key if value is not None]
