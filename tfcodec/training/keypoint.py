@@ -56,6 +56,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--minutes", type=float, default=30, help="end this call after so many minutes")
     p.add_argument("--steps", type=int, help="end when the run has so many steps")
     p.add_argument("--anneal", action="store_true", help="cosine learning rate over this call")
+    p.add_argument("--detector-steps", type=int, default=0,
+                   help="the first steps train the detector alone, which takes a twentieth of the time")
     p.add_argument("--keypoints", type=int, default=10)
     p.add_argument("--jacobian", action="store_true", help="a 2x2 matrix with each keypoint, as FOMM; without as DAC")
     p.add_argument("--keys", type=int, default=4, help="keyframes a step")
@@ -115,21 +117,29 @@ class KeypointTrainer:
         # A function of the step, so that a resumed run goes on with the same ones.
         draw = torch.Generator().manual_seed(7919 * self.args.seed + self.step)
         step = STEP * 2 ** (2 * float(torch.rand((), generator=draw)) - 1)
+        alone = self.step < self.args.detector_steps
         with torch.autocast(self.device.type, torch.bfloat16):
-            key, out, points = animate(self.model, batch, step)
+            if alone:
+                points = self.model.detector(batch.target)
+            else:
+                key, out, points = animate(self.model, batch, step)
             theta = random_affine(len(batch.target), draw).to(self.device)
             turned = self.model.detector(F.grid_sample(
                 batch.target, F.affine_grid(theta, list(batch.target.shape), align_corners=False),
                 padding_mode="reflection", align_corners=False,
             ))  # fmt: skip
+        found = {
+            "equivariance": EQUIVARIANCE * equivariance(points, turned, theta),
+            "anchor": ANCHOR * anchor(points, batch.marks),
+        }
+        if alone:
+            return found
         coarse = CoarseFrame(out.small, batch.tiny, out.small, out.flow, (out.flow,))
         terms = frame_terms(key, Output(out.frame, out.flow, coarse), batch, self.weights)
         if self.weights.perceptual:
             with torch.autocast(self.device.type, torch.bfloat16):
                 terms["perceptual"] = perceptual_term(out.frame, batch, self.lpips, self.weights.perceptual)
-        terms["equivariance"] = EQUIVARIANCE * equivariance(points, turned, theta)
-        terms["anchor"] = ANCHOR * anchor(points, batch.marks)
-        return terms
+        return terms | found
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         rate = self.args.lr * min(1.0, (self.step + 1) / 50)
@@ -236,6 +246,8 @@ def main(argv: list[str] | None = None) -> None:
         if trainer.step % 10 == 0:
             line = " ".join(f"{k} {v:.3f}" for k, v in values.items())
             print(f"\rstep {trainer.step} {(time.monotonic() - begin) / 60:.1f} min {line}", end="", flush=True)
+            if trainer.step <= args.detector_steps:
+                continue
             append(args.run / "train.csv", ("step", *values), [trainer.step, *(f"{v:.5f}" for v in values.values())])
     if args.export:
         save_animator(trainer.ema, args.export)
