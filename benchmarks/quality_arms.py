@@ -42,10 +42,12 @@ class Network:
 
     path: Path
     model: Upsampler
+    in_time: bool = True
+    """Draw all frames and judge their changes in time as well."""
 
     @classmethod
-    def load(cls, path: Path) -> Network:
-        return cls(path, read_weights(path))
+    def load(cls, path: Path, in_time: bool = True) -> Network:
+        return cls(path, read_weights(path), in_time)
 
     def describe(self) -> dict[str, Any]:
         parameters = sum(p.numel() for p in self.model.parameters())
@@ -157,6 +159,9 @@ def measure(path: Path, quality: int, every: int, networks: dict[str, Network], 
     arms[BICUBIC] = _pixels(_enlarge(_tensor(parts.tiny[at])))
     everything = np.arange(len(source))
     for i, (name, network) in enumerate(networks.items()):
+        if not network.in_time:
+            arms[name], _ = network.draw(parts, at)
+            continue
         whole[name], coarse = network.draw(parts, everything)
         arms[name] = whole[name][at]
         if i == 0:

@@ -7,10 +7,10 @@ Every clip is encoded, and its stream is drawn by the network as it ships, witho
 it hears of a silent clip), with the current tiny frame alone in place of the window, and by stage 1 alone (its 64x64
 picture, enlarged). Beside them the frozen keyframe (the same keyframe bytes, repeated) and the decoded tiny frames,
 enlarged. Pictures are judged at every fourth frame, changes in time over all frames. All clips and the shipped weights
-write `quality_val.json`; everything else is written to the file of `-o`, if there is one.
+write `quality_val.json`, unless `-o` names another file.
 
-`--also NAME=FILE`: further networks on the same streams, such as ablations; `no-keyframe` (super-resolution without
-priors) and `no-audio` have rows of their own in the table.
+`--also NAME=FILE`: further networks on the same streams, such as ablations, judged by single pictures; `no-keyframe`
+(super-resolution without priors) and `no-audio` have rows of their own in the table.
 
 `--compare OLD`: draws the same streams with the weights OLD as well and says whether the new ones are better; the exit
 status is 3 if they are not. New weights replace shipped ones only when they are better by this.
@@ -65,13 +65,13 @@ FLICKER = 1.2
 GFLOP = 5.0
 
 
-def _start(weights: dict[str, Path]) -> None:
+def _start(weights: dict[str, Path], others: list[str]) -> None:
     import torch
 
     # Two processes of one thread each finish sooner than one of two.
     torch.set_num_threads(1)
     global _networks, _judges
-    _networks = {name: Network.load(path) for name, path in weights.items()}
+    _networks = {name: Network.load(path, name not in others) for name, path in weights.items()}
     _judges = Judges.load()
 
 
@@ -79,10 +79,12 @@ def _run(path: Path, quality: int, every: int) -> ClipResult:
     return measure(path, quality, every, _networks, _judges)
 
 
-def run_all(paths: list[Path], weights: dict[str, Path], quality: int, every: int, jobs: int) -> list[ClipResult]:
+def run_all(
+    paths: list[Path], weights: dict[str, Path], others: list[str], quality: int, every: int, jobs: int
+) -> list[ClipResult]:
     longest_first = sorted(paths, key=lambda p: -p.stat().st_size)
     done: dict[str, ClipResult] = {}
-    with ProcessPoolExecutor(jobs, initializer=_start, initargs=(weights,)) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_start, initargs=(weights, others)) as pool:
         waiting = [pool.submit(_run, path, quality, every) for path in longest_first]
         for future in tqdm(as_completed(waiting), total=len(waiting), unit="clip"):
             result = future.result()
@@ -244,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     networks = {name: Network.load(path).describe() for name, path in weights.items()}
     backbone = Judges.load().backbone.name
     tested = self_test(paths)
-    results = run_all(paths, weights, args.quality, args.every, args.jobs)
+    results = run_all(paths, weights, others, args.quality, args.every, args.jobs)
     rows, distances = [r.row for r in results], frechet(results)
     gflop = networks[DECODED]["gflop_per_frame"]
     long = [row for row in rows if row["frames"] >= 25 * LONG_SECONDS]
@@ -266,7 +268,7 @@ def main(argv: list[str] | None = None) -> None:
     for arm, scores in result["mean"].items():
         print(f"{arm:16}", " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     output = args.output
-    if output is None and not (args.weights or args.compare or args.also) and args.clips is None and args.quality == 5:
+    if output is None and args.weights is None and args.clips is None and args.quality == 5:
         output = RESULTS / "quality_val.json"
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

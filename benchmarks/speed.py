@@ -68,6 +68,7 @@ print(json.dumps({"frames": len(frames), "seconds": seconds, "peak_mb": peak(), 
 import torch; torch.set_num_threads(threads)
 count = []
 seconds["decode"] = best(lambda: count.append(len(tfcodec.decode(folder + "/clip.tfc").frames)))
+seconds["decode_fast"] = best(lambda: tfcodec.decode(folder + "/clip.tfc", fast=True))
 seconds["decode_exact"] = best(lambda: tfcodec.decode(folder + "/clip.tfc", pixels=False))
 print(json.dumps({"frames": count[0], "seconds": seconds, "peak_mb": peak()}))
 """,

@@ -12,6 +12,7 @@ import pytest
 
 import tfcodec
 from tfcodec.cli import main
+from tfcodec.codec.render import has_bfloat16
 from tfcodec.media import open_source, write_video
 
 
@@ -32,12 +33,29 @@ def test_encode_and_decode(folder: Path, tmp_path: Path) -> None:
         assert clip.audio is not None
 
 
+def pictures(path: Path) -> np.ndarray:
+    with open_source(path, crop="none") as clip:
+        return np.stack(list(clip.frames_iter()))
+
+
+def test_fast_decoding_moves_pixels_by_little(folder: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "exact.mkv", tmp_path / "fast.mkv"]
+    for path, options in zip(paths, ([], ["--fast"]), strict=True):
+        assert main(["decode", str(folder / "a.tfc"), str(path), "--lossless", *options]) == 0
+    exact, fast = (pictures(path).astype(float) for path in paths)
+    error = np.square(exact - fast).mean()
+    assert 10 * np.log10(255**2 / max(error, 1e-9)) > 54
+    assert (error > 0) == has_bfloat16()
+    library = tfcodec.decode(folder / "a.tfc", fast=True).frames
+    assert library is not None
+    assert np.array_equal(library, fast)
+
+
 def test_lossless_is_exactly_what_was_decoded(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     assert main(["decode", str(folder / "a.tfc"), str(out), "--lossless"]) == 0
     clip = tfcodec.decode(folder / "a.tfc")
-    with open_source(out, crop="none") as source:
-        assert np.array_equal(np.stack(list(source.frames_iter())), clip.frames)
+    assert np.array_equal(pictures(out), clip.frames)
 
 
 def test_coarse(folder: Path, tmp_path: Path) -> None:

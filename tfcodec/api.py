@@ -77,6 +77,7 @@ def decode(
     *,
     errors: Literal["raise", "conceal"] = "raise",
     pixels: bool = True,
+    fast: bool = False,
     progress: Progress | None = None,
 ) -> Clip:
     """Decode a stream.
@@ -86,6 +87,8 @@ def decode(
         errors: ``"raise"`` refuses a damaged stream; ``"conceal"`` carries on past damaged packets and lists them in
             ``clip.damaged``.
         pixels: False leaves out the network: ``clip.frames`` is None, everything else is there.
+        fast: draw in bfloat16 where the processor has it, in two thirds of the time; pixels move by a grey level
+            or two.
         progress: called with (frames done, frames in all).
 
     Raises:
@@ -95,7 +98,7 @@ def decode(
     """
     from .codec.decoder import decode_bytes
 
-    return decode_bytes(read_source(source), errors=_checked(errors), pixels=pixels, progress=progress)
+    return decode_bytes(read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress)
 
 
 def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> StreamInfo:

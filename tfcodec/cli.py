@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--lossless", action="store_true", help="FFV1 and PCM in .mkv: exactly what was decoded")
     p.add_argument("--conceal", action="store_true", help="carry on past damaged packets")
     p.add_argument("--coarse", action="store_true", help="stage 1's 64x64 video instead of the 256x256 one")
+    p.add_argument("--fast", action="store_true", help="draw in bfloat16 where the processor has it")
     _common(p)
 
     p = commands.add_parser("info", help="what a stream holds, and where its bytes go")
@@ -136,7 +137,7 @@ def _decode(args: argparse.Namespace) -> int:
     parts = read_exact(data, "conceal" if args.conceal else "raise")
     for line in parts.damaged:
         print(f"tfcodec: concealed: {line}", file=sys.stderr)
-    batches = render_exact(parts, coarse=args.coarse)
+    batches = render_exact(parts, coarse=args.coarse, fast=args.fast)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv" if args.output == "-" else Path(args.output)
         size = 64 if args.coarse else 256

@@ -92,25 +92,25 @@ def _speech(stream: ParsedStream, damaged: list[str] | None) -> NDArray[np.float
 
 
 def render_exact(
-    parts: ExactParts, *, coarse: bool = False, only: NDArray[np.int64] | None = None
+    parts: ExactParts, *, coarse: bool = False, fast: bool = False, only: NDArray[np.int64] | None = None
 ) -> Iterator[NDArray[np.uint8]]:
     """Draw a stream's frames, in batches [n, 256, 256, 3] uint8. Raises WeightsError before the first one.
 
-    ``only`` as in `render_all`.
+    ``fast`` as in `Renderer`, ``only`` as in `render_all`.
     """
-    renderer = Renderer(find_model(parts.header.model_id, parts.header.model_hash))
+    renderer = Renderer(find_model(parts.header.model_id, parts.header.model_hash), fast=fast)
     mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
     return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse, only=only)
 
 
 def decode_bytes(
-    data: bytes, *, errors: Errors = "raise", pixels: bool = True, progress: Progress | None = None
+    data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, progress: Progress | None = None
 ) -> Clip:
     """A whole stream as a clip; see `tfcodec.decode`."""
     parts = read_exact(data, errors)
     frames = None
     if pixels:
-        batches = render_exact(parts)
+        batches = render_exact(parts, fast=fast)
         frames = np.empty((len(parts.tiny), 256, 256, 3), np.uint8)
         done = 0
         for batch in batches:

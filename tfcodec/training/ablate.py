@@ -54,10 +54,10 @@ def run_variant(packs: Packs, pack: Path, out: Path, name: str, options: list[st
 
 def table(scores: dict[str, dict[str, Any]]) -> str:
     """The comparison as a Markdown table."""
-    columns = ("psnr", "lpips", "lpips_mouth", "flow_mouth", "flow_eyes")
+    columns = ("psnr", "lpips", "lpips_mouth", "flow_mouth", "flow_mouth_shape", "flow_eyes")
     lines = [
-        "| variant | steps | PSNR, dB | LPIPS(alex) | LPIPS(alex), mouth | flow at the mouth | flow at the eyes |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | steps | PSNR, dB | LPIPS(alex) | ... of the mouth | flow at the mouth | its shape | at the eyes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in scores.items():
         values = [f"{entry['scores'][c]:.4f}" if c in entry["scores"] else "-" for c in columns]
@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--call-minutes", type=float, default=1e9, help="end this call after so many minutes")
     p.add_argument("--targets-measured", type=int, default=4, help="frames of each val clip to measure on")
     p.add_argument("--results", type=Path, default=RESULTS if RESULTS.is_dir() else None, help="for JSON, table")
+    p.add_argument("--name", default="ablation", help="of the JSON and the table")
     args, options = p.parse_known_args(argv)
     results = args.results or args.out
     until = time.monotonic() + 60 * args.call_minutes
@@ -105,31 +106,36 @@ def main(argv: list[str] | None = None) -> None:
             "clips": [{"clip": c, "frames": n} for c, _, n in pack.clips],
         }  # fmt: skip
         write(done, json.dumps(entry, indent=1) + "\n")
-        collect(args, results, options, device)
         # The compiler keeps what it has seen alive, and with it a whole network.
         torch._dynamo.reset()
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+        collect(args, results, options)
+    collect(args, results, options)
 
 
-def collect(args: argparse.Namespace, results: Path, options: list[str], device: torch.device) -> None:
+def collect(args: argparse.Namespace, results: Path, options: list[str]) -> None:
     """Write what has been measured so far."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     entries: dict[str, dict[str, Any]] = {}
     for name in VARIANTS:
         path = args.out / name / "scores.json"
         if path.is_file():
             entries[name] = json.loads(path.read_text())
+    if not entries:
+        return
     clips = next(iter(entries.values()))["clips"]
     result = {
         "date": datetime.date.today().isoformat(), **machine(device),
         "budget": {"steps": args.steps} if args.steps else {"minutes": args.minutes},
-        "options": options, "split": "val", "frames_a_clip": args.targets_measured, "clips": clips,
+        "options": [Path(o).name if os.sep in o else o for o in options],
+        "split": "val", "frames_a_clip": args.targets_measured, "clips": clips,
         "clip_list_sha256": hashlib.sha256(json.dumps(clips).encode()).hexdigest()[:16],
         "variants": {name: {k: v for k, v in entry.items() if k != "clips"} for name, entry in entries.items()},
     }  # fmt: skip
-    write(results / "ablation.json", json.dumps(result, indent=1) + "\n")
-    write(results / "ablation.md", table(entries))
+    write(results / f"{args.name}.json", json.dumps(result, indent=1) + "\n")
+    write(results / f"{args.name}.md", table(entries))
 
 
 def write(path: Path, text: str) -> None:
