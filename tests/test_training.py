@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tfcodec.errors import MediaError, TfcodecError
 from tfcodec.metrics.lpips import find_weights
 from tfcodec.model.blocks import box_down, luma_of, refine_chroma
+from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.weights import read_weights
 from tfcodec.training import ablate, batch, compact, data, evaluate, losses, options, report, state, train
 from tfcodec.training.export import main as export
@@ -369,6 +370,8 @@ def test_training_learns_resumes_and_exports(prepared_pack: Path, tmp_path: Path
     assert line["model_id"] == 9
     weights = tmp_path / line["file"]
     assert weights.stat().st_size < 12_000_000
+    export([str(folder), "--to", str(tmp_path / "alone.safetensors")])
+    assert (tmp_path / "alone.safetensors").read_bytes() == weights.read_bytes()
     export([str(folder), "9", "--mix", str(folder), "0.5", "--folder", str(tmp_path / "mixed")])  # with itself
     mixed = read_weights(next((tmp_path / "mixed").glob("*.safetensors"))).state_dict()
     assert all(torch.equal(value, mixed[name]) for name, value in read_weights(weights).state_dict().items())
@@ -467,17 +470,23 @@ def test_ablations_make_a_table(prepared_pack: Path, tmp_path: Path) -> None:
     command = [
         str(prepared_pack), str(tmp_path / "out"), "--steps", "1", "--variants", "full", "no-audio",
         "--results", str(tmp_path), "--keys", "1", "--targets", "1", "--quiet", "--targets-measured", "1",
-        "--threads", "1",
+        "--threads", "1", "--weights", str(weights_file(default_model())), "--name", "tuned",
     ]  # fmt: skip
     ablate.main([*command, "--call-minutes", "0"])
-    assert not (tmp_path / "ablation.json").exists()
+    assert not (tmp_path / "tuned.json").exists()
     ablate.main(command)
-    result = json.loads((tmp_path / "ablation.json").read_text())
+    text = (tmp_path / "tuned.json").read_text()
+    assert str(tmp_path) not in text
+    assert str(weights_file(default_model()).parent) not in text
+    result = json.loads(text)
     assert list(result["variants"]) == ["full", "no-audio"]
     assert result["variants"]["no-audio"]["network"]["audio"] is False
     assert result["variants"]["full"]["steps"] == 1
-    lines = (tmp_path / "ablation.md").read_text().splitlines()
+    lines = (tmp_path / "tuned.md").read_text().splitlines()
     assert len(lines) == 5
+    (tmp_path / "tuned.json").unlink()
+    ablate.main(command)  # nothing left to train
+    assert json.loads((tmp_path / "tuned.json").read_text())["variants"] == result["variants"]
     assert lines[-1].startswith("| frozen keyframe | - |")
 
 

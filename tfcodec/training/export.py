@@ -1,4 +1,7 @@
-"""Turn a run's averaged weights into the package's: ``python -m tfcodec.training.export RUN MODEL_ID``."""
+"""Turn a run's averaged weights into the package's: ``python -m tfcodec.training.export RUN MODEL_ID``.
+
+``RUN --to FILE`` writes them to a file of their own, as of an ablation that is to be measured.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,21 @@ from .state import load_state
 def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(prog="tfcodec.training.export", description=__doc__)
     p.add_argument("run", type=Path)
-    p.add_argument("model_id", type=int)
+    p.add_argument("model_id", type=int, nargs="?")
+    p.add_argument("--to", type=Path, metavar="FILE", help="write this file alone")
     p.add_argument("--mix", nargs=2, metavar=("OTHER_RUN", "SHARE"), help="average with another state of it")
     p.add_argument("--folder", type=Path, default=FOLDER)
     args = p.parse_args(argv)
+    if (args.model_id is None) == (args.to is None):
+        p.error("a MODEL_ID, or a file with --to")
     _, about = load_state(args.run / "state")
     model = run_weights(args.run)
     if args.mix:
         other, share = run_weights(Path(args.mix[0])).state_dict(), float(args.mix[1])
         model.load_state_dict({n: (1 - share) * t + share * other[n] for n, t in model.state_dict().items()})
+    if args.to is not None:
+        save_weights(model, args.to)
+        return
     args.folder.mkdir(parents=True, exist_ok=True)
     partial = args.folder / "new.safetensors"
     save_weights(model, partial)
