@@ -252,8 +252,7 @@ def main() -> None:
     if options.part == "soak":
         result["soak"] = {**environment(), **soak(options.hours)}
     else:
-        model = default_model()
-        result["live"] = {**environment(), "model": f"{model.model_id} ({model.hash_prefix.hex()})"}
+        result["live"] = {**environment(), "model": default_model().title}
         for number, (name, (sender, receiver)) in enumerate(SETTINGS.items()):
             seconds = options.seconds if number == 0 else options.other
             if seconds:

@@ -244,11 +244,10 @@ def main() -> None:
     torch.set_num_threads(1)
     every_clip = clips()
     long = [path for path in every_clip if len(load(path, LENGTH)[0]) >= 150][: options.clips]
-    model = default_model()
     # With --only the other parts stay as they are.
     known = RESULTS / "call_loss.json"
     result: dict[str, Any] = json.loads(known.read_text()) if options.only and known.is_file() else {}
-    result |= {**environment(), "model": f"{model.model_id} ({model.hash_prefix.hex()})"}
+    result |= {**environment(), "model": default_model().title}
     result |= {"clips": clip_list(long), "seeds": options.seeds, "lpips_every": options.every}
     parts: dict[str, Callable[[], Any]] = {
         "payload": lambda: payload(every_clip),

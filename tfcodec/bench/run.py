@@ -134,7 +134,7 @@ def collect(
     model = default_model()
     seen = {r["clip"]: r for r in rows}
     return {
-        "environment": environment(), "network": f"{model.model_id} ({model.sha256[:8]})",
+        "environment": environment(), "network": model.title,
         "every": every, "crop": crop, "quick": quick, "metrics": list(metrics),
         "clips": [
             {"clip": c.name, "sha256": digest(c), "seconds": seen[c.name]["seconds"], "frames": seen[c.name]["frames"]}

@@ -31,6 +31,11 @@ class ModelEntry:
         """What a stream's header carries: the first 4 bytes of the SHA-256."""
         return bytes.fromhex(self.sha256)[:4]
 
+    @property
+    def title(self) -> str:
+        """Number and start of the hash, as results name it."""
+        return f"{self.model_id} ({self.hash_prefix.hex()})"
+
 
 def models() -> list[ModelEntry]:
     """All registered networks, oldest first."""
