@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -127,6 +128,10 @@ def main() -> None:
     p.add_argument("--limit", type=int, help="only so many clips; nothing is written")
     args = p.parse_args()
     paths = clips()[: args.limit]
+    try:
+        read_animator(args.weights)  # before two processes fail at it
+    except tfcodec.TfcodecError as error:
+        sys.exit(f"error: {error}")
     with ProcessPoolExecutor(args.jobs, initializer=_start, initargs=(args.weights,)) as pool:
         several = list(tqdm(pool.map(partial(measure, every=args.every), paths), total=len(paths), unit="clip"))
     rows = [row for some in several for row in some]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import threading
 import time
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import tfcodec
 from tfcodec import bitstream as bs
-from tfcodec.codec.render import render_all
+from tfcodec.codec.render import Renderer, render_all
 from tfcodec.codec.simulate import CallReport, simulate
 from tfcodec.network import Link
 
@@ -519,6 +520,29 @@ def test_the_worker_leaves_frames_out_when_drawing_is_slow(call: Sent, monkeypat
             delays.append(decoder.stats.delay_frames)
         assert 10 <= decoder.stats.shown <= 30
         assert max(delays[15:]) <= 9  # frames; it does not grow
+
+
+def test_the_worker_makes_the_network_ready_before_the_call(call: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready, prepare = threading.Event(), Renderer.prepare
+
+    def watched(self: Renderer) -> None:
+        prepare(self)
+        ready.set()
+
+    monkeypatch.setattr(Renderer, "prepare", watched)
+    with tfcodec.Decoder(worker=True):
+        assert ready.wait(60)
+
+    # That the network is not there is no error of a decoder that has not been given a stream.
+    def missing(*args: object) -> None:
+        ready.set()
+        raise tfcodec.WeightsError("not here")
+
+    ready.clear()
+    monkeypatch.setattr(Renderer, "prepare", missing)
+    with tfcodec.Decoder(worker=True) as decoder:
+        assert ready.wait(60)
+        decoder.push(call[0][0])
 
 
 def test_errors_of_the_worker_come_out_of_push(call: Sent, monkeypatch: pytest.MonkeyPatch) -> None:

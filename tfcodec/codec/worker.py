@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TfcodecError
+from ..model.registry import default_model
 from .picture import Scene
 from .render import Renderer
 
@@ -57,7 +58,9 @@ class DrawingThread:
         self._feedback: bytes | None = None
         self._thread = threading.Thread(target=self._run, name="tfcodec-decoder", daemon=True)
         self._thread.start()
-        self._drawers.submit(self._prepare)
+        self._asked: set[ModelEntry] = set()
+        self._recorded: set[ModelEntry] = set()
+        self._record(default_model())  # which the call will most likely name
 
     def push(self, packet: bytes) -> None:
         if self._error is not None:
@@ -148,30 +151,43 @@ class DrawingThread:
                 return -1
             return frame
 
-    def _prepare(self) -> None:
-        """Make the network that the call will most likely name ready before the first frame is there."""
-        from ..model.registry import default_model
+    def _record(self, entry: ModelEntry) -> None:
+        """Have the network recorded, which takes half a second; until it is, frames are drawn without."""
+        if entry not in self._asked:
+            self._asked.add(entry)
+            # No daemon: torch does not like to be stopped in the middle.
+            threading.Thread(target=self._recording, args=(entry,), name="tfcodec-recording").start()
 
-        # An error concerns nobody yet: it comes again if the call does name this network.
-        with contextlib.suppress(TfcodecError):
-            self._use(default_model())
-
-    def _use(self, entry: ModelEntry) -> None:
-        """Give this thread its renderer."""
+    def _recording(self, entry: ModelEntry) -> None:
         import torch
 
         torch.set_num_threads(1)
-        renderer = Renderer(entry, fast=self._decoder.fast)
-        renderer.prepare()
-        self._own.entry, self._own.renderer = entry, renderer
+        # An error concerns nobody yet: if the call does name this network, it comes again from the drawing thread.
+        with contextlib.suppress(TfcodecError):
+            Renderer(entry, fast=self._decoder.fast).prepare()
+            self._recorded.add(entry)
+
+    def _renderer(self, entry: ModelEntry) -> Renderer:
+        """This thread's own."""
+        import torch
+
+        own = self._own
+        if getattr(own, "entry", None) != entry:
+            torch.set_num_threads(1)
+            own.entry, own.renderer, own.prepared = entry, Renderer(entry, fast=self._decoder.fast), False
+            self._record(entry)
+        if not own.prepared and entry in self._recorded:
+            own.renderer.prepare()
+            own.prepared = True
+        renderer: Renderer = own.renderer
+        return renderer
 
     def _draw(self, entry: ModelEntry, scene: Scene, frame: int) -> None:
         decoder = self._decoder
         try:
-            if getattr(self._own, "entry", None) is not entry:
-                self._use(entry)
+            renderer = self._renderer(entry)
             began = time.monotonic()
-            picture = scene.draw(self._own.renderer)
+            picture = scene.draw(renderer)
             self.drawing += 0.1 * (min(time.monotonic() - began, 0.2) - self.drawing)
         except TfcodecError as error:
             self._error = error

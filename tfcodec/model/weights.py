@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,7 +41,15 @@ def read_weights(path: str | Path) -> Upsampler:
     return model.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-@lru_cache(maxsize=2)
+_loading = threading.Lock()
+
+
 def load_model(entry: ModelEntry) -> Upsampler:
-    """A registered network, ready to run; kept in memory for the next call."""
+    """A registered network, ready to run; kept in memory for the next call, and the same for all threads."""
+    with _loading:
+        return _load(entry)
+
+
+@lru_cache(maxsize=2)
+def _load(entry: ModelEntry) -> Upsampler:
     return read_weights(weights_file(entry))
