@@ -11,6 +11,8 @@ BEGIN = "<!-- measured: written by benchmarks/update_readme.py -->\n"
 END = "<!-- end of measured -->"
 COMPARED = "<!-- compared: written by benchmarks/update_readme.py -->\n"
 COMPARED_END = "<!-- end of compared -->"
+PRIORS = "<!-- priors: written by benchmarks/update_readme.py -->\n"
+PRIORS_END = "<!-- end of priors -->"
 DELAYS = {"file": "random access", "call": "low delay"}
 NAMES = {"frozen": "frozen keyframe", "x264": "x264", "x265": "x265", "svtav1": "SVT-AV1"}
 
@@ -77,6 +79,7 @@ def table() -> str:
         ("... lower than the frozen keyframe's on", f"{100 * lower:.0f} % of the clips"),
         *faces(quality["mean"], load("face_meter")["keyframe_by_quality"][str(codec["quality"])]),
         ("decode, 1 / 2 threads", f"{one['decode']:.0f} / {two['decode']:.0f} frames/s"),
+        ("... in bfloat16 (`fast=True`)", f"{one['decode_fast']:.0f} / {two['decode_fast']:.0f} frames/s"),
         ("encode, file mode, 1 / 2 threads", f"{one['encode']:.0f} / {two['encode']:.0f} frames/s"),
         *against(speed["rows"]),
         ("`import tfcodec` / first frame from a fresh interpreter",
@@ -172,6 +175,45 @@ def compared() -> str:
     )
 
 
+def priors() -> str:
+    """What the keyframe, stage 2, the window and the speech bring, and the keypoint codec."""
+    quality, keypoints = load("quality_val"), load("keypoint_val")
+    mean, frechet = quality["mean"], quality["frechet"]
+    arms = {
+        "decoded": "tfcodec", "without_speech": "... hearing silence", "single_frame": "... seeing one tiny frame",
+        "coarse": "... stage 1 alone, enlarged", "no-audio": "a network without speech",
+        "no-keyframe": "super-resolution of the tiny frames alone, perceptual loss",
+        "no-keyframe-l1": "super-resolution of the tiny frames alone, L1 loss",
+        "bicubic_8x8": "tiny frames, bicubic", "frozen_keyframe": "frozen keyframe",
+    }  # fmt: skip
+    out = (
+        f"`val`, the same streams at quality {quality['quality']}, every {quality['judged_every']}th frame. "
+        f"{frechet['backbone']}: distance of {frechet['frames']} frames from the source's.\n\n"
+        "| drawn by | LPIPS | PSNR, dB | LPIPS of the mouth | mouth landmarks | Frechet |\n|---|---|---|---|---|---|\n"
+    )
+    for arm, name in arms.items():
+        if arm in mean:
+            cells = [f"{mean[arm][m]:.{d}f}" if m in mean[arm] else "–"
+                     for m, d in (("lpips", 4), ("psnr", 2), ("mouth_lpips", 4), ("mouth_distance", 4))]  # fmt: skip
+            distance = frechet["distance"].get(arm)
+            out += f"| {name} | {' | '.join(cells)} | {'–' if distance is None else f'{distance:.3f}'} |\n"
+    part = keypoints["summary"]["clips_of_5_s_and_more"]
+    floor = f", at least on {part['at_least']} of {part['clips']} clips" if part["at_least"] else ""
+    ceiling = f", at most on {part['at_most']}" if part["at_most"] else ""
+    points = keypoints["summary"]["mean_of_clips_of_5_s_and_more"]
+    ours = next(p for p in points if p["codec"] == "tfcodec")
+    theirs = next(p for p in points if p["codec"] == "keypoint" and (p["quality"], p["steps"]) == (5, 64))
+    trained = keypoints["keypoint_network"]["training"]
+    return out + (
+        f"\nA keypoint codec in the style of FOMM (10 keypoints, the same keyframes, {trained}) needs "
+        f"**{part['median']:.1f}×** tfcodec's bits for its LPIPS ({part['p10']:.1f} to "
+        f"{part['p90']:.1f}{floor}{ceiling}; clips of 5 s and more). At the same keyframe it has LPIPS "
+        f"{theirs['lpips']:.3f} and PSNR "
+        f"{theirs['psnr']:.1f} dB with {theirs['keypoints_bits_per_frame']:.0f} bits a frame beside the keyframe, "
+        f"tfcodec {ours['lpips']:.3f} and {ours['psnr']:.1f} dB with {ours['tiny_bits_per_frame']:.0f}.\n"
+    )
+
+
 def updated(readme: str) -> str:
     """The README with its figures replaced."""
     before, rest = readme.split(BEGIN)
@@ -179,7 +221,8 @@ def updated(readme: str) -> str:
     if COMPARED in readme and (ROOT / "benchmarks" / "results" / "val" / "results.json").exists():
         before, rest = readme.split(COMPARED)
         readme = before + COMPARED + compared() + COMPARED_END + rest.split(COMPARED_END, 1)[1]
-    return readme
+    before, rest = readme.split(PRIORS)
+    return before + PRIORS + priors() + PRIORS_END + rest.split(PRIORS_END, 1)[1]
 
 
 if __name__ == "__main__":
