@@ -40,7 +40,7 @@ EQUIVARIANCE = 10.0
 ANCHOR = 4.0
 ANCHORS = (8, 2, 14, 19, 24, 30, 48, 54, 51, 57)
 """Landmarks that the first keypoints are drawn to: chin, jaw, brows, nose, corners of the mouth, lips. FOMM's keypoints
-find their places by themselves, which takes days; with hours to train these make the stronger codec."""
+find their places by themselves; told where to look, the detector needs minutes."""
 SHARED = ("keyframe.", "up128.", "merge128.", "block128.", "paint.")
 """What tfcodec's own network has as well, under the same names (those of the second stage behind ``stage2.``)."""
 COLUMNS = ("step", "seconds", "psnr", "psnr_key", "lpips", "lpips_key")
