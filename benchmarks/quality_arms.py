@@ -22,6 +22,7 @@ from tfcodec.metrics.faces import FaceMeter
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.frechet import Backbone, find_backbone
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
+from tfcodec.model.blocks import to_pixels
 from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.model.weights import read_weights
@@ -101,7 +102,7 @@ def _tensor(frames: Frames) -> torch.Tensor:
 
 
 def _pixels(picture: torch.Tensor) -> Frames:
-    return np.ascontiguousarray((picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return to_pixels(picture).numpy()
 
 
 def _enlarge(picture: torch.Tensor) -> torch.Tensor:

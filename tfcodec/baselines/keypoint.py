@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from ..errors import BitstreamError, ChecksumError, LimitExceeded, TfcodecError, TruncatedError
 from ..keyframe import decode_keyframe
+from ..model.blocks import to_pixels
 from .keypoint_bits import decode_track, encode_track
 from .keypoint_model import KeypointAnimator, Keypoints
 
@@ -158,5 +159,5 @@ def decode(data: bytes, animator: KeypointAnimator, *, only: NDArray[np.int64] |
                 index = torch.zeros(len(some), dtype=torch.long)
                 now = Keypoints.from_flat(numbers[torch.from_numpy(some)], config)
                 frame = animator(key.select(index), of_key.select(index), now).frame
-                out.append((frame.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+                out.append(to_pixels(frame).numpy())
     return np.ascontiguousarray(np.concatenate(out)) if out else np.zeros((0, 256, 256, 3), np.uint8)

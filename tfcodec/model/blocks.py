@@ -116,6 +116,12 @@ def refine_chroma(tiny: Tensor, reference: Tensor) -> Tensor:
     return luma + colour[:, None] + change.reshape(tiny.shape)
 
 
+def to_pixels(picture: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W] in 0..1 (not clamped) -> [B, H, W, 3] uint8."""
+    pixels: Tensor = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous()
+
+
 def box_down(x: Tensor, size: int) -> Tensor:
     """Box mean down to ``size``: the sender's own reduction from 256x256 to 8x8, as a network operation."""
     return F.avg_pool2d(x, x.shape[-1] // size)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .blocks import to_pixels
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
@@ -27,9 +28,7 @@ Drawing = Callable[[KeyframeFeatures, Tensor, Tensor], Tensor]
 
 def picture(model: Upsampler, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, coarse: bool) -> Tensor:
     """What the network draws, [B, 256, 256, 3] uint8; with ``coarse`` stage 1's [B, 64, 64, 3]."""
-    drawn = model.stage1(key, tiny, mel).picture if coarse else model(key, tiny, mel).frame
-    pixels: Tensor = (drawn.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous()
+    return to_pixels(model.stage1(key, tiny, mel).picture if coarse else model(key, tiny, mel).frame)
 
 
 class _Flat(nn.Module):
