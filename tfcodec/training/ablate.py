@@ -117,7 +117,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def collect(args: argparse.Namespace, results: Path, options: list[str]) -> None:
     """Write what has been measured so far."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = parse([str(args.pack), str(args.out), *options]).device
+    device = torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
     entries: dict[str, dict[str, Any]] = {}
     for name in VARIANTS:
         path = args.out / name / "scores.json"
