@@ -82,8 +82,10 @@ def table() -> str:
         ("... in bfloat16 (`fast=True`)", f"{one['decode_fast']:.0f} / {two['decode_fast']:.0f} frames/s"),
         ("encode, file mode, 1 / 2 threads", f"{one['encode']:.0f} / {two['encode']:.0f} frames/s"),
         *against(speed["rows"]),
-        ("`import tfcodec` / first frame from a fresh interpreter",
-         f"{speed['rows'][0]['import_seconds']:.2f} / {speed['rows'][0]['first_frame_seconds']:.1f} s"),
+        (
+            "`import tfcodec` / first frame from a fresh interpreter",
+            f"{speed['rows'][0]['import_seconds']:.2f} / {speed['rows'][0]['first_frame_seconds']:.1f} s",
+        ),
         ("peak memory of decoding", f"{speed['rows'][0]['peak_memory_mb']['decode']:.0f} MB"),
     ]
     head = (

@@ -170,8 +170,6 @@ def test_simulate(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     [(["--loss", "2"], "loss"), (["--bundle", "9"], "bundle"), (["--redundancy", "lots"], "redundancy"),
      (["-o", "-"], "file to write"), (["--delay", "-5"], "delay")],
 )  # fmt: skip
-def test_simulate_refuses(
-    folder: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_simulate_refuses(folder: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", str(folder / "in.mp4"), "--crop", "none", "--quiet", *options]) == 1
     assert message in capsys.readouterr().err

@@ -141,9 +141,7 @@ def test_clicks_stay_where_they_are(quality: int, moving_face: Face) -> None:
     audio = np.zeros(60 * 640, np.float32)
     for at in times:
         audio[at : at + 40] = 0.8 * np.hanning(40)
-    clip = tfcodec.decode(
-        tfcodec.encode(frames, fps=25, audio=audio, sample_rate=16000, quality=quality), pixels=False
-    )
+    clip = tfcodec.decode(tfcodec.encode(frames, fps=25, audio=audio, sample_rate=16000, quality=quality), pixels=False)
     assert clip.audio is not None
     for at in times:
         around = np.abs(clip.audio[at - 1200 : at + 1200])

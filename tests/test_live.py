@@ -37,7 +37,9 @@ def call(moving_face: Face) -> Sent:
     return send(moving_face)
 
 
-def play(sent: Sent, lose: frozenset[int] = frozenset(), draw: bool = True, **options: int) -> tuple[np.ndarray, np.ndarray, tfcodec.Decoder]:  # noqa: E501
+def play(
+    sent: Sent, lose: frozenset[int] = frozenset(), draw: bool = True, **options: int
+) -> tuple[np.ndarray, np.ndarray, tfcodec.Decoder]:
     decoder = tfcodec.Decoder(**options)
     frames, sound, number = [], [], 0
     for packets in sent:

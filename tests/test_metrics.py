@@ -20,9 +20,7 @@ from tfcodec.metrics.files import MissingPackage, find_weights
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.lpips import FILES, LPIPS, lpips_of_arms, lpips_of_frames
 
-needs_weights = pytest.mark.skipif(
-    find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS"
-)
+needs_weights = pytest.mark.skipif(find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS")
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from tfcodec.errors import WeightsError
 from tfcodec.metrics.lpips import LPIPS, find_weights
 from tfcodec.model import registry
 from tfcodec.model.blocks import box_down, refine_chroma, warp
-from tfcodec.model.config import NetworkConfig
-from tfcodec.model.upsampler import MEL_BANDS, MEL_COLUMNS, WINDOW, Upsampler
+from tfcodec.model.config import SHAPES, NetworkConfig
+from tfcodec.model.upsampler import MEL_BANDS, MEL_COLUMNS, WINDOW, KeyframeFeatures, Upsampler
 from tfcodec.model.weights import load_model, read_weights, save_weights
 
 WITHOUT = NetworkConfig(landmarks=False)
@@ -29,8 +29,9 @@ def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     )  # fmt: skip
 
 
-def test_shapes_and_budget() -> None:
-    model = Upsampler().eval()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_and_budget(shape: str) -> None:
+    model = Upsampler(NetworkConfig(shape=shape)).eval()
     assert sum(p.numel() for p in model.parameters()) <= 6_000_000
     picture, tiny, mel = inputs(1)
     with torch.no_grad():
@@ -51,6 +52,39 @@ def test_an_untrained_network_copies_the_keyframe() -> None:
         frame = model(model.encode_keyframe(picture), still, mel).frame
     # What remains is the small share of the blurred coarse picture that the blending starts with.
     assert (frame - picture).abs().mean() < 0.02
+
+
+def test_the_frame_before_is_remembered() -> None:
+    picture, tiny, mel = inputs(2)
+    model = Upsampler(NetworkConfig(recurrence=True)).eval()
+    with torch.no_grad():
+        key = model.encode_keyframe(picture)
+        first = model(key, tiny, mel)
+        # Nothing listens to it as long as the network is untrained.
+        assert torch.equal(model(key, tiny, mel, first.memory()).frame, first.frame)
+        torch.nn.init.normal_(model.stage1.recall64.weight, std=0.01)
+        torch.nn.init.normal_(model.stage1.flow64.weight, std=0.01)
+        first = model(key, tiny, mel)
+        assert torch.equal(model(key, tiny, mel, torch.zeros_like(first.memory())).frame, first.frame)
+        assert not torch.equal(model(key, tiny, mel, first.memory()).frame, first.frame)
+
+
+def test_the_keyframe_that_fits_the_tiny_frame_counts_more() -> None:
+    _, tiny, mel = inputs(2)
+    # Two that differ at 8x8, and grey: no chroma detail is taken from a keyframe.
+    picture = torch.nn.functional.interpolate(tiny[:, 0, :1].expand(-1, 3, -1, -1), size=256)
+    model = Upsampler(NetworkConfig(second_reference=True, projection=False)).eval()
+    with torch.no_grad():
+        key = model.encode_keyframe(picture)
+        other = model.encode_keyframe(picture.flip(0))
+        tiny = box_down(picture.flip(0), 8)[:, None].expand(-1, WINDOW, -1, -1, -1)
+
+        def error(second: KeyframeFeatures | None) -> float:
+            frame = model(key, tiny, mel, second=second).frame
+            return float((frame - picture.flip(0)).abs().mean())
+
+        assert error(other) < error(None) / 2
+        assert error(key) > error(None) / 2
 
 
 def test_warping() -> None:
@@ -127,6 +161,7 @@ def test_options_travel_with_the_weights(tmp_path: Path) -> None:
     for config in (
         NetworkConfig(), NetworkConfig(audio=False), NetworkConfig(keyframe=False), NetworkConfig(window=False),
         NetworkConfig(consistency=False), NetworkConfig(projection=False), NetworkConfig(stage2=False), WITHOUT,
+        NetworkConfig(recurrence=True), NetworkConfig(second_reference=True), *(NetworkConfig(shape=s) for s in SHAPES),
     ):  # fmt: skip
         model = Upsampler(config).eval()
         save_weights(model, path)
@@ -166,7 +201,8 @@ def test_weights_of_an_unknown_network_are_refused(tmp_path: Path) -> None:
     state = {name: value.half().contiguous() for name, value in Upsampler(WITHOUT).state_dict().items()}
     safetensors.torch.save_file(state, path)  # as files from before there were options
     assert read_weights(path).config == WITHOUT
-    for text in ('{"audio": true, "recurrence": true}', '{"audio": 1}', "{", "[]", '["audio"]', ""):
+    unknown = ('{"audio": true, "colour": true}', '{"audio": 1}', '{"shape": true}', '{"shape": "round"}')
+    for text in (*unknown, "{", "[]", '["audio"]', ""):
         safetensors.torch.save_file(state, path, {"config": text})
         with pytest.raises(WeightsError, match="network"):
             read_weights(path)

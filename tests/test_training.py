@@ -39,9 +39,14 @@ def carried(prepared_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def test_prepared_pack(loaded_pack: data.Pack) -> None:
+def test_prepared_pack(loaded_pack: data.Pack, prepared_pack: Path) -> None:
     assert [(name, count) for name, _, count in loaded_pack.clips] == [("d1_00.mp4", COUNT), ("n1_00.mp4", COUNT)]
     assert len(loaded_pack.keys) == 4
+    keys = data.Pack(prepared_pack, "val").keys
+    assert [clip for clip, _, _ in keys] == [0, 0, 1, 1]
+    for (_, frame, quality), (_, other, same) in zip(keys[::2], keys[1::2], strict=True):
+        assert abs(frame - other) == COUNT // 2
+        assert quality == same
     assert loaded_pack.mel[: 4 * COUNT].max() > 60  # a voice
     assert (loaded_pack.mel[4 * COUNT :] == 0).all()  # no sound, and the row of silence
     assert len(loaded_pack.mel) == 8 * COUNT + 1
@@ -363,6 +368,8 @@ def test_training_learns_resumes_and_exports(prepared_pack: Path, tmp_path: Path
     assert len(report.read_rows(folder / "train.csv")["total"]) == 2
     assert (folder / "curve.png").is_file()
     assert cv2.imread(str(folder / "sheet-0000003.jpg")).shape == (512, 1280, 3)
+    with pytest.raises(TfcodecError, match="shape standard, not wide"):
+        run(prepared_pack, tmp_path / "wide", "--weights", str(weights_file(default_model())), "--shape", "wide")
     with pytest.raises(TfcodecError, match="another network"):
         run(prepared_pack, folder, "--without", "audio", "--steps", "4")
     export([str(folder), "9", "--folder", str(tmp_path)])
@@ -392,19 +399,42 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
     )
     trainer = train.Trainer(args)
     before = {n: v.clone() for n, v in trainer.model.state_dict().items()}
-    drawing = batch.Drawing(keys=1, targets=2, pairs=trainer.weights.temporal > 0)
+    drawing = dataclasses.replace(trainer.drawing(), keys=1, targets=2)
     got = batch.make_batch(loaded_pack, batch.Sampler(loaded_pack, drawing).plan(0))
     trainer.update(iter([got]), 0.0)
     values = trainer.read_log()
     assert all(np.isfinite(v) for v in values.values()), values
     assert ("perceptual" in values) == (name not in ("no-lpips", "no-keyframe-l1"))
-    assert ("temporal" in values) == (name == "temporal")
+    assert ("temporal" in values) == (name in ("temporal", "recurrence"))
     assert ("critic" in values) == (name == "adversarial")
     moved = {n for n, v in trainer.model.state_dict().items() if not torch.equal(v, before[n])}
     assert any(n.startswith("stage1.") for n in moved)
     assert (trainer.config.stage2) == any(n.startswith("stage2.") for n in moved)
     scores = trainer.evaluate(loaded_pack, batch.fixed_plans(loaded_pack, 1))
     assert np.isfinite(list(scores.values())).all()
+    if name in ("recurrence", "second-reference"):
+        assert any(n.startswith(("stage1.recall", "stage2.second")) for n in moved)
+        scores = evaluate.measure(trainer.ema, loaded_pack, 2)
+        assert np.isfinite(list(scores.values())).all()
+        assert scores["change_key"] > 0
+
+
+def test_a_second_keyframe_is_of_another_frame(loaded_pack: data.Pack) -> None:
+    plain, more = (
+        vars(batch.Sampler(loaded_pack, batch.Drawing(keys=6, second=second)).plan(1)) for second in (False, True)
+    )
+    for name in plain.keys() - {"second"}:
+        assert np.array_equal(plain[name], more[name]), name
+    assert plain["second"] is None
+    for key, second in zip(more["key"], more["second"], strict=True):
+        (clip, frame, _), (other_clip, other_frame, _) = loaded_pack.keys[key], loaded_pack.keys[second]
+        assert clip == other_clip
+        assert frame != other_frame
+    pictures = loaded_pack.key_pictures[more["second"]]
+    got = batch.make_batch(loaded_pack, batch.Sampler(loaded_pack, batch.Drawing(keys=6, second=True)).plan(1))
+    assert got.second is not None
+    expected = data.rgb(pictures, torch.from_numpy(more["flip"])) * more["gain"].astype(np.float32)[:, :, None, None]
+    assert torch.allclose(got.second, torch.as_tensor(expected).float() / 255, atol=1e-4)
 
 
 @needs_metrics

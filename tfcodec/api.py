@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
 from .errors import LimitExceeded, MediaError, TfcodecError
+from .files import write_atomically
 
 if TYPE_CHECKING:
     from .codec.types import Clip, StreamInfo
@@ -138,23 +137,3 @@ def read_source(source: Source) -> bytes:
     if len(data) > MAX_STREAM_BYTES:
         raise LimitExceeded(f"the stream is longer than {MAX_STREAM_BYTES} bytes")
     return data
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file under a temporary name beside its place and rename it: it is there whole or not at all."""
-    target = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            # mkstemp makes the file private; an output has the permissions that any new file would have.
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise MediaError(f"cannot write {target}: {error.strerror or error}") from None

@@ -111,7 +111,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _encode(args: argparse.Namespace) -> int:
-    from .api import encode, probe, write_atomically
+    from .api import encode, probe
+    from .files import write_atomically
 
     _refuse_overwrite(args)
     source: Any = sys.stdin.buffer if args.input == "-" else args.input

@@ -100,9 +100,7 @@ async def main() -> int:
         socket = await connect(session, options.receiver)
         pc = RTCPeerConnection(RTCConfiguration([]))  # no servers: the peers see each other
         channels = open_channels(pc)
-        sender = CallSender(
-            *channels, audio=source.audio is not None, quality=options.quality, bundle=options.bundle
-        )
+        sender = CallSender(*channels, audio=source.audio is not None, quality=options.quality, bundle=options.bundle)
         await pc.setLocalDescription(await pc.createOffer())
         await socket.send_json({"offer": pc.localDescription.sdp})
         answer = await socket.receive_json()

@@ -10,7 +10,6 @@ sent: keypoints, not pixels.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..files import write_atomically
 from ..model.blocks import ResBlock, box_down, conv, identity_grid, upsample, warp, zero_conv
 from ..model.stage1 import WIDTHS, KeyframeEncoder, KeyframeFeatures
 
@@ -213,11 +213,8 @@ class KeypointAnimator(nn.Module):
 
 def save_animator(model: KeypointAnimator, path: str | Path) -> None:
     """Write the weights as float16 with the network's options, under a temporary name first."""
-    path = Path(path)
     state = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(safetensors.torch.save(state, {"keypoints": json.dumps(asdict(model.config))}))
-    os.replace(partial, path)
+    write_atomically(path, safetensors.torch.save(state, {"keypoints": json.dumps(asdict(model.config))}))
 
 
 def read_animator(path: str | Path) -> KeypointAnimator:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..api import write_atomically
 from ..errors import MediaError, TfcodecError
+from ..files import write_atomically
 from .arms import CODECS, DELAY_NAMES, Frames, select
 from .measure import METRICS, available
 from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs

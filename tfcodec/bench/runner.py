@@ -22,8 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..api import write_atomically
 from ..errors import TfcodecError
+from ..files import write_atomically
 from .arms import CLASSICAL, Arm, codec_of
 from .sources import CropMode, digest, load
 

@@ -118,9 +118,7 @@ def decode_bytes(
             done += len(batch)
             if progress is not None:
                 progress(done, len(frames))
-    return Clip(
-        frames, parts.header.fps, parts.audio, SAMPLE_RATE, parts.tiny, parts.keyframes, tuple(parts.damaged)
-    )
+    return Clip(frames, parts.header.fps, parts.audio, SAMPLE_RATE, parts.tiny, parts.keyframes, tuple(parts.damaged))
 
 
 def probe_bytes(data: bytes, *, errors: Errors = "raise") -> StreamInfo:

@@ -68,9 +68,7 @@ class Renderer:
             self._key = self._graph.reduced(key, self.fast)
         self.keyframe = picture
 
-    def render(
-        self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False
-    ) -> NDArray[np.uint8]:
+    def render(self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False) -> NDArray[np.uint8]:
         """Draw frames; after `prepare` as many side by side as torch has threads.
 
         Args:

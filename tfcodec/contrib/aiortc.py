@@ -351,5 +351,3 @@ class DecodedAudioTrack(_LatestTrack):
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, len(samples) * number, Fraction(1, SAMPLE_RATE)
         return frame
-
-

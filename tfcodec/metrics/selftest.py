@@ -88,9 +88,7 @@ def selftest(source: Frames, unrelated: Frames, weights: str | Path | None = Non
 Score = Callable[[Frames], float]
 
 
-def _metrics(
-    anchors: dict[str, Frames], weights: str | Path | None, report: Report
-) -> list[tuple[str, _Order, Score]]:
+def _metrics(anchors: dict[str, Frames], weights: str | Path | None, report: Report) -> list[tuple[str, _Order, Score]]:
     source = anchors["identical"]
 
     def mean(values: NDArray[np.float64]) -> float:

@@ -4,8 +4,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
 
 from ..errors import WeightsError
+
+
+class Shape(NamedTuple):
+    """How wide and how deep a network is."""
+
+    widths: dict[int, int]
+    """Side of a feature map in pixels -> its channels."""
+    blocks8: int
+    """Residual blocks of stage 1 at 8 pixels."""
+    blocks16: int
+    """... before the first flow, at 16 pixels."""
+    blocks: int
+    """... of either stage at each of 32, 64 and 128 pixels."""
+
+
+SHAPES = {
+    "standard": Shape({128: 24, 64: 40, 32: 80, 16: 112, 8: 144}, 4, 2, 1),
+    "wide": Shape({128: 25, 64: 40, 32: 84, 16: 128, 8: 160}, 1, 1, 1),
+    "deep": Shape({128: 20, 64: 32, 32: 68, 16: 100, 8: 128}, 6, 3, 2),
+    "large": Shape({128: 32, 64: 48, 32: 80, 16: 112, 8: 144}, 4, 2, 1),
+}
+"""All of the same cost, but for the large one, which has a third more, at 64 and 128 pixels."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +49,12 @@ class NetworkConfig:
     """False: the picture is the enlarged coarse frame."""
     landmarks: bool = True
     """The keyframe's landmarks, and where the tiny frames say they went, guide both stages."""
+    recurrence: bool = False
+    """The flow and the features of the frame before are inputs of stage 1."""
+    second_reference: bool = False
+    """Frames are drawn from two keyframes of the clip, each moved by stage 1, and blended in stage 2."""
+    shape: str = "standard"
+    """Name of one of `SHAPES`."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -46,7 +75,10 @@ class NetworkConfig:
         known = {field.name for field in fields(cls)}
         if not isinstance(options, dict) or not options.keys() <= known:
             raise WeightsError(f"these weights are of a network that this version does not know: {text[:200]}")
-        if not all(isinstance(value, bool) for value in options.values()):
+        shape = options.get("shape", "standard")
+        if not isinstance(shape, str) or shape not in SHAPES:
+            raise WeightsError(f"these weights are of a network whose shape this version does not know: {text[:200]}")
+        if not all(isinstance(value, bool) for name, value in options.items() if name != "shape"):
             raise WeightsError(f"the network's options must be true or false: {text[:200]}")
         return cls(**{"landmarks": False, **options})
 

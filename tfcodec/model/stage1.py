@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ResBlock, box_down, conv, join, refine_chroma, upsample, warp, zero_conv
-from .config import DEFAULT, NetworkConfig
+from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import HINTS, Hints, LandmarkPrior
 
-WIDTHS = {128: 24, 64: 40, 32: 80, 16: 112, 8: 144}
+WIDTHS = SHAPES["standard"].widths
 AUDIO_WIDTH = 128
 FLOW_UNIT = 0.1  # head output 1.0 = 12.8 pixels at 256
 
@@ -36,7 +36,7 @@ class KeyframeFeatures(NamedTuple):
     f8: Tensor
     marks: Tensor | None = None  # [B, 70, 2] landmarks in -1..1
 
-    def select(self, index: Tensor) -> KeyframeFeatures:
+    def select(self, index: Tensor | slice) -> KeyframeFeatures:
         """The features for frames that use keyframe ``index[i]``."""
         return KeyframeFeatures(
             self.picture[index], self.small[index], self.f128[index], self.f64[index], self.f32[index],
@@ -68,9 +68,8 @@ def tell(hints: Hints, flow: Tensor) -> Tensor:
 class KeyframeEncoder(nn.Module):
     """Feature pyramid of the decoded keyframe, 128 ... 8 pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, w: dict[int, int] = WIDTHS) -> None:
         super().__init__()
-        w = WIDTHS
         self.stem = conv(12, w[128])
         self.block128 = ResBlock(w[128])
         self.down64 = conv(w[128], w[64], 2)
@@ -106,16 +105,16 @@ class SpeechEncoder(nn.Module):
 class Stage1(nn.Module):
     def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
-        w = WIDTHS
+        w, blocks8, blocks16, blocks = SHAPES[config.shape]
         self.config = config
         self.speech = SpeechEncoder() if config.audio else None
         heard = AUDIO_WIDTH if config.audio else 0
         self.tiny_in = conv(3 * WINDOW + 6, w[8])
         self.merge8 = conv(2 * w[8], w[8])
-        self.trunk8 = nn.ModuleList(ResBlock(w[8], heard) for _ in range(4))
+        self.trunk8 = nn.ModuleList(ResBlock(w[8], heard) for _ in range(blocks8))
         self.up16 = conv(w[8], w[16], kernel=1)
         self.merge16 = conv(2 * w[16] + 3, w[16])
-        self.trunk16 = nn.ModuleList(ResBlock(w[16], heard) for _ in range(2))
+        self.trunk16 = nn.ModuleList(ResBlock(w[16], heard) for _ in range(blocks16))
         self.flow16 = zero_conv(w[16], 2)
         self.refine16 = conv(2 * w[16] + 6, w[16])
         self.trunk16b = ResBlock(w[16])
@@ -123,10 +122,12 @@ class Stage1(nn.Module):
         self.up32 = conv(w[16], w[32], kernel=1)
         self.merge32 = conv(2 * w[32] + 9, w[32])
         self.trunk32 = ResBlock(w[32], heard)
+        self.more32 = nn.ModuleList(ResBlock(w[32]) for _ in range(blocks - 1))
         self.flow32 = zero_conv(w[32], 2)
         self.up64 = conv(w[32], w[64], kernel=1)
         self.merge64 = conv(2 * w[64] + 9, w[64])
         self.trunk64 = ResBlock(w[64], heard)
+        self.more64 = nn.ModuleList(ResBlock(w[64]) for _ in range(blocks - 1))
         self.flow64 = zero_conv(w[64], 2)
         self.paint64 = zero_conv(w[64], 3)
         # Convolutions of their own, added to those of the same level: zero at first, so that a network that was trained
@@ -138,9 +139,17 @@ class Stage1(nn.Module):
             self.hint64 = zero_conv(HINTS, w[64])
             # How much of the prior's change of the mouth goes into the last flow as it is.
             self.trust = nn.Parameter(torch.zeros(()))
+        if config.recurrence:
+            self.recall16 = zero_conv(2 + w[64], w[16])
+            self.recall64 = zero_conv(2 + w[64], w[64])
 
-    def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> CoarseFrame:
-        """``tiny`` [B, 5, 3, 8, 8] in 0..1 (the middle one is the frame to draw), ``mel`` [B, 20, 80]."""
+    def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, before: Tensor | None = None) -> CoarseFrame:
+        """``tiny`` [B, 5, 3, 8, 8] in 0..1 (the middle one is the frame to draw), ``mel`` [B, 20, 80].
+
+        ``before`` is for recurrent networks: see `Output.memory`.
+        """
+        if self.config.recurrence and before is None:
+            before = torch.zeros_like(torch.cat((key.f64[:, :2], key.f64), 1))
         key8 = box_down(key.small, 8)
         tiny = refine_chroma(tiny, key8)
         now = tiny[:, WINDOW // 2]
@@ -160,6 +169,8 @@ class Stage1(nn.Module):
         x = upsample(self.up16(x))
         x = self.merge16(join(x, key.f16, upsample(4 * (now - key8))))
         x = self._hear(x, hints, 16)
+        if before is not None:
+            x = x + self.recall16(box_down(before, 16))
         for block in self.trunk16:
             x = block(x, sound)
         flow16 = FLOW_UNIT * self.flow16(F.silu(x)).float()
@@ -175,6 +186,8 @@ class Stage1(nn.Module):
         x = upsample(self.up32(x))
         x = self.merge32(join(x, warp(key.f32, flow), upsample(error, 4), box_down(moved, 32) - 0.5, near - 0.5))
         x = self.trunk32(self._hear(x, hints, 32, flow), sound)
+        for block in self.more32:
+            x = block(x)
         flow32 = flow + FLOW_UNIT * self.flow32(F.silu(x)).float()
 
         error, moved = self._error(key, flow32, now)
@@ -182,7 +195,11 @@ class Stage1(nn.Module):
         near = upsample(now, 8)
         x = upsample(self.up64(x))
         x = self.merge64(join(x, warp(key.f64, flow), upsample(error, 8), moved - 0.5, near - 0.5))
+        if before is not None:
+            x = x + self.recall64(before)
         x = self.trunk64(self._hear(x, hints, 64, flow), sound)
+        for block in self.more64:
+            x = block(x)
         flow64 = flow + FLOW_UNIT * self.flow64(F.silu(x)).float()
         if hints is not None:
             # The mouth changes where it is in the keyframe, and the face's motion takes it along.

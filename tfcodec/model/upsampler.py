@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .blocks import enlarge, upsample
-from .config import DEFAULT, NetworkConfig
+from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
-from .stage1 import CoarseFrame, KeyframeEncoder, KeyframeFeatures, Stage1
+from .stage1 import FLOW_UNIT, CoarseFrame, KeyframeEncoder, KeyframeFeatures, Stage1
 from .stage2 import Stage2
 
 __all__ = ["MEL_BANDS", "MEL_COLUMNS", "WINDOW", "KeyframeFeatures", "NetworkConfig", "Output", "Upsampler"]
@@ -22,18 +23,24 @@ class Output(NamedTuple):
     flow: Tensor
     coarse: CoarseFrame
 
+    def memory(self) -> Tensor:
+        """What a recurrent network is told of the frame before, [B, C, 64, 64]: its flow and features."""
+        return torch.cat((self.flow / FLOW_UNIT, self.coarse.features), 1)
+
 
 class Upsampler(nn.Module):
     """Two-stage audio-visual upsampling network (after Hegde et al., ACM MM 2022, arXiv 2208.08118).
 
     Tensors: pictures [B, 3, H, W] RGB in 0..1; tiny frames [B, 5, 3, 8, 8], the current one in the middle;
-    log-mel [B, 20, 80], the current frame in the middle. ``config`` leaves parts out (for ablations).
+    log-mel [B, 20, 80], the current frame in the middle. ``config`` leaves parts out and adds others (for ablations):
+    ``before`` is the `Output.memory` of the frame before, ``second`` another keyframe's features. Without them such a
+    network draws as at the beginning of a clip, and from one keyframe.
     """
 
     def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
         self.config = config
-        self.keyframe = KeyframeEncoder()
+        self.keyframe = KeyframeEncoder(SHAPES[config.shape].widths)
         self.stage1 = Stage1(config)
         self.stage2 = Stage2(config) if config.stage2 else None
 
@@ -50,10 +57,20 @@ class Upsampler(nn.Module):
             return key
         return self.encode_keyframe(enlarge(tiny[:, WINDOW // 2], key.picture.shape[-1]))
 
-    def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> Output:
+    def forward(
+        self,
+        key: KeyframeFeatures,
+        tiny: Tensor,
+        mel: Tensor,
+        before: Tensor | None = None,
+        second: KeyframeFeatures | None = None,
+    ) -> Output:
         key = self.prepare(key, tiny)
-        coarse: CoarseFrame = self.stage1(key, tiny, mel)
+        coarse: CoarseFrame = self.stage1(key, tiny, mel, before)
         if self.stage2 is None:
             return Output(upsample(coarse.picture, 4), coarse.flow, coarse)
-        frame, flow = self.stage2(key, coarse)
+        other = None
+        if self.config.second_reference and second is not None:
+            other = second, self.stage1(second, tiny, mel, before)
+        frame, flow = self.stage2(key, coarse, other)
         return Output(frame, flow, coarse)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..errors import WeightsError
+from ..files import write_atomically
 from .config import NetworkConfig
 from .registry import ModelEntry, weights_file
 from .upsampler import Upsampler
@@ -20,11 +20,8 @@ from .upsampler import Upsampler
 
 def save_weights(model: Upsampler, path: str | Path) -> None:
     """Write the weights as float16 with the network's options, under a temporary name first."""
-    path = Path(path)
     state = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(safetensors.torch.save(state, {"config": model.config.to_json()}))
-    os.replace(partial, path)
+    write_atomically(path, safetensors.torch.save(state, {"config": model.config.to_json()}))
 
 
 def read_weights(path: str | Path) -> Upsampler:

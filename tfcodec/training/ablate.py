@@ -21,10 +21,14 @@ from typing import Any
 import torch
 
 from ..errors import TfcodecError
+from ..files import write_atomically
+from ..model.upsampler import Upsampler
+from .batch import fixed_plan, make_batch
 from .card import machine
 from .data import Pack
 from .evaluate import measure, run_weights
 from .options import VARIANTS, parse
+from .report import count_flops
 from .train import Clock, Trainer, open_packs, train
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
@@ -52,20 +56,28 @@ def run_variant(packs: Packs, pack: Path, out: Path, name: str, options: list[st
     return clock.read()[0] >= 1
 
 
+def frame_flops(model: Upsampler, pack: Pack) -> float:
+    """FLOP of one frame, once the keyframes have been encoded."""
+    batch = make_batch(pack, fixed_plan(pack, [0], 1))
+    key = model.encode_keyframe(batch.key)
+    return count_flops(lambda: model(key, batch.tiny, batch.mel, second=key))
+
+
 def table(scores: dict[str, dict[str, Any]]) -> str:
     """The comparison as a Markdown table."""
-    columns = ("psnr", "lpips", "lpips_mouth", "flow_mouth", "flow_mouth_shape", "flow_eyes")
+    columns = ("psnr", "lpips", "lpips_mouth", "flow_mouth", "flow_mouth_shape", "flow_eyes", "change")
     lines = [
-        "| variant | steps | PSNR, dB | LPIPS(alex) | ... of the mouth | flow at the mouth | its shape | at the eyes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| variant | steps | GFLOP | PSNR, dB | LPIPS(alex) | ... of the mouth | flow at the mouth | its shape "
+        "| at the eyes | change |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in scores.items():
         values = [f"{entry['scores'][c]:.4f}" if c in entry["scores"] else "-" for c in columns]
-        lines.append(f"| {name} | {entry['steps']} | " + " | ".join(values) + " |")
+        lines.append(f"| {name} | {entry['steps']} | {entry['gflop']:.2f} | " + " | ".join(values) + " |")
     if scores:
         first = next(iter(scores.values()))["scores"]
         still = [f"{first[c + '_key']:.4f}" if c + "_key" in first else "-" for c in columns]
-        lines.append("| frozen keyframe | - | " + " | ".join(still) + " |")
+        lines.append("| frozen keyframe | - | - | " + " | ".join(still) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -101,11 +113,12 @@ def main(argv: list[str] | None = None) -> None:
         card = json.loads((args.out / name / "card.json").read_text())
         entry = {
             "scores": {k: round(v, 5) for k, v in measure(model, pack, args.targets_measured).items()},
-            "steps": card["steps"], "device_hours": card["device_hours"], "network": card["network"],
+            "steps": card["steps"], "gflop": round(frame_flops(model, pack) / 1e9, 3),
+            "device_hours": card["device_hours"], "network": card["network"],
             "losses": card["losses"], "options": VARIANTS[name],
             "clips": [{"clip": c, "frames": n} for c, _, n in pack.clips],
         }  # fmt: skip
-        write(done, json.dumps(entry, indent=1) + "\n")
+        write_atomically(done, json.dumps(entry, indent=1).encode() + b"\n")
         # The compiler keeps what it has seen alive, and with it a whole network.
         torch._dynamo.reset()
         gc.collect()
@@ -135,14 +148,8 @@ def collect(args: argparse.Namespace, results: Path, options: list[str]) -> None
         "clip_list_sha256": hashlib.sha256(json.dumps(clips).encode()).hexdigest()[:16],
         "variants": {name: {k: v for k, v in entry.items() if k != "clips"} for name, entry in entries.items()},
     }  # fmt: skip
-    write(results / f"{args.name}.json", json.dumps(result, indent=1) + "\n")
-    write(results / f"{args.name}.md", table(entries))
-
-
-def write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    write_atomically(results / f"{args.name}.json", json.dumps(result, indent=1).encode() + b"\n")
+    write_atomically(results / f"{args.name}.md", table(entries).encode())
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Drawing:
     full: bool = False  # also crop, stretch and gamma; the tiny frames are then made anew from the changed pictures
     speed: bool = True  # a quarter of the windows at double speed
     pairs: bool = False  # targets are pairs of neighbouring frames
+    second: bool = False  # with another keyframe of the clip for a second reference
     perceptual: float = 0.5  # share of the targets that the perceptual loss looks at
 
 
@@ -56,6 +57,7 @@ class Plan:
     gamma: Numbers  # [B]
     crop: Numbers  # [B, 4] width, height (shares of the picture) and centre (pixels from the middle) of what is seen
     some: Numbers  # [S]
+    second: Numbers | None = None  # [B] other keyframes of the clips
     corner: tuple[int, int] = (0, 0)
     full: bool = False
     pairs: bool = False
@@ -133,22 +135,42 @@ class Sampler:
         size = np.where(rng.random((n, 1)) < 0.7, size, 1.0)
         centre = rng.uniform(-1, 1, (n, 2)) * (1 - size) * SIZE / 2
         count = n * (d.targets // 2 * 2 if d.pairs else d.targets)
+        second = None
+        if d.second:
+            # Of random numbers of its own, so that everything else is what it is without it.
+            other = np.random.default_rng((d.seed, self.rank, step, 2))
+            second = np.array([int(other.choice(others(pack, key))) for key in keys])
         return Plan(
             key=np.array(keys), key_frame=np.array([pack.clips[pack.keys[k][0]][1] + pack.keys[k][1] for k in keys]),
             frame=np.stack(frames), window=np.array(windows), mel=np.stack(mels),
             step=np.stack((rng.uniform(3, 16, n), rng.uniform(4, 16, n)), 1), flip=rng.random(n) < 0.5,
             gain=rng.uniform(0.75, 1.1, (n, 1)) * rng.uniform(0.95, 1.05, (n, 3)), gamma=rng.uniform(0.8, 1.25, n),
             crop=np.concatenate((size, centre), 1), some=rng.permutation(count)[: max(1, int(d.perceptual * count))],
+            second=second,
             corner=(8 * int(rng.integers((SIZE - PIECE) // 8 + 1)), 8 * int(rng.integers((SIZE - PIECE) // 8 + 1))),
             full=d.full, pairs=d.pairs,
         )  # fmt: skip
 
 
-def fixed_plan(pack: Pack, keys: Sequence[int], targets: int = 2) -> Plan:
-    """For measuring: keyframes with evenly spread later frames of their clips, unchanged, quantiser steps of 8."""
+def first_keys(pack: Pack) -> list[int]:
+    """The first keyframe of every clip: the encoder's choice."""
+    return [keys[0] for _, keys in sorted(pack.keys_of_clip.items())]
+
+
+def others(pack: Pack, key: int) -> list[int]:
+    """The clip's keyframes that were made of other frames; the keyframe itself where there is none."""
+    clip, frame, _ = pack.keys[key]
+    return [k for k in pack.keys_of_clip[clip] if pack.keys[k][1] != frame] or [key]
+
+
+def fixed_plan(pack: Pack, keys: Sequence[int], targets: int = 2, back: int = 0) -> Plan:
+    """For measuring: keyframes with evenly spread later frames of their clips, unchanged, quantiser steps of 8.
+
+    ``back``: the frames that are so many frames before those.
+    """
     n = len(keys)
     clips = [pack.keys[k][0] for k in keys]
-    pairs = [(c, [(i + 1) * (pack.clips[c][2] - 1) // targets for i in range(targets)]) for c in clips]
+    pairs = [(c, [max(0, (i + 1) * (pack.clips[c][2] - 1) // targets - back) for i in range(targets)]) for c in clips]
     return Plan(
         key=np.array(keys), key_frame=np.array([pack.clips[pack.keys[k][0]][1] + pack.keys[k][1] for k in keys]),
         frame=np.array([[pack.clips[c][1] + f for f in frames] for c, frames in pairs]),
@@ -156,13 +178,14 @@ def fixed_plan(pack: Pack, keys: Sequence[int], targets: int = 2) -> Plan:
         mel=np.array([[mel_window(pack, c, f) for f in frames] for c, frames in pairs]),
         step=np.full((n, 2), 8.0), flip=np.zeros(n, bool), gain=np.ones((n, 3)), gamma=np.ones(n),
         crop=np.tile([1.0, 1, 0, 0], (n, 1)), some=np.arange(n * targets),
+        second=np.array([others(pack, k)[0] for k in keys]),
     )  # fmt: skip
 
 
-def fixed_plans(pack: Pack, targets: int = 2, at_a_time: int = 6) -> list[Plan]:
-    """Such plans for every keyframe of the split."""
-    every = range(len(pack.keys))
-    return [fixed_plan(pack, every[i : i + at_a_time], targets) for i in range(0, len(every), at_a_time)]
+def fixed_plans(pack: Pack, targets: int = 2, at_a_time: int = 6, back: int = 0) -> list[Plan]:
+    """Such plans for the first keyframe of every clip."""
+    first = first_keys(pack)
+    return [fixed_plan(pack, first[i : i + at_a_time], targets, back) for i in range(0, len(first), at_a_time)]
 
 
 # BT.709 full range, as in the tiny-frame layer.
@@ -230,7 +253,7 @@ def make_batch(pack: Pack, plan: Plan) -> Batch:
     p = {f.name: _send(v, device) for f in fields(plan) if isinstance(v := getattr(plan, f.name), np.ndarray)}
     count, each = plan.frame.shape
     make = _changed if plan.full else _plain
-    key, target, tiny, key_tiny = make(pack, p)
+    key, target, tiny, key_tiny, second = make(pack, p)
     steps = p["step"].float()[:, None, None, :, None, None]
     top = 255 * p["gain"].float().clamp(min=1)[:, None, None, :, None, None]
     tiny = quantise_tiny(tiny, key_tiny[:, None, None], steps[:, :, :, 0], steps[:, :, :, 1], top) / 255
@@ -240,7 +263,7 @@ def make_batch(pack: Pack, plan: Plan) -> Batch:
         mel=pack.mel[p["mel"]].flatten(0, 1).float() / 127.5 - 1,
         key_marks=_marks(pack, p, "key_frame", plan.full).repeat_interleave(each, 0),
         marks=_marks(pack, p, "frame", plan.full).flatten(0, 1),
-        some=p["some"], corner=plan.corner, pairs=plan.pairs,
+        some=p["some"], corner=plan.corner, second=second, pairs=plan.pairs,
     )  # fmt: skip
 
 
@@ -256,19 +279,26 @@ def mirror(x: Tensor, flip: Tensor) -> Tensor:
     return torch.where(flip.reshape(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
 
 
-def _plain(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+_Pictures = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
+"""Keyframe, targets, box means of the window, of the keyframe; the second keyframe, if there is to be one."""
+
+
+def _plain(pack: Pack, p: dict[str, Tensor]) -> _Pictures:
     count, each = p["frame"].shape
     gain = p["gain"].float()[:, :, None, None] / 255
-    key = rgb(pack.key_pictures[p["key"]], p["flip"]).mul_(gain)
+    key, second = (
+        rgb(pack.key_pictures[p[name]], p["flip"]).mul_(gain) if name in p else None for name in ("key", "second")
+    )
+    assert key is not None
     target = rgb(pack.frames[p["frame"].flatten()], p["flip"].repeat_interleave(each))
     target = target.reshape(count, each, *target.shape[1:]).mul_(gain[:, None])
     # Mirroring and a gain commute with the box mean, so that the pack's own box means may be changed instead.
     gain8 = p["gain"].float()[:, :, None, None]
     tiny = mirror(pack.tiny[p["window"]] * gain8[:, None, None], p["flip"])
-    return key, target, tiny, mirror(pack.key_tiny[p["key"]] * gain8, p["flip"])
+    return key, target, tiny, mirror(pack.key_tiny[p["key"]] * gain8, p["flip"]), second
 
 
-def _changed(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _changed(pack: Pack, p: dict[str, Tensor]) -> _Pictures:
     count, each = p["frame"].shape
     gain, gamma = p["gain"].float()[:, :, None, None], p["gamma"].float()[:, None, None, None]
     crop = p["crop"].float()
@@ -281,6 +311,9 @@ def _changed(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, 
         return (pictures.pow_(gamma[:, None]) * gain[:, None]).clamp_(0, 1)
 
     key = coloured(pack.key_pictures[p["key"]], 1)[:, 0]
+    second = None
+    if "second" in p:
+        second = down[:, None] @ coloured(pack.key_pictures[p["second"]], 1)[:, 0] @ across[:, None]
     target = coloured(pack.frames[p["frame"].flatten()], each)
     tiny = []
     for slot in range(p["window"].shape[2]):  # one at a time: it bounds the memory
@@ -288,7 +321,7 @@ def _changed(pack: Pack, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, 
         tiny.append(down8[:, None, None] @ pictures @ across8[:, None, None])
     return (
         down[:, None] @ key @ across[:, None], down[:, None, None] @ target @ across[:, None, None],
-        255 * torch.stack(tiny, 2), 255 * (down8[:, None] @ key @ across8[:, None]),
+        255 * torch.stack(tiny, 2), 255 * (down8[:, None] @ key @ across8[:, None]), second,
     )  # fmt: skip
 
 

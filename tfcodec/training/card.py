@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..files import write_atomically
 from ..model.config import NetworkConfig
 from .data import Pack
 from .losses import LossWeights
@@ -47,13 +48,11 @@ class Card:
         )  # fmt: skip
 
     def write(self, step: int, seconds: float) -> None:
-        """Write the card, under a temporary name first."""
+        """Write the card."""
         self.known |= {"steps": step, "device_hours": round(seconds / 3600, 4)}
         if self.known["calls"]:
             self.known["calls"][-1]["to_step"] = step
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.known, indent=1) + "\n")
-        os.replace(partial, self.path)
+        write_atomically(self.path, json.dumps(self.known, indent=1).encode() + b"\n")
 
 
 def machine(device: torch.device) -> dict[str, Any]:

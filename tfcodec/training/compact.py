@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError
+from ..files import write_atomically
 
 SIZE = 256
 ROWS = SIZE * 3 // 2
@@ -103,9 +104,8 @@ class PartWriter:
 
     def finish(self, splits: dict[str, Any]) -> None:
         self._close()
-        partial = self.folder / "index.json.partial"
-        partial.write_text(json.dumps({"version": VERSION, "parts": self.parts, "splits": splits}))
-        os.replace(partial, self.folder / "index.json")
+        index = {"version": VERSION, "parts": self.parts, "splits": splits}
+        write_atomically(self.folder / "index.json", json.dumps(index).encode())
 
 
 def sha256(path: Path) -> str:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import MediaError
+from ..files import write_atomically
 from ..model.inputs import MEL_BANDS
 from .compact import ROWS, SIZE, Bytes, CompactSplit, mel_to_bytes, open_compact
 
@@ -50,6 +51,7 @@ class Batch:
     marks: Tensor  # [B*M, 70, 2]
     some: Tensor  # [S] the targets that the perceptual loss looks at
     corner: tuple[int, int]  # top and left of the piece of them that it looks at
+    second: Tensor | None = None  # [B, 3, 256, 256] another keyframe of the same clip
     pairs: bool = False  # targets 2 i and 2 i + 1 are neighbouring frames
 
 
@@ -175,9 +177,7 @@ def expand(compact: CompactSplit, folder: Path, split: str, threads: int) -> Non
     marks = compact.integers("marks").astype(np.float32) / 16
     np.save(folder / f"{split}_landmarks.npy", np.where(marks < 0, -1, marks).astype(np.float16))
     for name, value in ((f"{split}_keys.json", compact.keys), (f"{split}.json", compact.clips)):
-        partial = folder / f"{name}.partial"
-        partial.write_text(json.dumps(value))
-        os.replace(partial, folder / name)
+        write_atomically(folder / name, json.dumps(value).encode())
 
 
 def _into(store: Tensor | Bytes) -> Callable[[int, Bytes], None]:

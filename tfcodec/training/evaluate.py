@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TfcodecError
+from ..files import write_atomically
 from ..metrics.lpips import LPIPS
 from ..model.config import NetworkConfig
 from ..model.landmarks import MOUTH
@@ -27,6 +27,7 @@ from .compact import SIZE
 from .data import Pack
 from .losses import EYES, flow_errors
 from .state import load_state
+from .steps import run_network
 
 MOUTH_SIDE = 96
 """Side of the square about the mouth that mouth-region LPIPS looks at, pixels."""
@@ -72,25 +73,35 @@ def measure(model: Upsampler, pack: Pack, targets: int = 4) -> dict[str, float]:
 
     psnr (dB), lpips and lpips_mouth (AlexNet), and the flow's landmark error of mouth, its shape, and eyes in
     inter-ocular distances (targets without a face are left out of the last five; without a keyframe there is no such
-    flow).
+    flow); change: mean error of the difference to the frame before, in grey levels. A recurrent network begins
+    three frames before.
     """
     device = pack.device
     judge = LPIPS("alex").to(device)
     values: dict[str, list[Tensor]] = {}
-    for plan in fixed_plans(pack, targets):
-        batch = make_batch(pack, plan)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = model(model.encode_keyframe(batch.key).select(batch.owner), batch.tiny, batch.mel)
+    lead = 3 if model.config.recurrence else 1
+    for plans in zip(*(fixed_plans(pack, targets, back=back) for back in range(lead, -1, -1)), strict=True):
+        memory = None
+        frames: list[Tensor] = []
+        sources: list[Tensor] = []
+        for plan in plans:
+            batch = make_batch(pack, plan)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                _, out = run_network(model, batch, memory)
+            memory = out.memory() if model.config.recurrence else None
+            frames, sources = [*frames[-1:], out.frame.float().clamp(0, 1)], [*sources[-1:], batch.target]
+        change = sources[1] - sources[0]
         still = batch.key[batch.owner]
         face = (batch.marks[:, :, 0] > 0).all(1) & (batch.key_marks[:, :, 0] > 0).all(1)
         for name, frame, flow in (
-            ("", out.frame.float().clamp(0, 1), out.flow), ("_key", still, torch.zeros_like(out.flow)),
+            ("", frames[1], out.flow), ("_key", still, torch.zeros_like(out.flow)),
         ):  # fmt: skip
             ours, theirs = mouths(frame, batch.marks), mouths(batch.target, batch.marks)
             one = {
                 "psnr": -10 * (frame - batch.target).square().mean((1, 2, 3)).clamp(min=1e-10).log10(),
                 "lpips": judge(frame, batch.target),
                 "lpips_mouth": judge(ours, theirs)[face],
+                "change": 255 * ((0 if name else frames[1] - frames[0]) - change).abs().mean((1, 2, 3)),
             }
             if model.config.keyframe or name:
                 one["flow_mouth"] = landmark_error(flow, batch.marks, batch.key_marks, MOUTH)[face]
@@ -117,9 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, value in scores.items():
         print(f"{name:16} {value:.4f}")
     if args.output:
-        partial = args.output.with_suffix(".partial")
-        partial.write_text(json.dumps({"scores": scores, "split": args.split, **machine(device)}, indent=1) + "\n")
-        os.replace(partial, args.output)
+        result = {"scores": scores, "split": args.split, **machine(device)}
+        write_atomically(args.output, json.dumps(result, indent=1).encode() + b"\n")
 
 
 if __name__ == "__main__":

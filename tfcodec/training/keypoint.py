@@ -51,13 +51,20 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     p.add_argument("pack", type=Path, help="prepared pack")
     p.add_argument("run", type=Path, help="folder of this run: state, logs")
-    p.add_argument("--weights", type=Path,
-                   help="tfcodec's own network: a new run begins with its keyframe encoder and its last layers")
+    p.add_argument(
+        "--weights",
+        type=Path,
+        help="tfcodec's own network: a new run begins with its keyframe encoder and its last layers",
+    )
     p.add_argument("--minutes", type=float, default=30, help="end this call after so many minutes")
     p.add_argument("--steps", type=int, help="end when the run has so many steps")
     p.add_argument("--anneal", action="store_true", help="cosine learning rate over this call")
-    p.add_argument("--detector-steps", type=int, default=0,
-                   help="the first steps train the detector alone, which takes a twentieth of the time")
+    p.add_argument(
+        "--detector-steps",
+        type=int,
+        default=0,
+        help="the first steps train the detector alone, which takes a twentieth of the time",
+    )
     p.add_argument("--keypoints", type=int, default=10)
     p.add_argument("--jacobian", action="store_true", help="a 2x2 matrix with each keypoint, as FOMM; without as DAC")
     p.add_argument("--keys", type=int, default=4, help="keyframes a step")

@@ -11,7 +11,6 @@ import argparse
 import copy
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TfcodecError
+from ..files import write_atomically
 from ..model.config import NetworkConfig
 from ..model.landmarks import MOUTH, LandmarkFinder, LandmarkPrior, eye_distance
 from .card import machine
@@ -216,9 +216,7 @@ def write_prior(path: Path, saved: dict[str, Tensor], config: NetworkConfig, abo
         if part in about:
             network = {"network": json.loads(config.to_json())}
             metadata[part] = json.dumps({**common, **network, "figures": about[part]}, sort_keys=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(safetensors.torch.save({n: t.cpu().contiguous() for n, t in saved.items()}, metadata))
-    os.replace(partial, path)
+    write_atomically(path, safetensors.torch.save({n: t.cpu().contiguous() for n, t in saved.items()}, metadata))
 
 
 def read_prior(path: Path, prior: nn.Module) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
-from ..model.config import NetworkConfig
+from ..model.config import DEFAULT, SHAPES, NetworkConfig
 
-PARTS = tuple(field.name for field in fields(NetworkConfig))
+PARTS = tuple(field.name for field in fields(NetworkConfig) if getattr(DEFAULT, field.name) is True)
+ADDITIONS = tuple(field.name for field in fields(NetworkConfig) if getattr(DEFAULT, field.name) is False)
 PRIOR_PARTS = ("window",)
 """Those that the landmark prior has too."""
 
@@ -29,6 +31,11 @@ VARIANTS: dict[str, list[str]] = {
     "no-region": ["--loss", "region=0"],
     "adversarial": ["--loss", "adversarial=0.3"],
     "temporal": ["--loss", "temporal=2"],
+    "recurrence": ["--loss", "temporal=2", "--with", "recurrence", "--hint-rate", "5"],
+    "second-reference": ["--with", "second_reference", "--hint-rate", "5"],
+    "wide": ["--shape", "wide"],
+    "deep": ["--shape", "deep"],
+    "large": ["--shape", "large"],
 }
 """Name of a variant -> what it changes. Two super-resolutions from the tiny frames alone: L1 and perceptual."""
 
@@ -60,13 +67,18 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--seed", type=int, default=0)
     g.add_argument("--augment", choices=("light", "full"), help="full: also crop and gamma (default on a GPU)")
     g.add_argument("--freeze-prior", action="store_true", help="leave the landmark prior as it is")
-    g.add_argument("--hint-rate", type=float, default=1, help="learning rate of what listens to the prior, times --lr")
+    g.add_argument(
+        "--hint-rate", type=float, default=1,
+        help="learning rate of what listens to the prior, the frame before or a second reference, times --lr",
+    )  # fmt: skip
     g.add_argument("--no-speed", action="store_true", help="no windows at double speed")
 
     g = p.add_argument_group("what")
     g.add_argument("--coarse-only", action="store_true", help="for now train stage 1 alone, at 64x64")
     g.add_argument("--variant", choices=list(VARIANTS), default="full", help="an ablation: see options.VARIANTS")
     g.add_argument("--without", nargs="+", default=[], choices=(*PARTS, "copy_first"), help="parts to leave out")
+    g.add_argument("--with", nargs="+", default=[], choices=ADDITIONS, dest="additions", help="parts to add")
+    g.add_argument("--shape", choices=tuple(SHAPES), default=DEFAULT.shape, help="how wide and deep the network is")
     g.add_argument("--loss", nargs="+", default=[], metavar="NAME=VALUE", help="weights of the losses")
 
     g = p.add_argument_group("machine")
@@ -92,9 +104,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         # The variant's own options first, so that given ones still count.
         base = parser().parse_args([str(args.pack), str(args.run), *VARIANTS[args.variant]])
         args.without = [*base.without, *args.without]
+        args.additions = [*base.additions, *args.additions]
         args.loss = [*base.loss, *args.loss]
+        for name in ("shape", "hint_rate"):
+            if getattr(args, name) == parser().get_default(name):
+                setattr(args, name, getattr(base, name))
     return args
 
 
-def network_config(without: list[str]) -> NetworkConfig:
-    return NetworkConfig(**{name: False for name in without if name in PARTS})
+def network_config(without: list[str], additions: Sequence[str] = (), shape: str = DEFAULT.shape) -> NetworkConfig:
+    left_out = [name for name in without if name in PARTS]
+    return replace(DEFAULT, shape=shape, **dict.fromkeys(left_out, False), **dict.fromkeys(additions, True))

@@ -81,9 +81,13 @@ def write_keys(pack: Path, split: str, per_clip: int, rng: np.random.Generator) 
         for i, (_, start, count) in enumerate(clips):
             window = [rgb(f) for f in frames[start : start + min(count, WINDOW)]]
             marks = [policy.signature(picture) for picture in window]
-            yield i, policy.choose_keyframe(marks, window), policy.keyframe_quality(5, count)
+            frame, quality = policy.choose_keyframe(marks, window), policy.keyframe_quality(5, count)
+            yield i, frame, quality
             for _ in range(per_clip - 1):
-                yield i, int(rng.integers(count)), float(rng.uniform(0, 7))
+                if split == "train":
+                    yield i, int(rng.integers(count)), float(rng.uniform(0, 7))
+                else:  # a second reference, half the clip away
+                    yield i, (frame + count // 2) % count, quality
 
     keys = []
     with (pack / f"{split}_keys.yuv").open("wb") as out:
@@ -203,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
         if "frames" in args.make:
             write_frames(args.data, args.pack, split)
         if "keys" in args.make:
-            write_keys(args.pack, split, args.keys if split == "train" else 1, rng)
+            write_keys(args.pack, split, args.keys if split == "train" else 2, rng)
         if "mel" in args.make:
             write_mel(args.data, args.pack, split, rng)
         if "landmarks" in args.make:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+
+from ..files import write_atomically
 
 # Dense bfloat16, FLOP/s, from the makers' data sheets.
 PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
@@ -100,9 +101,7 @@ def sheet(path: Path, columns: Sequence[Tensor]) -> None:
 
 
 def _write(path: Path, picture: NDArray[np.uint8]) -> None:
-    partial = path.with_name(path.stem + ".partial" + path.suffix)
-    cv2.imwrite(str(partial), picture)
-    os.replace(partial, path)
+    write_atomically(path, cv2.imencode(path.suffix, picture)[1].tobytes())
 
 
 def count_flops(work: Callable[[], object]) -> float:

@@ -6,7 +6,6 @@ The manifest is written last, under a temporary name first: a state is there who
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TfcodecError
+from ..files import write_atomically
 from .compact import sha256
 
 LIMIT = 15 * 2**20
@@ -42,13 +42,10 @@ def save_state(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any], 
     files = []
     for i, shard in enumerate(shards):
         path = folder / f"state-{about['step']:08d}-{i:02d}.safetensors"
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(safetensors.torch.save(shard))
-        os.replace(partial, path)
+        write_atomically(path, safetensors.torch.save(shard))
         files.append({"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)})
-    partial = folder / "manifest.json.partial"
-    partial.write_text(json.dumps({**about, "small": small, "files": files}, indent=1) + "\n")
-    os.replace(partial, folder / "manifest.json")
+    manifest = {**about, "small": small, "files": files}
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
     for path in folder.glob("state-*"):
         if path.name not in {f["file"] for f in files}:
             path.unlink()

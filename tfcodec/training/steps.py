@@ -8,14 +8,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..model.stage1 import KeyframeFeatures
+from ..model.upsampler import Output, Upsampler
+from .data import Batch
+
 
 def is_hint(name: str) -> bool:
-    """Whether a parameter is of what listens to the landmark prior."""
-    return any(part == "trust" or part.startswith("hint") for part in name.split("."))
+    """Whether a parameter is of what listens to the landmark prior, the frame before or a second reference.
+
+    It starts at zero, so that a network that was trained without them takes them up from where it was.
+    """
+    return any(part == "trust" or part.startswith(("hint", "recall", "second")) for part in name.split("."))
 
 
 def adamw(module: nn.Module, rate: float, *, decay: float = 1e-4, hints: float = 1) -> torch.optim.AdamW:
-    """The optimiser; parameters that listen to the landmark prior learn ``hints`` times as fast (group["factor"])."""
+    """The optimiser; parameters of `is_hint` learn ``hints`` times as fast (group["factor"])."""
     groups: list[dict[str, object]] = []
     for chosen, factor in ((False, 1.0), (True, hints)):
         parameters = [p for n, p in module.named_parameters() if is_hint(n) == chosen and p.requires_grad]
@@ -54,6 +61,25 @@ def join_processes() -> tuple[int, int]:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return dist.get_rank(), processes
+
+
+def run_network(model: Upsampler, batch: Batch, before: Tensor | None = None) -> tuple[KeyframeFeatures, Output]:
+    """What a network draws of a batch, and the features that it draws from.
+
+    ``before``: the `Output.memory` of the frames before, of a recurrent network; in pairs, the second of each is told
+    of the first, which is drawn for that, without its gradient.
+    """
+    key = model.encode_keyframe(batch.key).select(batch.owner)
+    key = model.prepare(key, batch.tiny)
+    second = None
+    if model.config.second_reference and batch.second is not None:
+        second = model.encode_keyframe(batch.second).select(batch.owner)
+    if model.config.recurrence and batch.pairs and before is None:
+        with torch.no_grad():
+            first = model(key.select(slice(None, None, 2)), batch.tiny[::2], batch.mel[::2])
+            memory = first.memory()
+        before = torch.stack((torch.zeros_like(memory), memory), 1).flatten(0, 1)
+    return key, model(key, batch.tiny, batch.mel, before, second)
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

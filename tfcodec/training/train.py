@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.blocks import box_down
+from ..model.config import NetworkConfig
 from ..model.upsampler import KeyframeFeatures, Output, Upsampler
 from ..model.weights import read_weights
 from .adversarial import Critic, adversarial_term, critic_loss
-from .batch import Drawing, Plan, Sampler, batches, fixed_plan, fixed_plans, make_batch
+from .batch import Drawing, Plan, Sampler, batches, first_keys, fixed_plan, fixed_plans, make_batch
 from .card import Card
 from .data import Batch, Pack
 from .landmarks import read_prior
@@ -38,7 +39,7 @@ from .losses import LossWeights, coarse_terms, frame_terms, perceptual_term
 from .options import network_config, parse
 from .report import append_row, count_flops, draw_curve, peak_flops, sheet
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
-from .steps import adamw, average_gradients, clipped_step, is_hint, join_processes, psnr
+from .steps import adamw, average_gradients, clipped_step, is_hint, join_processes, psnr, run_network
 
 __all__ = ["Trainer", "main", "parse", "psnr"]
 
@@ -56,7 +57,7 @@ class Trainer:
         if args.threads:
             torch.set_num_threads(args.threads)
         torch.manual_seed(args.seed)
-        self.config = network_config(args.without)
+        self.config = network_config(args.without, args.additions, args.shape)
         self.weights = LossWeights().changed(args.loss)
         network = start_network(args)
         self.model: Upsampler = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -83,7 +84,7 @@ class Trainer:
 
     def load(self) -> None:
         tensors, about = load_state(self.state_folder)
-        if about["config"] != self.config.to_json():
+        if NetworkConfig.from_json(about["config"]) != self.config:
             raise TfcodecError(f"{self.args.run} holds a run of another network: {about['config']}")
         for prefix, module in (("model.", self.model), ("ema.", self.ema), ("critic.", self.critic)):
             if module is not None:
@@ -109,10 +110,17 @@ class Trainer:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.fp32)
 
+    def drawing(self) -> Drawing:
+        """How the run's batches are drawn."""
+        args = self.args
+        augment = args.augment or ("light" if self.device.type == "cpu" else "full")
+        return Drawing(
+            args.keys, args.targets, args.seed, full=augment == "full", speed=not args.no_speed,
+            pairs=self.weights.temporal > 0 or self.config.recurrence, second=self.config.second_reference,
+        )  # fmt: skip
+
     def network(self, batch: Batch) -> tuple[KeyframeFeatures, Output]:
-        key = self.model.encode_keyframe(batch.key).select(batch.owner)
-        key = self.model.prepare(key, batch.tiny)
-        return key, self.model(key, batch.tiny, batch.mel)
+        return run_network(self.model, batch)
 
     def loss(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """The terms of the loss, each with its weight, and the drawn pictures."""
@@ -232,13 +240,12 @@ class Trainer:
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The moving average's pictures and coarse pictures, in 0..1."""
         with self.autocast():
-            key = self.ema.encode_keyframe(batch.key).select(batch.owner)
-            out = self.ema(key, batch.tiny, batch.mel)
+            _, out = run_network(self.ema, batch)
         return out.frame.float().clamp(0, 1), out.coarse.picture.float().clamp(0, 1)
 
     def draw_sheet(self, pack: Pack) -> None:
         """Keyframe, tiny frame, coarse picture, drawn picture, source: a row for each of ten clips."""
-        plan = fixed_plan(pack, range(0, len(pack.keys), max(1, len(pack.keys) // 10)), 1)
+        plan = fixed_plan(pack, first_keys(pack)[:: max(1, len(pack.clips) // 10)], 1)
         batch = make_batch(pack, plan)
         frame, coarse = self.draw(batch)
         columns = (batch.key, batch.tiny[:, 2], coarse, frame, batch.target)
@@ -247,7 +254,7 @@ class Trainer:
 
 def start_network(args: argparse.Namespace) -> Upsampler:
     """A new network, with the weights of ``--weights`` where there are such."""
-    network = Upsampler(network_config(args.without))
+    network = Upsampler(network_config(args.without, args.additions, args.shape))
     if "copy_first" in args.without:
         for module in network.modules():
             if isinstance(module, nn.Conv2d) and not module.weight.detach().any():
@@ -255,7 +262,11 @@ def start_network(args: argparse.Namespace) -> Upsampler:
     if args.weights:
         # An ablation may begin with the weights of the whole network: what it does without is left out. Weights from
         # before there was a landmark prior leave it, and what listens to it, as new.
-        found = network.load_state_dict(read_weights(args.weights).state_dict(), strict=False)
+        # Neither do older ones know the frame before, or a second reference.
+        start = read_weights(args.weights)
+        if start.config.shape != args.shape:
+            raise TfcodecError(f"--weights {args.weights}: a network of shape {start.config.shape}, not {args.shape}")
+        found = network.load_state_dict(start.state_dict(), strict=False)
         missing = [name for name in found.missing_keys if not is_hint(name) and ".prior." not in name]
         if missing:
             raise TfcodecError(f"--weights {args.weights}: has no weights for {', '.join(missing[:5])} ...")
@@ -317,11 +328,7 @@ def train(trainer: Trainer, clock: Clock, packs: tuple[Pack, Pack]) -> dict[str,
     """The loop of one call; returns the last scores on val (of the first process)."""
     args, first = trainer.args, trainer.rank == 0
     pack, val = packs
-    augment = args.augment or ("light" if trainer.device.type == "cpu" else "full")
-    drawing = Drawing(
-        args.keys, args.targets, args.seed, full=augment == "full", speed=not args.no_speed,
-        pairs=trainer.weights.temporal > 0,
-    )  # fmt: skip
+    drawing = trainer.drawing()
     sampler = Sampler(pack, drawing, trainer.rank)
     stream = batches(sampler, trainer.step * args.accumulate)
     flops = peak = 0.0
