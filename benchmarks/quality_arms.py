@@ -16,7 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tfcodec
 from tfcodec.codec.decoder import ExactParts, read_exact
+from tfcodec.codec.encoder import encode_clip
+from tfcodec.codec.refine import Refiner
 from tfcodec.codec.render import BATCH, MEL_SILENCE, mel_windows, tiny_windows
+from tfcodec.media import open_source
 from tfcodec.metrics import faces, pixels
 from tfcodec.metrics.faces import FaceMeter
 from tfcodec.metrics.frames import frozen_keyframes
@@ -34,6 +37,8 @@ Features = dict[str, NDArray[np.float64]]
 # The network's ways: as it ships; without the speech; without the other tiny frames of the window; stage 1 alone.
 DECODED, SILENT, SINGLE, COARSE = "decoded", "without_speech", "single_frame", "coarse"
 FROZEN, BICUBIC = "frozen_keyframe", "bicubic_8x8"
+# As it ships, but for the tiny frames, which are the pictures' box means.
+PLAIN = "box_means"
 SOURCE = "source"
 
 
@@ -143,11 +148,14 @@ class ClipResult:
 def measure(path: Path, quality: int, every: int, networks: dict[str, Network], judges: Judges) -> ClipResult:
     """Encode a clip, draw it with each network, judge every n-th frame (changes in time: all of them).
 
-    The first network is drawn in every way; those after it only as they would ship.
+    The first network is drawn in every way; those after it only as they would ship. Each draws the stream that was
+    encoded with it; those that are not judged in time, and the ways without a network, the one with box means.
     """
     source = read_clip(path)
-    data = tfcodec.encode(path, quality=quality)
-    info, parts = tfcodec.probe(data), read_exact(data)
+    plain = tfcodec.encode(path, quality=quality, refine=False)
+    exact = read_exact(plain)
+    streams = {name: encode_with(n, path, quality) for name, n in networks.items() if n.in_time}
+    info = tfcodec.probe(next(iter(streams.values())))
     at = np.arange(0, len(source), every)
     judged = np.ascontiguousarray(source[at])
     landmarks = judges.meter.landmarks(judged)
@@ -155,18 +163,20 @@ def measure(path: Path, quality: int, every: int, networks: dict[str, Network], 
     own = Own(judged, landmarks, judges.meter.identity(judged, landmarks),
               faces.mouth_crops(judged, landmarks) if seen else None)  # fmt: skip
 
-    whole = {FROZEN: frozen_keyframes(parts.keyframes, len(source))}
+    whole = {FROZEN: frozen_keyframes(exact.keyframes, len(source))}
     arms = {FROZEN: whole[FROZEN][at]}
-    arms[BICUBIC] = _pixels(_enlarge(_tensor(parts.tiny[at])))
+    arms[BICUBIC] = _pixels(_enlarge(_tensor(exact.tiny[at])))
     everything = np.arange(len(source))
     for i, (name, network) in enumerate(networks.items()):
         if not network.in_time:
-            arms[name], _ = network.draw(parts, at)
+            arms[name], _ = network.draw(exact, at)
             continue
+        parts = read_exact(streams[name])
         whole[name], coarse = network.draw(parts, everything)
         arms[name] = whole[name][at]
         if i == 0:
             arms[COARSE] = coarse[at]
+            arms[PLAIN], _ = network.draw(exact, at)
             arms[SINGLE], _ = network.draw(parts, at, window=False)
             if parts.audio is not None:
                 arms[SILENT], _ = network.draw(parts, at, speech=False)
@@ -175,14 +185,22 @@ def measure(path: Path, quality: int, every: int, networks: dict[str, Network], 
     for name, frames in whole.items():
         scores[name] |= in_time(frames, source)
     row = {
-        "clip": path.name, "frames": len(source), "judged_frames": len(at), "keyframes": len(parts.keyframes),
-        "speech": parts.audio is not None, "video_kbps": info.video_kbps,
+        "clip": path.name, "frames": len(source), "judged_frames": len(at), "keyframes": len(exact.keyframes),
+        "speech": exact.audio is not None, "video_kbps": info.video_kbps,
+        "video_kbps_box_means": tfcodec.probe(plain).video_kbps,
         "faces_found": float(np.isfinite(landmarks).all((1, 2)).mean()),
         "arms": {name: {k: round(v, 6) for k, v in values.items()} for name, values in scores.items()},
     }  # fmt: skip
     # Without priors (bicubic), without stage 2, and as it ships.
-    pooled = {SOURCE: judged, **{n: f for n, f in arms.items() if n in (FROZEN, BICUBIC, COARSE, *networks)}}
+    pooled = {SOURCE: judged, **{n: f for n, f in arms.items() if n in (FROZEN, BICUBIC, COARSE, PLAIN, *networks)}}
     return ClipResult(row, {name: judges.backbone.features(frames) for name, frames in pooled.items()})
+
+
+def encode_with(network: Network, path: Path, quality: int) -> bytes:
+    """The clip as an encoder with this network codes it."""
+    with open_source(path, crop="auto") as clip:
+        refiner = Refiner(network.model)
+        return encode_clip(clip.frames_iter(), clip.audio, quality, clip.frame_count_hint, None, refiner)
 
 
 def judge(arms: dict[str, Frames], own: Own, judges: Judges) -> dict[str, dict[str, float]]:

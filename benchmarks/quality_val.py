@@ -3,16 +3,17 @@
     python benchmarks/quality_val.py [--weights FILE] [--compare OLD] [--also NAME=FILE ...]
                                      [--quality 5] [--every 4] [--clips N] [--jobs 2] [-o JSON]
 
-Every clip is encoded, and its stream is drawn by the network as it ships, without the speech (the network hears what
+Every clip is encoded, and its stream is drawn by the network as it ships, from a stream whose tiny frames are box means
+(and not those that the encoder found the network to draw best from), without the speech (the network hears what
 it hears of a silent clip), with the current tiny frame alone in place of the window, and by stage 1 alone (its 64x64
 picture, enlarged). Beside them the frozen keyframe (the same keyframe bytes, repeated) and the decoded tiny frames,
 enlarged. Pictures are judged at every fourth frame, changes in time over all frames. All clips and the shipped weights
 write `quality_val.json`, unless `-o` names another file.
 
-`--also NAME=FILE`: further networks on the same streams, such as ablations, judged by single pictures; `no-keyframe`
-(super-resolution without priors) and `no-audio` have rows of their own in the table.
+`--also NAME=FILE`: further networks, such as ablations, on the streams with box means, judged by single pictures;
+`no-keyframe` (super-resolution without priors) and `no-audio` have rows of their own in the table.
 
-`--compare OLD`: draws the same streams with the weights OLD as well and says whether the new ones are better; the exit
+`--compare OLD`: encodes and draws with the weights OLD as well and says whether the new ones are better; the exit
 status is 3 if they are not. New weights replace shipped ones only when they are better by this.
 """
 
@@ -34,6 +35,7 @@ from quality_arms import (
     COARSE,
     DECODED,
     FROZEN,
+    PLAIN,
     SILENT,
     SINGLE,
     SOURCE,
@@ -141,6 +143,7 @@ def table(
     def own(metric: str) -> float:
         return mean_of(rows, DECODED, metric)
 
+    bits = {name: float(np.mean([row[name] for row in rows])) for name in ("video_kbps", "video_kbps_box_means")}
     mouths = (("mouth-landmark distance", "mouth_distance"), ("mouth-region LPIPS", "mouth_lpips"))
     lower = share(rows, "lpips", DECODED, FROZEN)
     gain = own("psnr") - mean_of(rows, FROZEN, "psnr")
@@ -155,6 +158,9 @@ def table(
         ("flicker, decoded / source (second differences)", own("flicker_ratio"), "<=", FLICKER, 1.05),
         ("flicker where the source is still", own("flicker_ratio_still"), "<=", FLICKER, 1.05),
         ("flicker of 32x32 means", own("flicker_ratio_box32"), "<=", FLICKER, 1.05),
+        ("LPIPS(alex), decoded / from box means", ratio("lpips", PLAIN), "<=", None, None),
+        ("PSNR, decoded - from box means, dB", own("psnr") - mean_of(rows, PLAIN, "psnr"), ">=", None, None),
+        ("video bits, decoded / with box means", bits["video_kbps"] / bits["video_kbps_box_means"], "<=", None, None),
         (f"{backbone}, enlarged tiny frames / decoded", distances[BICUBIC] / distances[DECODED], ">=", None, None),
         (f"{backbone}, without stage 2 / decoded", distances[COARSE] / distances[DECODED], ">=", None, None),
         ("LPIPS(alex), decoded / without stage 2", ratio("lpips", COARSE), "<=", None, None),
@@ -240,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.compare:
         weights[OLD] = args.compare
     others = [name for name, _, _ in (pair.partition("=") for pair in args.also)]
-    if reserved := {DECODED, OLD, SILENT, SINGLE, COARSE, FROZEN, BICUBIC, SOURCE, ""} & set(others):
+    if reserved := {DECODED, OLD, SILENT, SINGLE, COARSE, PLAIN, FROZEN, BICUBIC, SOURCE, ""} & set(others):
         p.error(f"--also: another name than {', '.join(map(repr, reserved))}")
     weights |= {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}
     networks = {name: Network.load(path).describe() for name, path in weights.items()}

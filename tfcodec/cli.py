@@ -44,6 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--crop", choices=("auto", "none"), default="auto",
         help="auto: find the face and keep a steady square around it (default); none: the centre square",
     )  # fmt: skip
+    p.add_argument(
+        "--no-refine", action="store_true",
+        help="several times as fast: tiny frames are box means, not what the network draws best from",
+    )  # fmt: skip
     _common(p)
 
     p = commands.add_parser("decode", help=".tfc -> video")
@@ -117,7 +121,7 @@ def _encode(args: argparse.Namespace) -> int:
     _refuse_overwrite(args)
     source: Any = sys.stdin.buffer if args.input == "-" else args.input
     with _bar("encode", args.quiet) as progress:
-        data = encode(source, quality=args.quality, crop=args.crop, progress=progress)
+        data = encode(source, quality=args.quality, crop=args.crop, refine=not args.no_refine, progress=progress)
     if args.output == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

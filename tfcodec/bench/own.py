@@ -19,7 +19,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 # Sources that can change a stream's bytes, or its pictures. Bytes are compared as well, so this only saves time.
 _EXACT = ("keyframe.py", "speech.py", "bitstream/*.py", "tinyframe/*")
 _CALLS = ("codec/receiver.py", "codec/playout.py", "codec/speechline.py")
-_ENCODING = (*_EXACT, *_CALLS, "codec/encoder.py", "codec/policy.py", "codec/sender.py")
+_ENCODING = (
+    *_EXACT, *_CALLS, "codec/encoder.py", "codec/policy.py", "codec/refine.py", "codec/sender.py", "model/*.py",
+)  # fmt: skip
 _DECODING = (*_EXACT, *_CALLS, "codec/picture.py", "codec/render.py", "codec/tracks.py", "model/*.py")
 
 

@@ -25,6 +25,7 @@ from ..keyframe import decode_keyframe, encode_keyframe
 from ..model.registry import default_model
 from ..tinyframe import TABLES_ID, TinyEncoder, tiny_from_frames
 from . import policy
+from .refine import Refiner
 from .sender import CallSender, check_frames
 from .types import Packet
 
@@ -55,9 +56,13 @@ class Encoder:
             losses ask for that the receiver reports.
         refresh: in calls without feedback, frames after which, at the latest, tiny frames start from the keyframe
             again, which costs about 30 bytes; with feedback the sender knows what the receiver has.
+        refine: in files, let the network choose the tiny frames that it draws best from (see `tfcodec.codec.refine`)
+            in place of box means: about 1 dB for 3 % of the bits. It comes in bursts, every 128 frames, and takes about
+            as long as drawing them; without it the encoder needs no network. A `Refiner` brings a network of its own.
 
     Raises:
         TfcodecError: an argument out of range.
+        WeightsError: with ``refine``, if the network's weights are not there.
     """
 
     def __init__(
@@ -71,10 +76,12 @@ class Encoder:
         bundle: int = 2,
         redundancy: int | Literal["auto"] = "auto",
         refresh: int = 25,
+        refine: bool | Refiner = True,
     ) -> None:
         self._settings: dict[str, Any] = {
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
+            "refine": refine,
         }  # fmt: skip
         if latency not in PACKET_MS:
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
@@ -96,6 +103,8 @@ class Encoder:
         self._cuts = policy.CutDetector()
         self._policy = policy.CallPolicy()
         self._key: policy.Signature | None = None
+        self._refiner = _refiner(refine) if latency == "file" else None
+        self._picture: Frame | None = None
         self._tag = -1
         self._wanted = True
         self._requested = False
@@ -251,7 +260,10 @@ class Encoder:
         if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
             best = policy.choose_keyframe(self._signatures, self._window)
             out.append(self._send_keyframe(self._window[best], self._signatures[best], first))
-        planes = tiny_from_frames(np.stack(self._window))
+        frames = np.stack(self._window)
+        planes = tiny_from_frames(frames)
+        if self._refiner is not None and self._picture is not None:
+            planes = self._refiner.refine(self._picture, frames, planes)
         out.append(TinyChunk(first, len(planes), self._tiny.encode(planes), self._tag))
         self._window, self._signatures = [], []
         return out
@@ -260,7 +272,8 @@ class Encoder:
         frames = policy.TYPICAL_FRAMES if self._expected is None else self._expected - index
         quality = policy.keyframe_quality(self.quality, frames)
         data = encode_keyframe(frame, quality, fast=self.latency == "call")
-        self._tiny.reset(tiny_from_frames(decode_keyframe(data)[None]))
+        self._picture = decode_keyframe(data)
+        self._tiny.reset(tiny_from_frames(self._picture[None]))
         self._tag = (self._tag + 1) % TAGS
         self._key, self._wanted = mark, False
         self._policy.sent(index, mark)
@@ -272,6 +285,16 @@ class Encoder:
             self._begun = True
             packets[0] = write_signature() + self.header().to_bytes() + packets[0]
         return [Packet(packet) for packet in packets]
+
+
+def _refiner(refine: bool | Refiner) -> Refiner | None:
+    if not isinstance(refine, bool):
+        return refine
+    if not refine:
+        return None
+    from ..model.weights import load_model
+
+    return Refiner(load_model(default_model()))
 
 
 def check_quality(quality: int) -> int:
@@ -287,9 +310,10 @@ def encode_clip(
     quality: int,
     expected: int | None,
     progress: Progress | None,
+    refine: bool | Refiner = True,
 ) -> bytes:
     """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
-    encoder = Encoder(quality, "file", audio=audio is not None, expected_frames=expected)
+    encoder = Encoder(quality, "file", audio=audio is not None, expected_frames=expected, refine=refine)
     per_frame = speech.SAMPLE_RATE // 25
     chunks: list[Chunk] = []
     for i, frame in enumerate(frames):
