@@ -65,7 +65,9 @@ def measure(path: Path, quality: int, every: int, judge: LPIPS, sheets: Path | N
     still = frozen_keyframes(clip.keyframes, len(frames))
     call = call_stream(frames, quality)
     call_info = tfcodec.probe(call)
-    luma, chroma = tiny_error(data, frames)
+    # What the coder itself loses is seen where it codes box means.
+    plain = tfcodec.encode(path, quality=quality, refine=False)
+    luma, chroma = tiny_error(plain, frames)
     call_luma, call_chroma = tiny_error(call, frames)
     first = np.broadcast_to(clip.keyframes[0][1], frames.shape)
     lpips, frozen_lpips = lpips_of_arms(judge, [clip.frames[::every], still[::every]], frames[::every])
@@ -75,7 +77,9 @@ def measure(path: Path, quality: int, every: int, judge: LPIPS, sheets: Path | N
         "clip": path.name, "seconds": info.duration_seconds, "frames": info.frames, "bytes": info.bytes,
         "keyframes": info.keyframes, "video_kbps": info.video_kbps, "audio_kbps": info.audio_kbps,
         "container_share": info.bytes["container"] / info.video_bytes,
-        "tiny_bits_per_frame": 8 * info.bytes["tiny"] / info.frames, "tiny_luma_mse": luma, "tiny_chroma_mse": chroma,
+        "tiny_bits_per_frame": 8 * info.bytes["tiny"] / info.frames,
+        "box_means_bits_per_frame": 8 * tfcodec.probe(plain).bytes["tiny"] / info.frames,
+        "tiny_luma_mse": luma, "tiny_chroma_mse": chroma,
         "call_tiny_bits_per_frame": 8 * call_info.bytes["tiny"] / info.frames,
         "call_tiny_luma_mse": call_luma, "call_tiny_chroma_mse": call_chroma, "call_keyframes": call_info.keyframes,
         "keyframe_bytes": info.bytes["keyframe"] / info.keyframes, "keyframe_psnr": float(psnr(frames, first).max()),

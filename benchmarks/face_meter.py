@@ -46,7 +46,8 @@ def keyframes(paths: list[Path], quality: int, meter: faces.FaceMeter) -> dict[s
     """First keyframes of the streams against the source frames nearest to them; means over clips."""
     rows = []
     for path in paths:
-        source, clip = read_clip(path), tfcodec.decode(tfcodec.encode(path, quality=quality), pixels=False)
+        stream = tfcodec.encode(path, quality=quality, refine=False)
+        source, clip = read_clip(path), tfcodec.decode(stream, pixels=False)
         key = clip.keyframes[0][1]
         fidelity = psnr(np.broadcast_to(key, source.shape), source)
         both = np.stack((key, source[fidelity.argmax()]))

@@ -7,6 +7,7 @@ stream, and keeps those combinations that no other beats in bits and LPIPS. The 
 set by hand from the result (LPIPS, and PSNR not to be lost). Also tried: fresh keyframes at fixed intervals, and half
 the tiny-frame rate, where every second tiny frame is the mean of its neighbours before it is coded (the temporal
 transform then has nothing to send for it, which is as near as a stream comes to leaving it out).
+Tiny frames are box means here; what refined ones bring is `refine_search`'s question.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def stream(
     frames: NDArray[np.uint8], sound: NDArray[np.float32] | None, key: float, tiny: int, refresh: int, half: bool
 ) -> bytes:
     """A clip as a stream, with keyframe and tiny quality as given; ``refresh``: frames between keyframes, or 0."""
-    coder = Encoder(5, "file", audio=sound is not None, expected_frames=len(frames))
+    coder = Encoder(5, "file", audio=sound is not None, expected_frames=len(frames), refine=False)
     coder._tiny = (HalfRate if half else TinyEncoder)(tiny, mode="file")
     chunks = []
     for i, frame in enumerate(frames):

@@ -56,6 +56,8 @@ rate = None if audio is None else 16000
 before = peak()
 encode = lambda: tfcodec.encode(frames, folder + "/clip.tfc", fps=25, audio=audio, sample_rate=rate)
 seconds["encode"] = best(encode)
+plain = lambda: tfcodec.encode(frames, fps=25, audio=audio, sample_rate=rate, refine=False)
+seconds["encode_plain"] = best(plain)
 def call():
     encoder = tfcodec.Encoder(latency="call", audio=False)
     for frame in frames: encoder.push(frame)

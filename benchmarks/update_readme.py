@@ -70,6 +70,7 @@ def table() -> str:
         ("... all clips (1.2 to 10.6 s)", f"{mean['video_kbps']:.2f} kbit/s"),
         ("speech", f"{mean['audio_kbps']:.2f} kbit/s"),
         ("tiny frames, file mode", f"{mean['tiny_bits_per_frame']:.1f} bits/frame"),
+        ("... if they were box means", f"{mean['box_means_bits_per_frame']:.1f} bits/frame"),
         ("tiny frames, call mode", f"{mean['call_tiny_bits_per_frame']:.1f} bits/frame"),
         ("keyframe", f"{mean['keyframe_bytes']:.0f} bytes, {mean['keyframe_psnr']:.1f} dB"),
         ("container and checksums, of the video's bytes, 5 s and more", f"{100 * long['container_share']:.1f} %"),
@@ -81,6 +82,7 @@ def table() -> str:
         ("decode, 1 / 2 threads", f"{one['decode']:.0f} / {two['decode']:.0f} frames/s"),
         ("... in bfloat16 (`fast=True`)", f"{one['decode_fast']:.0f} / {two['decode_fast']:.0f} frames/s"),
         ("encode, file mode, 1 / 2 threads", f"{one['encode']:.0f} / {two['encode']:.0f} frames/s"),
+        ("... with `refine=False`", f"{one['encode_plain']:.0f} / {two['encode_plain']:.0f} frames/s"),
         *against(speed["rows"]),
         (
             "`import tfcodec` / first frame from a fresh interpreter",
@@ -182,14 +184,16 @@ def priors() -> str:
     quality, keypoints = load("quality_val"), load("keypoint_val")
     mean, frechet = quality["mean"], quality["frechet"]
     arms = {
-        "decoded": "tfcodec", "without_speech": "... hearing silence", "single_frame": "... seeing one tiny frame",
+        "decoded": "tfcodec", "box_means": "... from tiny frames that are box means",
+        "without_speech": "... hearing silence", "single_frame": "... seeing one tiny frame",
         "coarse": "... stage 1 alone, enlarged", "no-audio": "a network without speech",
         "no-keyframe": "super-resolution of the tiny frames alone, perceptual loss",
         "no-keyframe-l1": "super-resolution of the tiny frames alone, L1 loss",
         "bicubic_8x8": "tiny frames, bicubic", "frozen_keyframe": "frozen keyframe",
     }  # fmt: skip
     out = (
-        f"`val`, the same streams at quality {quality['quality']}, every {quality['judged_every']}th frame. "
+        f"`val` at quality {quality['quality']}, every {quality['judged_every']}th frame. tfcodec's tiny frames were "
+        "chosen for its network; all that is not tfcodec is drawn from box means, as the second row. "
         f"{frechet['backbone']}: distance of {frechet['frames']} frames from the source's.\n\n"
         "| drawn by | LPIPS | PSNR, dB | LPIPS of the mouth | mouth landmarks | Frechet |\n|---|---|---|---|---|---|\n"
     )

@@ -51,7 +51,7 @@ def encode(
         crop: ``"auto"`` finds the face and keeps a steady square around it; ``"none"`` takes the centre square. A
             256x256 source is taken as it is.
         refine: let the network choose the tiny frames that it draws best from, in place of box means. False is several
-            times as fast, needs no network, and costs about 1 dB.
+            times as fast, needs no network, and costs 0.8 dB and 4 % of LPIPS (`val`) for 2 % of the bits.
         progress: called with (frames done, frames in all).
 
     Returns:

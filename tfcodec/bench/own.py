@@ -212,7 +212,7 @@ def _encode_stream(arm: Arm, frames: Frames) -> bytes:
     from ..codec.encoder import Encoder
 
     expected = len(frames) if arm.delay == "file" else None
-    encoder = Encoder(arm.point, arm.delay, audio=False, expected_frames=expected)
+    encoder = Encoder(arm.point, arm.delay, audio=False, expected_frames=expected, refine=False)
     chunks = [chunk for frame in frames for chunk in encoder.push_chunks(frame)] + encoder.flush_chunks()
     return b"".join([write_signature(), encoder.header(final=True).to_bytes(), *(c.to_bytes() for c in chunks)])
 

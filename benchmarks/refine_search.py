@@ -1,0 +1,95 @@
+"""How should the encoder look for tiny frames that the network draws best from? Answered on `train`.
+
+    python benchmarks/refine_search.py [--limit N]
+
+Codes the first two seconds of ten clips of `train` with the keyframe of quality 5, with box means and with tiny frames
+found in several ways (`tfcodec.codec.refine.Descent`), and judges every fifth frame of each written stream. The
+defaults of `Descent` were set by hand from the result: LPIPS and PSNR for bits and time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import clip_list, environment, write
+from ladder_search import choose_clips, lpips
+from tqdm import tqdm
+
+from tfcodec.bitstream import write_signature
+from tfcodec.codec.decoder import probe_bytes, read_exact, render_exact
+from tfcodec.codec.encoder import Encoder
+from tfcodec.codec.refine import Descent, Refiner
+from tfcodec.media import open_source
+from tfcodec.metrics.lpips import LPIPS
+from tfcodec.metrics.pixels import psnr
+from tfcodec.model.registry import default_model
+from tfcodec.model.weights import load_model
+from tfcodec.tinyframe import TinyEncoder
+
+FRAMES, LOOK_EVERY, EXPECTED = 50, 5, 250
+USUAL = Descent()
+WAYS: list[tuple[int, Descent | None]] = [
+    *((tiny, None) for tiny in (4, 5, 6)), (5, USUAL), (4, USUAL),
+    (5, Descent(steps=3, rate=2.5)), (5, Descent(steps=12)),
+    (5, Descent(price=0.3)), (5, Descent(price=3)),
+    (5, Descent(stride=1)), (5, Descent(stride=2)), (5, Descent(stride=8)),
+]  # fmt: skip
+"""Tiny-frame quality, and how to look (None: box means)."""
+
+
+def measure(path: Path) -> list[dict[str, float]]:
+    torch.set_num_threads(1)
+    judge, model = LPIPS("alex"), load_model(default_model())
+    with open_source(path, crop="none") as clip:
+        frames = np.stack([f for _, f in zip(range(FRAMES), clip.frames_iter(), strict=False)])
+    at = np.arange(2, len(frames), LOOK_EVERY)
+    rows = []
+    for quality, how in WAYS:
+        refine = False if how is None else Refiner(model, how)
+        encoder = Encoder(5, "file", audio=False, expected_frames=EXPECTED, refine=refine)
+        encoder._tiny = TinyEncoder(quality, mode="file")
+        begin = time.perf_counter()
+        chunks = [chunk for frame in frames for chunk in encoder.push_chunks(frame)] + encoder.flush_chunks()
+        seconds = time.perf_counter() - begin
+        head = [write_signature(), encoder.header(final=True).to_bytes()]
+        data = b"".join([*head, *(chunk.to_bytes() for chunk in chunks)])
+        drawn = np.concatenate(list(render_exact(read_exact(data), only=at)))
+        info = probe_bytes(data)
+        rows.append({
+            "tiny_bits_per_frame": 8 * info.bytes["tiny"] / len(frames), "keyframe_bytes": info.bytes["keyframe"],
+            "lpips": float(lpips(judge, drawn, frames[at]).mean()), "psnr": float(psnr(drawn, frames[at]).mean()),
+            "seconds_per_frame": seconds / len(frames),
+        })  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--limit", type=int, help="only so many clips; then nothing is written")
+    p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
+    args = p.parse_args()
+    paths = choose_clips()[: args.limit]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        found = list(tqdm(pool.map(measure, paths), total=len(paths), unit="clip"))
+    rows: list[dict[str, Any]] = []
+    for i, (quality, how) in enumerate(WAYS):
+        means = {name: round(float(np.mean([clip[i][name] for clip in found])), 5) for name in found[0][i]}
+        rows.append({"tiny_quality": quality, "descent": None if how is None else asdict(how), **means})
+        print(rows[-1])
+    if args.limit is None:
+        write("refine_search", {
+            "environment": environment(), "jobs": args.jobs, "network": default_model().title,
+            "clip_list": clip_list(paths), "frames_per_clip": FRAMES, "look_every": LOOK_EVERY, "rows": rows,
+        })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
