@@ -435,8 +435,9 @@ def test_a_second_keyframe_is_of_another_frame(loaded_pack: data.Pack) -> None:
     pictures = loaded_pack.key_pictures[more["second"]]
     got = batch.make_batch(loaded_pack, batch.Sampler(loaded_pack, batch.Drawing(keys=6, second=True)).plan(1))
     assert got.second is not None
-    expected = data.rgb(pictures, torch.from_numpy(more["flip"])) * more["gain"].astype(np.float32)[:, :, None, None]
-    assert torch.allclose(got.second, torch.as_tensor(expected).float() / 255, atol=1e-4)
+    gain = torch.from_numpy(more["gain"]).float()[:, :, None, None]
+    expected = data.rgb(pictures, torch.from_numpy(more["flip"])) * gain / 255
+    assert torch.allclose(got.second, expected, atol=1e-4)
 
 
 @needs_metrics
