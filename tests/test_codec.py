@@ -141,7 +141,8 @@ def test_clicks_stay_where_they_are(quality: int, moving_face: Face) -> None:
     audio = np.zeros(60 * 640, np.float32)
     for at in times:
         audio[at : at + 40] = 0.8 * np.hanning(40)
-    clip = tfcodec.decode(tfcodec.encode(frames, fps=25, audio=audio, sample_rate=16000, quality=quality), pixels=False)
+    data = tfcodec.encode(frames, fps=25, audio=audio, sample_rate=16000, quality=quality, refine=False)
+    clip = tfcodec.decode(data, pixels=False)
     assert clip.audio is not None
     for at in times:
         around = np.abs(clip.audio[at - 1200 : at + 1200])
@@ -161,7 +162,7 @@ def test_quality_is_a_ladder_in_bytes_and_in_error(moving_face: Face) -> None:
     exact = tiny_from_frames(frames)
     sizes, keyframe_errors, tiny_errors = [], [], []
     for quality in (0, 3, 5, 7, 10):
-        data = tfcodec.encode(frames, fps=25, quality=quality)
+        data = tfcodec.encode(frames, fps=25, quality=quality, refine=False)
         parts = read_exact(data)
         sizes.append(len(data))
         keyframe_errors.append(min(np.square(parts.keyframes[0][1].astype(float) - f).mean() for f in frames))
@@ -182,7 +183,7 @@ def test_a_scene_cut_gets_a_keyframe(moving_face: Face) -> None:
 def test_a_calm_clip_gets_one_keyframe(moving_face: Face) -> None:
     frames, _ = moving_face
     long = np.concatenate([frames, frames[::-1], frames])  # 180 frames, more than one window
-    info = tfcodec.probe(tfcodec.encode(long, fps=25))
+    info = tfcodec.probe(tfcodec.encode(long, fps=25, refine=False))
     assert info.frames == 180
     assert info.keyframes == 1
 
@@ -213,8 +214,9 @@ def test_progress_is_reported(moving_face: Face) -> None:
 
 def test_duration_is_kept_from_other_frame_rates(moving_face: Face) -> None:
     frames, _ = moving_face
-    assert tfcodec.probe(tfcodec.encode(frames, fps=30)).duration_seconds == pytest.approx(2.0, abs=0.04)
-    assert tfcodec.probe(tfcodec.encode(frames[:20], fps=10)).duration_seconds == pytest.approx(2.0, abs=0.04)
+    assert tfcodec.probe(tfcodec.encode(frames, fps=30, refine=False)).duration_seconds == pytest.approx(2.0, abs=0.04)
+    slow = tfcodec.encode(frames[:20], fps=10, refine=False)
+    assert tfcodec.probe(slow).duration_seconds == pytest.approx(2.0, abs=0.04)
 
 
 @pytest.mark.parametrize("quality", [-1, 11, 2.5, "5", None, True])
