@@ -76,10 +76,14 @@ def parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("what")
     g.add_argument("--coarse-only", action="store_true", help="for now train stage 1 alone, at 64x64")
     g.add_argument("--variant", choices=list(VARIANTS), default="full", help="an ablation: see options.VARIANTS")
-    g.add_argument("--without", nargs="+", default=[], choices=(*PARTS, "copy_first"), help="parts to leave out")
-    g.add_argument("--with", nargs="+", default=[], choices=ADDITIONS, dest="additions", help="parts to add")
+    g.add_argument(
+        "--without", nargs="+", action="extend", default=[], choices=(*PARTS, "copy_first"), help="parts to leave out"
+    )
+    g.add_argument(
+        "--with", nargs="+", action="extend", default=[], choices=ADDITIONS, dest="additions", help="parts to add"
+    )
     g.add_argument("--shape", choices=tuple(SHAPES), default=DEFAULT.shape, help="how wide and deep the network is")
-    g.add_argument("--loss", nargs="+", default=[], metavar="NAME=VALUE", help="weights of the losses")
+    g.add_argument("--loss", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="weights of the losses")
 
     g = p.add_argument_group("machine")
     g.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
@@ -103,12 +107,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if args.variant != "full":
         # The variant's own options first, so that given ones still count.
         base = parser().parse_args([str(args.pack), str(args.run), *VARIANTS[args.variant]])
-        args.without = [*base.without, *args.without]
-        args.additions = [*base.additions, *args.additions]
-        args.loss = [*base.loss, *args.loss]
-        for name in ("shape", "hint_rate"):
-            if getattr(args, name) == parser().get_default(name):
-                setattr(args, name, getattr(base, name))
+        args = parser().parse_args(argv, base)
     return args
 
 
