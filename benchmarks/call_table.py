@@ -1,7 +1,5 @@
-"""Puts the figures of calls, from `results/call_loss.json` and `call_live.json`, into docs/calls.md.
-
-python benchmarks/call_table.py
-"""
+"""Puts the figures of calls, from `results/call_loss.json` and `call_live.json`, into docs/calls.md:
+``python benchmarks/call_table.py``."""
 
 from __future__ import annotations
 

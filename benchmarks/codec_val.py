@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import tfcodec
-from tfcodec.codec.encoder import Encoder
+from tfcodec.codec.encoder import Encoder, finish_file
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
 from tfcodec.metrics.pixels import psnr
@@ -45,9 +45,7 @@ def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
 def call_stream(frames: NDArray[np.uint8], quality: int) -> bytes:
     """The clip as a call's chunks, one tiny frame each, put together as a file (without sound)."""
     encoder = Encoder(quality, "call", audio=False)
-    chunks = [chunk for frame in frames for chunk in encoder.push_chunks(frame)] + encoder.flush_chunks()
-    header = encoder.header(final=True)
-    return b"".join([tfcodec.bitstream.write_signature(), header.to_bytes(), *(c.to_bytes() for c in chunks)])
+    return finish_file(encoder, [chunk for frame in frames for chunk in encoder.push_chunks(frame)])
 
 
 def sheet(path: Path, source: NDArray[np.uint8], decoded: NDArray[np.uint8], still: NDArray[np.uint8]) -> None:

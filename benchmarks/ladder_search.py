@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 import tfcodec.codec.encoder as encoding
 from tfcodec.bench.analysis import on_hull
-from tfcodec.bitstream import write_signature
 from tfcodec.codec import policy
 from tfcodec.codec.decoder import probe_bytes, read_exact, render_exact
 from tfcodec.codec.encoder import Encoder
@@ -80,8 +79,7 @@ def stream(
             coder.request_keyframe()
         policy.keyframe_quality = lambda quality, frames: key  # what the real policy would choose stands aside
         chunks += coder.push_chunks(frame, None if sound is None else sound[i * 640 : (i + 1) * 640])
-    chunks += coder.flush_chunks()
-    return b"".join([write_signature(), coder.header(final=True).to_bytes(), *(c.to_bytes() for c in chunks)])
+    return encoding.finish_file(coder, chunks)
 
 
 def lpips(judge: LPIPS, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:

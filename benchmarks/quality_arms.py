@@ -25,7 +25,7 @@ from tfcodec.metrics.faces import FaceMeter
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.frechet import Backbone, find_backbone
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
-from tfcodec.model.blocks import to_pixels
+from tfcodec.model.blocks import from_pixels, to_pixels
 from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.model.weights import read_weights
@@ -103,7 +103,7 @@ class Network:
 
 
 def _tensor(frames: Frames) -> torch.Tensor:
-    return torch.tensor(frames).permute(0, 3, 1, 2).float() / 255
+    return from_pixels(torch.tensor(frames))
 
 
 def _pixels(picture: torch.Tensor) -> Frames:

@@ -23,9 +23,8 @@ from common import clip_list, environment, write
 from ladder_search import choose_clips, lpips
 from tqdm import tqdm
 
-from tfcodec.bitstream import write_signature
 from tfcodec.codec.decoder import probe_bytes, read_exact, render_exact
-from tfcodec.codec.encoder import Encoder
+from tfcodec.codec.encoder import Encoder, finish_file
 from tfcodec.codec.refine import Descent, Refiner
 from tfcodec.media import open_source
 from tfcodec.metrics.lpips import LPIPS
@@ -57,10 +56,8 @@ def measure(path: Path) -> list[dict[str, float]]:
         encoder = Encoder(5, "file", audio=False, expected_frames=EXPECTED, refine=refine)
         encoder._tiny = TinyEncoder(quality, mode="file")
         begin = time.perf_counter()
-        chunks = [chunk for frame in frames for chunk in encoder.push_chunks(frame)] + encoder.flush_chunks()
+        data = finish_file(encoder, [chunk for frame in frames for chunk in encoder.push_chunks(frame)])
         seconds = time.perf_counter() - begin
-        head = [write_signature(), encoder.header(final=True).to_bytes()]
-        data = b"".join([*head, *(chunk.to_bytes() for chunk in chunks)])
         drawn = np.concatenate(list(render_exact(read_exact(data), only=at)))
         info = probe_bytes(data)
         rows.append({

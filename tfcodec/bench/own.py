@@ -208,13 +208,11 @@ class TinyBicubic:
 
 def _encode_stream(arm: Arm, frames: Frames) -> bytes:
     """A stream whose keyframes are those of the arm's delay class."""
-    from ..bitstream import write_signature
-    from ..codec.encoder import Encoder
+    from ..codec.encoder import Encoder, finish_file
 
     expected = len(frames) if arm.delay == "file" else None
     encoder = Encoder(arm.point, arm.delay, audio=False, expected_frames=expected, refine=False)
-    chunks = [chunk for frame in frames for chunk in encoder.push_chunks(frame)] + encoder.flush_chunks()
-    return b"".join([write_signature(), encoder.header(final=True).to_bytes(), *(c.to_bytes() for c in chunks)])
+    return finish_file(encoder, [chunk for frame in frames for chunk in encoder.push_chunks(frame)])
 
 
 _GROUP = 128

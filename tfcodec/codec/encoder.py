@@ -324,5 +324,10 @@ def encode_clip(
             progress(i + 1, expected or i + 1)
     if not encoder.frames:
         raise MediaError("the source has no frames")
-    chunks += encoder.flush_chunks()
+    return finish_file(encoder, chunks)
+
+
+def finish_file(encoder: Encoder, chunks: list[Chunk]) -> bytes:
+    """A file of what `Encoder.push_chunks` gave and what is left in the encoder: totals in the header, no END chunk."""
+    chunks = [*chunks, *encoder.flush_chunks()]
     return b"".join([write_signature(), encoder.header(final=True).to_bytes(), *(c.to_bytes() for c in chunks)])

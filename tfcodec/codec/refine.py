@@ -57,9 +57,9 @@ class Refiner:
     def __init__(self, model: Upsampler, descent: Descent | None = None) -> None:
         import torch
 
-        from ..model.blocks import box_down
+        from ..model import blocks
 
-        self._torch, self._model, self._box_down = torch, model, box_down
+        self._torch, self._model, self._blocks = torch, model, blocks
         self._descent, self._fast = descent or Descent(), has_bfloat16()
 
     def refine(self, keyframe: Frames, frames: Frames, planes: TinyPlanes) -> TinyPlanes:
@@ -76,15 +76,17 @@ class Refiner:
         how, count = self._descent, len(frames)
         chosen = np.unique(np.append(np.arange(0, count, how.stride), count - 1))
         windows = np.clip(chosen[:, None] + np.arange(-REACH, WINDOW - REACH), 0, count - 1)
-        torch = self._torch
+        torch, blocks = self._torch, self._blocks
         with torch.inference_mode(False), torch.no_grad():
             true = torch.from_numpy(planes.samples().astype(np.float32) / planes.scale)
             around = _to_rgb(true)[torch.from_numpy(windows)]
-            key = self._model.encode_keyframe(_pictures(keyframe[None]))
+            key = self._model.encode_keyframe(
+                blocks.from_pixels(torch.from_numpy(np.ascontiguousarray(keyframe)[None]))
+            )
             moved = [torch.zeros(1, true.shape[1])]
             for at in range(0, len(chosen), BATCH):
                 some = chosen[at : at + BATCH]
-                target = self._box_down(_pictures(frames[some]), COARSE)
+                target = blocks.box_down(blocks.from_pixels(torch.from_numpy(frames[some])), COARSE)
                 # Neighbours move alike: the search begins where the last one ended.
                 start = moved[-1][-1:].expand(len(some), -1)
                 moved.append(self._descend(key, true[some], around[at : at + BATCH], target, start))
@@ -114,12 +116,6 @@ class Refiner:
                 (count * loss).backward()
                 optimiser.step()
         return change.detach()
-
-
-def _pictures(frames: Frames) -> Tensor:
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
 
 
 def _to_rgb(samples: Tensor) -> Tensor:

@@ -116,6 +116,11 @@ def refine_chroma(tiny: Tensor, reference: Tensor) -> Tensor:
     return luma + colour[:, None] + change.reshape(tiny.shape)
 
 
+def from_pixels(pixels: Tensor) -> Tensor:
+    """[..., H, W, 3] uint8 -> [..., 3, H, W] in 0..1."""
+    return pixels.movedim(-1, -3).float() / 255
+
+
 def to_pixels(picture: Tensor) -> Tensor:
     """Pictures [B, 3, H, W] in 0..1 (not clamped) -> [B, H, W, 3] uint8."""
     pixels: Tensor = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8)
