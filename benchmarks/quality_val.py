@@ -46,6 +46,7 @@ from quality_arms import (
 )
 from tqdm import tqdm
 
+from tfcodec.files import write_json
 from tfcodec.metrics.frechet import frechet_distance
 from tfcodec.metrics.selftest import selftest
 from tfcodec.model.registry import default_model, weights_file
@@ -279,9 +280,7 @@ def main(argv: list[str] | None = None) -> None:
         output = RESULTS / "quality_val.json"
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.with_name(output.name + ".partial")
-        partial.write_text(json.dumps(result, indent=1) + "\n")
-        partial.replace(output)
+        write_json(output, result)
         print(f"wrote {output}")
     if result["verdict"]:
         print(json.dumps(result["verdict"], indent=1))

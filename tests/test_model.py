@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,26 @@ def test_the_keyframe_that_fits_the_tiny_frame_counts_more() -> None:
         assert error(key) > error(None) / 2
 
 
+def test_a_new_restorer_leaves_the_keyframe_alone_and_then_mends_all_that_is_drawn() -> None:
+    picture, _, _ = inputs(2)
+    plain = load_model(registry.default_model())
+    model = Upsampler(replace(plain.config, restoration=True)).eval()
+    model.load_state_dict(plain.state_dict(), strict=False)
+    assert model.restorer is not None
+    with torch.no_grad():
+        assert torch.equal(model.encode_keyframe(picture).picture, picture)
+        assert model.restorer.paint.bias is not None
+        model.restorer.paint.bias.fill_(0.25)
+        key = model.encode_keyframe(picture)
+        assert torch.allclose(key.picture, picture + 0.25)
+        assert torch.allclose(key.small, box_down(picture, 64) + 0.25, atol=1e-6)
+        # Landmarks are found where they were: the finder knows decoded keyframes.
+        marks = plain.encode_keyframe(picture).marks
+        assert marks is not None
+        assert key.marks is not None
+        assert torch.allclose(key.marks, marks, atol=1e-4)
+
+
 def test_warping() -> None:
     picture = torch.rand(1, 3, 64, 64)
     assert torch.allclose(warp(picture, torch.zeros(1, 2, 16, 16)), picture, atol=1e-5)
@@ -162,6 +183,7 @@ def test_options_travel_with_the_weights(tmp_path: Path) -> None:
         NetworkConfig(), NetworkConfig(audio=False), NetworkConfig(keyframe=False), NetworkConfig(window=False),
         NetworkConfig(consistency=False), NetworkConfig(projection=False), NetworkConfig(stage2=False), WITHOUT,
         NetworkConfig(recurrence=True), NetworkConfig(second_reference=True), *(NetworkConfig(shape=s) for s in SHAPES),
+        NetworkConfig(restoration=True),
     ):  # fmt: skip
         model = Upsampler(config).eval()
         save_weights(model, path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 
 pytest.importorskip("cv2", reason="training needs OpenCV: pip install 'tfcodec[train]'")
 
@@ -23,8 +24,9 @@ from tfcodec.metrics.lpips import find_weights
 from tfcodec.model.blocks import box_down, luma_of, refine_chroma
 from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.weights import read_weights
-from tfcodec.training import ablate, batch, compact, data, evaluate, losses, options, report, state, train
+from tfcodec.training import ablate, batch, compact, data, evaluate, losses, options, report, restoration, state, train
 from tfcodec.training.export import main as export
+from tfcodec.training.steps import psnr
 
 COUNT = PACK_FRAMES
 needs_metrics = pytest.mark.skipif(find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS")
@@ -544,3 +546,28 @@ def test_two_processes_train_one_network(carried: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert state.load_state(tmp_path / "state")[1]["step"] == 2
     assert report.read_rows(tmp_path / "val.csv")["step"] == [0, 2]  # one process evaluates
+
+
+@needs_metrics
+def test_training_the_restorer(prepared_pack: Path, tmp_path: Path) -> None:
+    """It learns, its weights reach the network, and pixels under mouth and eyes count more."""
+    pack = data.Pack(prepared_pack, "val")
+    keys = torch.tensor([0, 0])
+    decoded, source, weight = restoration.examples(pack, keys, torch.tensor([False, True]))
+    for x in (decoded, source, weight):
+        assert torch.allclose(x[0].flip(-1), x[1], atol=1e-5)
+    assert 20 < psnr(decoded, source).mean() < 50
+    x, y = pack.marks[pack.clips[pack.keys[0][0]][1] + pack.keys[0][1], 48:68].mean(0).long()
+    assert weight[0, 0, y, x] > 2 * weight.min()
+    out = tmp_path / "restorer.safetensors"
+    restoration.main([str(prepared_pack), str(out), "--minutes", "0.1", "--batch", "2", "--threads", "1"])
+    with safetensors.safe_open(out, framework="pt") as file:
+        figures = json.loads(file.metadata()["restorer"])["figures"]
+    assert figures["steps"] > 2
+    assert figures["psnr"] != figures["psnr_key"]
+    weights = ["--weights", str(weights_file(default_model())), "--with", "restoration", "--restorer"]
+    network = train.start_network(options.parse([str(prepared_pack), str(tmp_path / "run"), *weights, str(out)]))
+    assert network.restorer is not None
+    assert network.restorer.paint.weight.abs().sum() > 0
+    with pytest.raises(TfcodecError, match="--restorer"):
+        restoration.read_restorer(weights_file(default_model()), network.restorer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -30,3 +31,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             raise
     except OSError as error:
         raise MediaError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def write_json(path: str | os.PathLike[str], value: object) -> None:
+    """Write a value as indented JSON, whole or not at all. Raises MediaError when it cannot be written."""
+    write_atomically(path, json.dumps(value, indent=1).encode() + b"\n")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TfcodecError
-from ..files import write_atomically
+from ..files import write_json
 from .arms import CLASSICAL, Arm, codec_of
 from .sources import CropMode, digest, load
 
@@ -111,7 +111,7 @@ def run_job(job: Job) -> None:
         row["definitions"] |= {m: f"{definition(m)}, {job.sampling}" for m in metrics}
         row["decoder"] = codec.decoder_state(job.arm)
     job.row.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(job.row, (json.dumps(row, indent=1) + "\n").encode())
+    write_json(job.row, row)
 
 
 def _encode(job: Job, old: Row | None) -> Row:

@@ -53,6 +53,8 @@ class NetworkConfig:
     """The flow and the features of the frame before are inputs of stage 1."""
     second_reference: bool = False
     """Frames are drawn from two keyframes of the clip, each moved by stage 1, and blended in stage 2."""
+    restoration: bool = False
+    """The decoded keyframe is restored before anything is drawn from it."""
     shape: str = "standard"
     """Name of one of `SHAPES`."""
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .blocks import enlarge, upsample
 from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
+from .restoration import KeyframeRestorer
 from .stage1 import FLOW_UNIT, CoarseFrame, KeyframeEncoder, KeyframeFeatures, Stage1
 from .stage2 import Stage2
 
@@ -43,10 +44,11 @@ class Upsampler(nn.Module):
         self.keyframe = KeyframeEncoder(SHAPES[config.shape].widths)
         self.stage1 = Stage1(config)
         self.stage2 = Stage2(config) if config.stage2 else None
+        self.restorer = KeyframeRestorer() if config.restoration else None
 
     def encode_keyframe(self, picture: Tensor) -> KeyframeFeatures:
         """Features of decoded keyframes [B, 3, 256, 256]; computed once per keyframe."""
-        features: KeyframeFeatures = self.keyframe(picture)
+        features: KeyframeFeatures = self.keyframe(picture if self.restorer is None else self.restorer(picture))
         if self.stage1.prior is not None:
             features = features._replace(marks=self.stage1.prior.finder(picture))
         return features

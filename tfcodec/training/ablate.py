@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from ..errors import TfcodecError
-from ..files import write_atomically
+from ..files import write_atomically, write_json
 from ..model.upsampler import Upsampler
 from .batch import fixed_plan, make_batch
 from .card import machine
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
             "losses": card["losses"], "options": VARIANTS[name],
             "clips": [{"clip": c, "frames": n} for c, _, n in pack.clips],
         }  # fmt: skip
-        write_atomically(done, json.dumps(entry, indent=1).encode() + b"\n")
+        write_json(done, entry)
         # The compiler keeps what it has seen alive, and with it a whole network.
         torch._dynamo.reset()
         gc.collect()
@@ -148,7 +148,7 @@ def collect(args: argparse.Namespace, results: Path, options: list[str]) -> None
         "clip_list_sha256": hashlib.sha256(json.dumps(clips).encode()).hexdigest()[:16],
         "variants": {name: {k: v for k, v in entry.items() if k != "clips"} for name, entry in entries.items()},
     }  # fmt: skip
-    write_atomically(results / f"{args.name}.json", json.dumps(result, indent=1).encode() + b"\n")
+    write_json(results / f"{args.name}.json", result)
     write_atomically(results / f"{args.name}.md", table(entries).encode())
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..files import write_atomically
+from ..files import write_json
 from ..model.config import NetworkConfig
 from .data import Pack
 from .losses import LossWeights
@@ -52,7 +52,7 @@ class Card:
         self.known |= {"steps": step, "device_hours": round(seconds / 3600, 4)}
         if self.known["calls"]:
             self.known["calls"][-1]["to_step"] = step
-        write_atomically(self.path, json.dumps(self.known, indent=1).encode() + b"\n")
+        write_json(self.path, self.known)
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -7,7 +7,6 @@ The codec's own figures come from benchmarks/, through the bitstream.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TfcodecError
-from ..files import write_atomically
+from ..files import write_json
 from ..metrics.lpips import LPIPS
 from ..model.config import NetworkConfig
 from ..model.landmarks import MOUTH
@@ -129,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name:16} {value:.4f}")
     if args.output:
         result = {"scores": scores, "split": args.split, **machine(device)}
-        write_atomically(args.output, json.dumps(result, indent=1).encode() + b"\n")
+        write_json(args.output, result)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def prior_loss(found: Tensor, moved: Tensor, batch: Batch) -> Tensor:
     return (error * valid).sum() / (2 * valid.sum().clamp(min=1))
 
 
-def _gradient(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+def gradient_error(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Mean absolute error of the differences of neighbouring pixels."""
     d = a - b
     return (d[..., 1:] - d[..., :-1]).abs().mul(weight[..., 1:]).mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mul(
         weight[..., 1:, :]
@@ -128,7 +129,7 @@ def coarse_terms(key: KeyframeFeatures, coarse: CoarseFrame, batch: Batch, w: Lo
     weight = region_weight(batch.marks, 64, w.region)
     picture = coarse.picture.float()
     terms = {
-        "coarse": w.coarse * (((picture - target).abs() * weight).mean() + _gradient(picture, target, weight)),
+        "coarse": w.coarse * (((picture - target).abs() * weight).mean() + gradient_error(picture, target, weight)),
         "smooth": w.smooth * _smoothness(coarse.flow),
     }
     if w.warped:
@@ -156,7 +157,7 @@ def frame_terms(key: KeyframeFeatures, out: Output, batch: Batch, w: LossWeights
     terms["pixels"] = w.pixels * pixels
     if w.squares:
         terms["squares"] = w.squares * (frame - target).square().mean()
-    terms["gradients"] = w.gradients * _gradient(frame, target, weight)
+    terms["gradients"] = w.gradients * gradient_error(frame, target, weight)
     if w.landmarks:
         terms["landmarks"] = terms["landmarks"] + w.landmarks * landmark_loss(out.flow, batch.marks, batch.key_marks)
     if w.mouth:
@@ -170,9 +171,13 @@ def frame_terms(key: KeyframeFeatures, out: Output, batch: Batch, w: LossWeights
 
 def perceptual_term(frame: Tensor, batch: Batch, lpips: LPIPS, weight: float) -> Tensor:
     """LPIPS on a piece of some of the targets: on all of all it costs as much as the network."""
-    top, left = batch.corner
-    ours = frame[batch.some][..., top : top + PIECE, left : left + PIECE]
-    wanted = batch.target[batch.some][..., top : top + PIECE, left : left + PIECE]
+    return weight * piece_error(frame[batch.some], batch.target[batch.some], batch.corner, lpips)
+
+
+def piece_error(frame: Tensor, target: Tensor, corner: tuple[int, int], lpips: LPIPS) -> Tensor:
+    """Mean LPIPS of the pieces whose upper left corner is at ``corner``."""
+    top, left = corner
+    ours, wanted = (x[..., top : top + PIECE, left : left + PIECE] for x in (frame, target))
     with torch.no_grad():
         embedded = lpips.embed(wanted.contiguous(memory_format=torch.channels_last))
-    return weight * lpips.compare(lpips.embed(ours.contiguous(memory_format=torch.channels_last)), embedded).mean()
+    return lpips.compare(lpips.embed(ours.contiguous(memory_format=torch.channels_last)), embedded).mean()

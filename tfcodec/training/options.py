@@ -33,6 +33,7 @@ VARIANTS: dict[str, list[str]] = {
     "temporal": ["--loss", "temporal=2"],
     "recurrence": ["--loss", "temporal=2", "--with", "recurrence", "--hint-rate", "5"],
     "second-reference": ["--with", "second_reference", "--hint-rate", "5"],
+    "restoration": ["--with", "restoration", "--hint-rate", "5"],
     "wide": ["--shape", "wide"],
     "deep": ["--shape", "deep"],
     "large": ["--shape", "large"],
@@ -48,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("run", type=Path, help="folder of this run: state, card, logs, curve, sample sheets")
     p.add_argument("--weights", type=Path, help="weights that a new run begins with, such as the shipped ones")
     p.add_argument("--prior", type=Path, help="weights of the landmark prior, from tfcodec.training.landmarks")
+
+    p.add_argument("--restorer", type=Path, help="weights of the restorer, from tfcodec.training.restoration")
 
     g = p.add_argument_group("how long")
     g.add_argument("--minutes", type=float, default=30, help="end this call after so many minutes, loading included")
@@ -69,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--freeze-prior", action="store_true", help="leave the landmark prior as it is")
     g.add_argument(
         "--hint-rate", type=float, default=1,
-        help="learning rate of what listens to the prior, the frame before or a second reference, times --lr",
+        help="learning rate of what listens to the prior, the frame before or a second reference, and of the restorer, "
+        "times --lr",
     )  # fmt: skip
     g.add_argument("--no-speed", action="store_true", help="no windows at double speed")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TfcodecError
-from ..files import write_atomically
+from ..files import write_atomically, write_json
 from .compact import sha256
 
 LIMIT = 15 * 2**20
@@ -45,7 +45,7 @@ def save_state(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any], 
         write_atomically(path, safetensors.torch.save(shard))
         files.append({"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)})
     manifest = {**about, "small": small, "files": files}
-    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
+    write_json(folder / "manifest.json", manifest)
     for path in folder.glob("state-*"):
         if path.name not in {f["file"] for f in files}:
             path.unlink()

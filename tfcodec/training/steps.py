@@ -14,11 +14,13 @@ from .data import Batch
 
 
 def is_hint(name: str) -> bool:
-    """Whether a parameter is of what listens to the landmark prior, the frame before or a second reference.
+    """Whether a parameter is of what listens to the landmark prior, the frame before or a second reference, or of the
+    keyframe's restorer.
 
     It starts at zero, so that a network that was trained without them takes them up from where it was.
     """
-    return any(part == "trust" or part.startswith(("hint", "recall", "second")) for part in name.split("."))
+    new = ("hint", "recall", "second", "restorer")
+    return any(part == "trust" or part.startswith(new) for part in name.split("."))
 
 
 def adamw(module: nn.Module, rate: float, *, decay: float = 1e-4, hints: float = 1) -> torch.optim.AdamW:

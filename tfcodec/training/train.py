@@ -38,6 +38,7 @@ from .landmarks import read_prior
 from .losses import LossWeights, coarse_terms, frame_terms, perceptual_term
 from .options import network_config, parse
 from .report import append_row, count_flops, draw_curve, peak_flops, sheet
+from .restoration import read_restorer
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
 from .steps import adamw, average_gradients, clipped_step, is_hint, join_processes, psnr, run_network
 
@@ -272,6 +273,8 @@ def start_network(args: argparse.Namespace) -> Upsampler:
             raise TfcodecError(f"--weights {args.weights}: has no weights for {', '.join(missing[:5])} ...")
     if args.prior and network.stage1.prior is not None:
         read_prior(args.prior, network.stage1.prior)
+    if args.restorer and network.restorer is not None:
+        read_restorer(args.restorer, network.restorer)
     return network
 
 
