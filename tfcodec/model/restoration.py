@@ -17,20 +17,17 @@ class KeyframeRestorer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = conv(12, 32)
-        self.before = ResBlock(32)
-        self.down64 = conv(32, 48, 2)
-        self.middle = nn.ModuleList(ResBlock(48) for _ in range(2))
-        self.up128 = conv(48, 32, kernel=1)
-        self.after = nn.ModuleList(ResBlock(32) for _ in range(2))
-        self.paint = zero_conv(32, 12)
+        self.stem = conv(12, 24)
+        self.before = ResBlock(24)
+        self.down64 = conv(24, 40, 2)
+        self.block64 = ResBlock(40)
+        self.up128 = conv(40, 24, kernel=1)
+        self.after = nn.ModuleList(ResBlock(24) for _ in range(2))
+        self.paint = zero_conv(24, 12)
 
     def forward(self, picture: Tensor) -> Tensor:
         x = self.before(self.stem(F.pixel_unshuffle(picture - 0.5, 2)))
-        y = self.down64(x)
-        for block in self.middle:
-            y = block(y)
-        x = x + upsample(self.up128(y))
+        x = x + upsample(self.up128(self.block64(self.down64(x))))
         for block in self.after:
             x = block(x)
         restored: Tensor = picture + F.pixel_shuffle(self.paint(F.silu(x)), 2)

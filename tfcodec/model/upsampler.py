@@ -18,11 +18,13 @@ __all__ = ["MEL_BANDS", "MEL_COLUMNS", "WINDOW", "KeyframeFeatures", "NetworkCon
 
 
 class Output(NamedTuple):
-    """``frame`` [B, 3, 256, 256] in 0..1 (not clamped), final optical flow [B, 2, 64, 64], stage 1's output."""
+    """``frame`` [B, 3, 256, 256] in 0..1 (not clamped), final optical flow [B, 2, 64, 64], stage 1's output, and the
+    features that all of it was drawn from."""
 
     frame: Tensor
     flow: Tensor
     coarse: CoarseFrame
+    key: KeyframeFeatures
 
     def memory(self) -> Tensor:
         """What a recurrent network is told of the frame before, [B, C, 64, 64]: its flow and features."""
@@ -70,9 +72,9 @@ class Upsampler(nn.Module):
         key = self.prepare(key, tiny)
         coarse: CoarseFrame = self.stage1(key, tiny, mel, before)
         if self.stage2 is None:
-            return Output(upsample(coarse.picture, 4), coarse.flow, coarse)
+            return Output(upsample(coarse.picture, 4), coarse.flow, coarse, key)
         other = None
         if self.config.second_reference and second is not None:
             other = second, self.stage1(second, tiny, mel, before)
         frame, flow = self.stage2(key, coarse, other)
-        return Output(frame, flow, coarse)
+        return Output(frame, flow, coarse, key)

@@ -86,7 +86,7 @@ def measure(model: Upsampler, pack: Pack, targets: int = 4) -> dict[str, float]:
         for plan in plans:
             batch = make_batch(pack, plan)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                _, out = run_network(model, batch, memory)
+                out = run_network(model, batch, memory)
             memory = out.memory() if model.config.recurrence else None
             frames, sources = [*frames[-1:], out.frame.float().clamp(0, 1)], [*sources[-1:], batch.target]
         change = sources[1] - sources[0]

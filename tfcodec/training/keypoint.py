@@ -142,7 +142,7 @@ class KeypointTrainer:
         if alone:
             return found
         coarse = CoarseFrame(out.small, batch.tiny, out.small, out.flow, (out.flow,))
-        terms = frame_terms(key, Output(out.frame, out.flow, coarse), batch, self.weights)
+        terms = frame_terms(Output(out.frame, out.flow, coarse, key), batch, self.weights)
         if self.weights.perceptual:
             with torch.autocast(self.device.type, torch.bfloat16):
                 terms["perceptual"] = perceptual_term(out.frame, batch, self.lpips, self.weights.perceptual)

@@ -145,7 +145,7 @@ def coarse_terms(key: KeyframeFeatures, coarse: CoarseFrame, batch: Batch, w: Lo
     return terms
 
 
-def frame_terms(key: KeyframeFeatures, out: Output, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
+def frame_terms(out: Output, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
     """Losses of the whole network, but for those that need another network."""
     frame, target = out.frame.float(), batch.target
     weight = region_weight(batch.marks, 64, w.region)
@@ -153,7 +153,7 @@ def frame_terms(key: KeyframeFeatures, out: Output, batch: Batch, w: LossWeights
     pixels = ((frame - target).abs() * weight).mean()
     for size in (128, 64):
         pixels = pixels + 0.5 * (box_down(frame, size) - box_down(target, size)).abs().mean()
-    terms = coarse_terms(key, out.coarse, batch, w)
+    terms = coarse_terms(out.key, out.coarse, batch, w)
     terms["pixels"] = w.pixels * pixels
     if w.squares:
         terms["squares"] = w.squares * (frame - target).square().mean()

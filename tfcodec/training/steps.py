@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..model.stage1 import KeyframeFeatures
 from ..model.upsampler import Output, Upsampler
 from .data import Batch
 
@@ -65,14 +64,13 @@ def join_processes() -> tuple[int, int]:
     return dist.get_rank(), processes
 
 
-def run_network(model: Upsampler, batch: Batch, before: Tensor | None = None) -> tuple[KeyframeFeatures, Output]:
-    """What a network draws of a batch, and the features that it draws from.
+def run_network(model: Upsampler, batch: Batch, before: Tensor | None = None) -> Output:
+    """What a network draws of a batch.
 
     ``before``: the `Output.memory` of the frames before, of a recurrent network; in pairs, the second of each is told
     of the first, which is drawn for that, without its gradient.
     """
     key = model.encode_keyframe(batch.key).select(batch.owner)
-    key = model.prepare(key, batch.tiny)
     second = None
     if model.config.second_reference and batch.second is not None:
         second = model.encode_keyframe(batch.second).select(batch.owner)
@@ -81,7 +79,7 @@ def run_network(model: Upsampler, batch: Batch, before: Tensor | None = None) ->
             first = model(key.select(slice(None, None, 2)), batch.tiny[::2], batch.mel[::2])
             memory = first.memory()
         before = torch.stack((torch.zeros_like(memory), memory), 1).flatten(0, 1)
-    return key, model(key, batch.tiny, batch.mel, before, second)
+    return model(key, batch.tiny, batch.mel, before, second)
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.blocks import box_down
 from ..model.config import NetworkConfig
-from ..model.upsampler import KeyframeFeatures, Output, Upsampler
+from ..model.upsampler import Output, Upsampler
 from ..model.weights import read_weights
 from .adversarial import Critic, adversarial_term, critic_loss
 from .batch import Drawing, Plan, Sampler, batches, first_keys, fixed_plan, fixed_plans, make_batch
@@ -120,7 +120,7 @@ class Trainer:
             pairs=self.weights.temporal > 0 or self.config.recurrence, second=self.config.second_reference,
         )  # fmt: skip
 
-    def network(self, batch: Batch) -> tuple[KeyframeFeatures, Output]:
+    def network(self, batch: Batch) -> Output:
         return run_network(self.model, batch)
 
     def loss(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
@@ -130,11 +130,11 @@ class Trainer:
                 key = self.model.encode_keyframe(batch.key).select(batch.owner)
                 coarse = self.model.stage1(self.model.prepare(key, batch.tiny), batch.tiny, batch.mel)
             else:
-                key, out = self.run_network(batch)
+                out = self.run_network(batch)
         if self.args.coarse_only:
             return coarse_terms(key, coarse, batch, self.weights), coarse.picture
         with self.autocast():
-            terms = self.run_terms(key, out, batch, self.weights)
+            terms = self.run_terms(out, batch, self.weights)
             if self.weights.perceptual:
                 terms["perceptual"] = perceptual_term(out.frame, batch, self.lpips, self.weights.perceptual)
             if self.critic is not None:
@@ -241,7 +241,7 @@ class Trainer:
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The moving average's pictures and coarse pictures, in 0..1."""
         with self.autocast():
-            _, out = run_network(self.ema, batch)
+            out = run_network(self.ema, batch)
         return out.frame.float().clamp(0, 1), out.coarse.picture.float().clamp(0, 1)
 
     def draw_sheet(self, pack: Pack) -> None:
