@@ -29,6 +29,7 @@ from .data import Pack
 from .evaluate import measure, run_weights
 from .options import VARIANTS, parse
 from .report import count_flops
+from .steps import choose_device
 from .train import Clock, Trainer, open_packs, train
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
@@ -131,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
 def collect(args: argparse.Namespace, results: Path, options: list[str]) -> None:
     """Write what has been measured so far."""
     chosen = parse([str(args.pack), str(args.out), *options]).device
-    device = torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = choose_device(chosen)
     entries: dict[str, dict[str, Any]] = {}
     for name in VARIANTS:
         path = args.out / name / "scores.json"

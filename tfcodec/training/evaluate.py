@@ -26,7 +26,7 @@ from .compact import SIZE
 from .data import Pack
 from .losses import EYES, flow_errors
 from .state import load_state
-from .steps import run_network
+from .steps import choose_device, run_network
 
 MOUTH_SIDE = 96
 """Side of the square about the mouth that mouth-region LPIPS looks at, pixels."""
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--device")
     p.add_argument("-o", "--output", type=Path, help="JSON")
     args = p.parse_args(argv)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = choose_device(args.device)
     pack = Pack(args.pack, args.split, device)
     model = run_weights(args.what).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scores = measure(model, pack, args.targets)

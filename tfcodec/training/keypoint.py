@@ -32,7 +32,7 @@ from .compact import SIZE
 from .data import Batch, Pack
 from .losses import LossWeights, frame_terms, perceptual_term
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
-from .steps import adamw, clipped_step, psnr
+from .steps import adamw, clipped_step, psnr, set_up
 
 STEP = 1 / 64
 """Quantiser step of evaluation, in halves of a picture's side; training draws it anew for each batch."""
@@ -84,10 +84,7 @@ class KeypointTrainer:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if args.threads:
-            torch.set_num_threads(args.threads)
-        torch.manual_seed(args.seed)
+        self.device = set_up(args)
         self.weights = LossWeights().changed(args.loss)
         network = KeypointAnimator(KeypointConfig(args.keypoints, args.jacobian))
         if args.weights:

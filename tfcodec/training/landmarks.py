@@ -8,12 +8,8 @@ Their weights go to ``train --prior``. Half an hour on a CPU is a good start; ``
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import math
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
@@ -30,7 +26,8 @@ from .data import Pack, rgb
 from .landmark_examples import Examples, Source, centred
 from .losses import mark_weight
 from .options import PRIOR_PARTS, network_config
-from .steps import adamw, clipped_step
+from .steps import set_up
+from .teacher import Teacher, add_options
 
 PARTS = ("finder", "mouth", "motion")
 INNER = ((61, 67), (62, 66), (63, 65))
@@ -103,57 +100,18 @@ def measure_finder(finder: nn.Module, source: Source, every: int = 10) -> dict[s
     return {"landmarks": float(torch.cat(errors).mean()), "mouth_shape": float(torch.cat(shapes).mean())}
 
 
-class Teacher:
-    """Trains one of the two for so many minutes, with a moving average and a cosine learning rate."""
-
-    def __init__(self, network: nn.Module, rate: float, minutes: float, report: float = 60) -> None:
-        self.network, self.rate, self.seconds, self.report = network, rate, 60 * minutes, report
-        self.optimiser = adamw(network, rate, decay=0.02)
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
-
-    def run(self, name: str, loss: Callable[[], Tensor], measure: Callable[[nn.Module], dict[str, float]]) -> int:
-        """Returns the number of steps."""
-        begin = said = time.monotonic()
-        steps = 0
-        self.network.train()
-        while (now := time.monotonic() - begin) < self.seconds:
-            rate = self.rate * min(1.0, (steps + 1) / 100)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * now / self.seconds)))
-            self.optimiser.zero_grad(set_to_none=True)
-            value = loss()
-            value.backward()  # type: ignore[no-untyped-call]
-            clipped_step(self.optimiser, self.network, 1.0)
-            decay = min(0.998, (1 + steps) / (10 + steps))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
-            steps += 1
-            if time.monotonic() - said > self.report:
-                said = time.monotonic()
-                figures = " ".join(f"{k} {v:.4f}" for k, v in measure(self.average).items() if not k.endswith("_key"))
-                print(f"{name} step {steps} {now / 60:.1f} min loss {float(value.detach()):.4f} val {figures}")
-        return steps
-
-
 def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(prog="tfcodec.training.landmarks", description=__doc__)
     p.add_argument("pack", type=Path)
     p.add_argument("output", type=Path, help="weights of the prior, safetensors")
     p.add_argument("--minutes", type=float, default=8, help="for each part")
-    p.add_argument("--weights", type=Path, help="such a file, to begin with")
     p.add_argument("--only", nargs="+", choices=PARTS, help="train these parts alone")
     p.add_argument("--without", nargs="+", default=[], choices=PRIOR_PARTS, help="parts to leave out (ablations)")
     p.add_argument("--batch", type=int, default=512, help="examples of the motion a step; a quarter as many pictures")
     p.add_argument("--every", type=int, default=3, help="the finder is trained on every so manieth frame")
-    p.add_argument("--lr", type=float, default=1e-3)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--threads", type=int, default=0)
-    p.add_argument("--device")
+    add_options(p)
     args = p.parse_args(argv)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    device = set_up(args)
     source, val = (Source(Pack(args.pack, split, device), args.seed) for split in ("train", "val"))
     config = network_config(args.without)
     start = LandmarkPrior(config)

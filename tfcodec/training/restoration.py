@@ -26,9 +26,9 @@ from .batch import PIECE, mirror
 from .card import machine
 from .compact import SIZE
 from .data import Pack, rgb
-from .landmarks import Teacher
 from .losses import gradient_error, piece_error, region_weight
-from .steps import psnr
+from .steps import psnr, set_up
+from .teacher import Teacher, add_options
 
 EXTRA = 3.0
 """Extra weight of mouth and eyes."""
@@ -52,13 +52,13 @@ def restoration_loss(
 
 @torch.no_grad()
 def measure(restorer: nn.Module, pack: Pack, judge: LPIPS) -> dict[str, float]:
-    """PSNR and LPIPS(alex) of the split's keyframes, restored and (``_key``) as they are."""
+    """PSNR and LPIPS(alex) of the split's keyframes, restored."""
     sums: dict[str, float] = {}
     for keys in torch.split(torch.arange(len(pack.keys)), 8):
         decoded, source, _ = examples(pack, keys, torch.zeros(len(keys), dtype=torch.bool, device=pack.device))
-        for name, picture in (("", restorer(decoded).clamp(0, 1)), ("_key", decoded)):
-            for what, value in (("psnr", psnr(picture, source)), ("lpips", judge(picture, source))):
-                sums[what + name] = sums.get(what + name, 0.0) + float(value.sum()) / len(pack.keys)
+        restored = restorer(decoded).clamp(0, 1)
+        for name, value in (("psnr", psnr(restored, source)), ("lpips", judge(restored, source))):
+            sums[name] = sums.get(name, 0.0) + float(value.sum()) / len(pack.keys)
     return sums
 
 
@@ -67,17 +67,10 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("pack", type=Path)
     p.add_argument("output", type=Path, help="weights of the restorer, safetensors")
     p.add_argument("--minutes", type=float, default=15)
-    p.add_argument("--weights", type=Path, help="such a file, to begin with")
     p.add_argument("--batch", type=int, default=8, help="keyframes a step")
-    p.add_argument("--lr", type=float, default=1e-3)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--threads", type=int, default=0)
-    p.add_argument("--device")
+    add_options(p)
     args = p.parse_args(argv)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    device = set_up(args)
     rng = np.random.default_rng(args.seed)
     pack, val = (Pack(args.pack, split, device) for split in ("train", "val"))
     restorer: KeyframeRestorer = KeyframeRestorer().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -95,10 +88,11 @@ def main(argv: list[str] | None = None) -> None:
             return restoration_loss(restored, source, weight, (top, left), lpips)
 
     teacher = Teacher(restorer, args.lr, args.minutes)
-    begin = time.monotonic()
+    since = time.monotonic()
     steps = teacher.run("restorer", restoring, lambda network: measure(network, val, judge))
-    figures = {"steps": steps, "minutes": round((time.monotonic() - begin) / 60, 1)}
+    figures = {"steps": steps, "minutes": round((time.monotonic() - since) / 60, 1)}
     figures |= measure(teacher.average, val, judge)
+    figures |= {f"{name}_key": value for name, value in measure(nn.Identity(), val, judge).items()}
     about = {"options": {k: str(v) for k, v in vars(args).items()}, **machine(device), "figures": figures}
     weights = {n: t.cpu().contiguous() for n, t in teacher.average.state_dict().items()}
     write_atomically(args.output, safetensors.torch.save(weights, {"restorer": json.dumps(about, sort_keys=True)}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 
 import torch
@@ -80,6 +81,19 @@ def run_network(model: Upsampler, batch: Batch, before: Tensor | None = None) ->
             memory = first.memory()
         before = torch.stack((torch.zeros_like(memory), memory), 1).flatten(0, 1)
     return model(key, batch.tiny, batch.mel, before, second)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; without one a GPU where there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def set_up(args: argparse.Namespace) -> torch.device:
+    """Set torch's threads and seed by a training's options; gives its device."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    return choose_device(args.device)
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
