@@ -35,8 +35,8 @@ SHAPES = {
 class NetworkConfig:
     """Constructor options of the upsampling network. The default is the network that ships; the rest are ablations."""
 
-    audio: bool = True
-    """Speech conditions stage 1."""
+    audio: bool = False
+    """Speech conditions stage 1. Where a frame's motion is given the speech has nothing to add: it speaks through it."""
     keyframe: bool = True
     """False: super-resolution of the tiny frames alone. Their bicubic enlargement takes the keyframe's place."""
     window: bool = True
@@ -49,11 +49,15 @@ class NetworkConfig:
     """False: the picture is the enlarged coarse frame."""
     landmarks: bool = True
     """The keyframe's landmarks, and where the tiny frames say they went, guide both stages."""
+    motion: bool = True
+    """The frame's own landmarks may be given, in place of what the tiny frames say; a tracker finds the keyframe's."""
+    closeups: bool = True
+    """Mouth and eyes are drawn again in squares along the landmarks."""
     recurrence: bool = False
     """The flow and the features of the frame before are inputs of stage 1."""
     second_reference: bool = False
     """Frames are drawn from two keyframes of the clip, each moved by stage 1, and blended in stage 2."""
-    restoration: bool = False
+    restoration: bool = True
     """The decoded keyframe is restored before anything is drawn from it."""
     shape: str = "standard"
     """Name of one of `SHAPES`."""
@@ -64,12 +68,12 @@ class NetworkConfig:
     @classmethod
     def from_json(cls, text: str | None) -> NetworkConfig:
         """The options in a weights file's metadata; None, and options that are not named, are of files from
-        before there were such: they had all parts but the landmarks.
+        before there were such.
 
         Raises WeightsError when they are damaged or of a network that this version does not know.
         """
         if text is None:
-            return cls(landmarks=False)
+            return cls(**BEFORE)
         try:
             options = json.loads(text)
         except ValueError:
@@ -82,7 +86,9 @@ class NetworkConfig:
             raise WeightsError(f"these weights are of a network whose shape this version does not know: {text[:200]}")
         if not all(isinstance(value, bool) for name, value in options.items() if name != "shape"):
             raise WeightsError(f"the network's options must be true or false: {text[:200]}")
-        return cls(**{"landmarks": False, **options})
+        return cls(**{**BEFORE, **options})
 
 
 DEFAULT = NetworkConfig()
+BEFORE = {"audio": True, "landmarks": False, "motion": False, "closeups": False, "restoration": False}
+"""What the options of network 1 were, where they are not the default's."""

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, identity_grid, luma_of, upsample
+from .blocks import ResBlock, box_down, conv, identity_grid, luma_of, refine_chroma, upsample
 from .config import DEFAULT, NetworkConfig
 from .inputs import WINDOW
 
@@ -164,15 +164,21 @@ class LandmarkPrior(nn.Module):
 
     def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
-        self.finder = LandmarkFinder()
+        # Where landmarks are sent, a `tracker.FaceTracker` finds the keyframe's.
+        self.finder = None if config.motion else LandmarkFinder()
         self.motion = LandmarkMotion(config)
         self.register_buffer("reach", torch.tensor(_REACH) / 128)
         self.register_buffer("say", torch.tensor(_SAY))
         self.register_buffer("members", _members())
 
-    def forward(self, marks: Tensor, key8: Tensor, tiny: Tensor) -> Hints:
-        """``tiny`` with its chroma refined; ``marks`` as the finder found them in the keyframe."""
-        return self.draw(marks, self.motion(marks, key8, tiny))
+    def forward(self, marks: Tensor, key8: Tensor, tiny: Tensor, now: Tensor | None = None) -> Hints:
+        """``tiny`` with its chroma refined; ``marks`` as found in the keyframe; ``now`` the frame's, if known."""
+        return self.draw(marks, self.motion(marks, key8, tiny) if now is None else now - marks)
+
+    def guess(self, marks: Tensor, key8: Tensor, tiny: Tensor) -> Tensor:
+        """Landmarks [B, 70, 2] of frames that were sent without: what their tiny frames [B, 5, 3, 8, 8] say."""
+        moved: Tensor = self.motion(marks, key8, refine_chroma(tiny, key8))
+        return marks + moved
 
     def draw(self, marks: Tensor, moved: Tensor) -> Hints:
         """Dense hints for landmarks that were at ``marks`` in the keyframe and moved by ``moved`` since."""

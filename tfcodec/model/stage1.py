@@ -35,13 +35,21 @@ class KeyframeFeatures(NamedTuple):
     f16: Tensor
     f8: Tensor
     marks: Tensor | None = None  # [B, 70, 2] landmarks in -1..1
+    face: Tensor | None = None  # [B] 1 where there is a face, 0 where there is none
+    mouth: Tensor | None = None  # [B, 3, 64, 80] square of the close-up
+    mouth_dots: Tensor | None = None  # its landmarks
+    eyes: Tensor | None = None  # [B, 3, 48, 96]
+    eyes_dots: Tensor | None = None
 
     def select(self, index: Tensor | slice) -> KeyframeFeatures:
         """The features for frames that use keyframe ``index[i]``."""
-        return KeyframeFeatures(
-            self.picture[index], self.small[index], self.f128[index], self.f64[index], self.f32[index],
-            self.f16[index], self.f8[index], None if self.marks is None else self.marks[index],
-        )  # fmt: skip
+        return KeyframeFeatures(*(None if value is None else value[index] for value in self))
+
+    def squares(self) -> tuple[Tensor, ...]:
+        """What the close-ups want to know of the keyframe."""
+        found = tuple(x for x in (self.mouth, self.mouth_dots, self.eyes, self.eyes_dots) if x is not None)
+        assert len(found) == 4
+        return found
 
 
 class CoarseFrame(NamedTuple):
@@ -143,10 +151,14 @@ class Stage1(nn.Module):
             self.recall16 = zero_conv(2 + w[64], w[16])
             self.recall64 = zero_conv(2 + w[64], w[64])
 
-    def forward(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, before: Tensor | None = None) -> CoarseFrame:
+    def forward(
+        self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, before: Tensor | None = None,
+        marks: Tensor | None = None,
+    ) -> CoarseFrame:  # fmt: skip
         """``tiny`` [B, 5, 3, 8, 8] in 0..1 (the middle one is the frame to draw), ``mel`` [B, 20, 80].
 
-        ``before`` is for recurrent networks: see `Output.memory`.
+        ``before`` is for recurrent networks: see `Output.memory`. ``marks`` [B, 70, 2] are the frame's landmarks, if
+        they were sent; without them the prior guesses.
         """
         if self.config.recurrence and before is None:
             before = torch.zeros_like(torch.cat((key.f64[:, :2], key.f64), 1))
@@ -156,7 +168,7 @@ class Stage1(nn.Module):
         hints = None
         if self.prior is not None:
             assert key.marks is not None
-            hints = self.prior(key.marks, key8, tiny)
+            hints = self.prior(key.marks, key8, tiny, marks)
         if not self.config.window:
             tiny = now[:, None].expand_as(tiny)
         sound = None if self.speech is None else self.speech(mel)

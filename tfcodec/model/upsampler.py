@@ -7,12 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .blocks import enlarge, upsample
+from .blocks import box_down, enlarge, upsample
+from .closeup import CloseUps
 from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
 from .restoration import KeyframeRestorer
 from .stage1 import FLOW_UNIT, CoarseFrame, KeyframeEncoder, KeyframeFeatures, Stage1
 from .stage2 import Stage2
+from .tracker import FOUND, FaceTracker
 
 __all__ = ["MEL_BANDS", "MEL_COLUMNS", "WINDOW", "KeyframeFeatures", "NetworkConfig", "Output", "Upsampler"]
 
@@ -25,6 +27,8 @@ class Output(NamedTuple):
     flow: Tensor
     coarse: CoarseFrame
     key: KeyframeFeatures
+    plain: Tensor | None = None
+    """The frame before its close-ups."""
 
     def memory(self) -> Tensor:
         """What a recurrent network is told of the frame before, [B, C, 64, 64]: its flow and features."""
@@ -35,7 +39,8 @@ class Upsampler(nn.Module):
     """Two-stage audio-visual upsampling network (after Hegde et al., ACM MM 2022, arXiv 2208.08118).
 
     Tensors: pictures [B, 3, H, W] RGB in 0..1; tiny frames [B, 5, 3, 8, 8], the current one in the middle;
-    log-mel [B, 20, 80], the current frame in the middle. ``config`` leaves parts out and adds others (for ablations):
+    log-mel [B, 20, 80], the current frame in the middle; landmarks ``marks`` [B, 70, 2] in -1..1, where the frame's
+    motion was sent. ``config`` leaves parts out and adds others (for ablations):
     ``before`` is the `Output.memory` of the frame before, ``second`` another keyframe's features. Without them such a
     network draws as at the beginning of a clip, and from one keyframe.
     """
@@ -47,13 +52,34 @@ class Upsampler(nn.Module):
         self.stage1 = Stage1(config)
         self.stage2 = Stage2(config) if config.stage2 else None
         self.restorer = KeyframeRestorer() if config.restoration else None
+        self.tracker = FaceTracker() if config.motion else None
+        self.closeups = CloseUps() if config.closeups else None
 
-    def encode_keyframe(self, picture: Tensor) -> KeyframeFeatures:
-        """Features of decoded keyframes [B, 3, 256, 256]; computed once per keyframe."""
-        features: KeyframeFeatures = self.keyframe(picture if self.restorer is None else self.restorer(picture))
-        if self.stage1.prior is not None:
-            features = features._replace(marks=self.stage1.prior.finder(picture))
+    def encode_keyframe(
+        self, picture: Tensor, marks: Tensor | None = None, face: Tensor | None = None
+    ) -> KeyframeFeatures:
+        """Features of decoded keyframes [B, 3, 256, 256]; computed once per keyframe.
+
+        ``marks`` [B, 70, 2] and ``face`` [B]: what the tracker says of them, where it was asked before.
+        """
+        restored = picture if self.restorer is None else self.restorer(picture)
+        features: KeyframeFeatures = self.keyframe(restored)
+        if marks is None and self.tracker is not None:
+            marks, score = self.tracker(picture)
+            face = (score > FOUND).float()
+        elif marks is None and self.stage1.prior is not None and self.stage1.prior.finder is not None:
+            marks = self.stage1.prior.finder(picture)
+        features = features._replace(marks=marks, face=face)
+        if self.closeups is not None and marks is not None:
+            mouth, mouth_dots, eyes, eyes_dots = self.closeups.prepare(features.picture, marks)
+            features = features._replace(mouth=mouth, mouth_dots=mouth_dots, eyes=eyes, eyes_dots=eyes_dots)
         return features
+
+    def guess(self, key: KeyframeFeatures, tiny: Tensor) -> Tensor:
+        """Landmarks [B, 70, 2] of frames whose motion was not sent, by their tiny frames [B, 5, 3, 8, 8]."""
+        assert self.stage1.prior is not None
+        assert key.marks is not None
+        return self.stage1.prior.guess(key.marks, box_down(key.small, 8), tiny)
 
     def prepare(self, key: KeyframeFeatures, tiny: Tensor) -> KeyframeFeatures:
         """The reference that the frames are drawn from: ``key``, or what takes its place where there is none."""
@@ -68,13 +94,18 @@ class Upsampler(nn.Module):
         mel: Tensor,
         before: Tensor | None = None,
         second: KeyframeFeatures | None = None,
+        marks: Tensor | None = None,
     ) -> Output:
         key = self.prepare(key, tiny)
-        coarse: CoarseFrame = self.stage1(key, tiny, mel, before)
+        if marks is None and self.closeups is not None:
+            marks = self.guess(key, tiny)
+        coarse: CoarseFrame = self.stage1(key, tiny, mel, before, marks)
         if self.stage2 is None:
             return Output(upsample(coarse.picture, 4), coarse.flow, coarse, key)
         other = None
         if self.config.second_reference and second is not None:
-            other = second, self.stage1(second, tiny, mel, before)
+            other = second, self.stage1(second, tiny, mel, before, marks)
         frame, flow = self.stage2(key, coarse, other)
-        return Output(frame, flow, coarse, key)
+        if self.closeups is None or marks is None or key.face is None:
+            return Output(frame, flow, coarse, key)
+        return Output(self.closeups(frame, marks, key.squares(), key.face), flow, coarse, key, frame)

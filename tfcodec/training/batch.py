@@ -22,6 +22,7 @@ from torch import Tensor
 from ..model.inputs import MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .compact import SIZE
 from .data import Batch, Pack, rgb
+from .motion import coded
 
 Numbers = NDArray[Any]
 PIECE = 128
@@ -40,6 +41,7 @@ class Drawing:
     pairs: bool = False  # targets are pairs of neighbouring frames
     second: bool = False  # with another keyframe of the clip for a second reference
     perceptual: float = 0.5  # share of the targets that the perceptual loss looks at
+    coarser: float = 1.0  # how much further than at quality 5 tiny frames are rounded, at most
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Plan:
     gamma: Numbers  # [B]
     crop: Numbers  # [B, 4] width, height (shares of the picture) and centre (pixels from the middle) of what is seen
     some: Numbers  # [S]
+    coarseness: Numbers  # [B] of the motion, times the steps of quality 5
+    told: Numbers  # [B] bool: the motion is sent
     second: Numbers | None = None  # [B] other keyframes of the clips
     corner: tuple[int, int] = (0, 0)
     full: bool = False
@@ -140,13 +144,15 @@ class Sampler:
             # Of random numbers of its own, so that everything else is what it is without it.
             other = np.random.default_rng((d.seed, self.rank, step, 2))
             second = np.array([int(other.choice(others(pack, key))) for key in keys])
+        motion = np.random.default_rng((d.seed, self.rank, step, 3))
+        top = 16 * d.coarser
         return Plan(
             key=np.array(keys), key_frame=np.array([pack.clips[pack.keys[k][0]][1] + pack.keys[k][1] for k in keys]),
             frame=np.stack(frames), window=np.array(windows), mel=np.stack(mels),
-            step=np.stack((rng.uniform(3, 16, n), rng.uniform(4, 16, n)), 1), flip=rng.random(n) < 0.5,
+            step=np.stack((rng.uniform(3, top, n), rng.uniform(4, top, n)), 1), flip=rng.random(n) < 0.5,
             gain=rng.uniform(0.75, 1.1, (n, 1)) * rng.uniform(0.95, 1.05, (n, 3)), gamma=rng.uniform(0.8, 1.25, n),
             crop=np.concatenate((size, centre), 1), some=rng.permutation(count)[: max(1, int(d.perceptual * count))],
-            second=second,
+            coarseness=2 ** motion.uniform(-1, 1.3, n), told=motion.random(n) < 0.88, second=second,
             corner=(8 * int(rng.integers((SIZE - PIECE) // 8 + 1)), 8 * int(rng.integers((SIZE - PIECE) // 8 + 1))),
             full=d.full, pairs=d.pairs,
         )  # fmt: skip
@@ -177,7 +183,7 @@ def fixed_plan(pack: Pack, keys: Sequence[int], targets: int = 2, back: int = 0)
         window=np.array([[window(pack, c, f) for f in frames] for c, frames in pairs]),
         mel=np.array([[mel_window(pack, c, f) for f in frames] for c, frames in pairs]),
         step=np.full((n, 2), 8.0), flip=np.zeros(n, bool), gain=np.ones((n, 3)), gamma=np.ones(n),
-        crop=np.tile([1.0, 1, 0, 0], (n, 1)), some=np.arange(n * targets),
+        crop=np.tile([1.0, 1, 0, 0], (n, 1)), some=np.arange(n * targets), coarseness=np.ones(n), told=np.ones(n, bool),
         second=np.array([others(pack, k)[0] for k in keys]),
     )  # fmt: skip
 
@@ -257,7 +263,15 @@ def make_batch(pack: Pack, plan: Plan) -> Batch:
     steps = p["step"].float()[:, None, None, :, None, None]
     top = 255 * p["gain"].float().clamp(min=1)[:, None, None, :, None, None]
     tiny = quantise_tiny(tiny, key_tiny[:, None, None], steps[:, :, :, 0], steps[:, :, :, 1], top) / 255
+    key_seen = _seen(pack.key_seen[p["key"]], p, plan.full)
+    now = coded(
+        key_seen.repeat_interleave(each, 0), _seen(pack.seen[p["frame"]], p, plan.full).flatten(0, 1),
+        p["coarseness"].float().repeat_interleave(each),
+    )  # fmt: skip
+    told = p["told"][:, None] & pack.found[p["frame"]] & pack.key_found[p["key"]][:, None]
     return Batch(
+        key_seen=key_seen * (2 / SIZE) - 1, now=now * (2 / SIZE) - 1, face=pack.key_found[p["key"]].float(),
+        told=told.flatten()[:, None, None],
         key=key, target=target.flatten(0, 1), tiny=tiny.flatten(0, 1),
         owner=torch.arange(count, device=device).repeat_interleave(each),
         mel=pack.mel[p["mel"]].flatten(0, 1).float() / 127.5 - 1,
@@ -346,6 +360,17 @@ def _marks(pack: Pack, p: dict[str, Tensor], frames: str, full: bool) -> Tensor:
     marks = torch.where(flip, mirrored[..., order, :], marks)
     found = torch.where(flip, found[..., order, :], found)
     return torch.where(found, marks, -1.0)
+
+
+def _seen(marks: Tensor, p: dict[str, Tensor], full: bool) -> Tensor:
+    """A tracker's landmarks [B, ..., 70, 2], changed as the pictures are."""
+    ones = [1] * (marks.dim() - 1)
+    if full:
+        crop = p["crop"].float()
+        marks = (marks - SIZE / 2 - crop[:, 2:].reshape(-1, *ones[1:], 2)) / crop[:, :2].reshape(-1, *ones[1:], 2)
+        marks = marks + SIZE / 2
+    mirrored = torch.cat((SIZE - marks[..., :1], marks[..., 1:]), -1)[..., flip_order(marks.device), :]
+    return torch.where(p["flip"].reshape(-1, *ones), mirrored, marks)
 
 
 def batches(sampler: Sampler, first: int, ahead: int = 2) -> Generator[Batch, None, None]:

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from ..errors import MediaError
 from ..files import write_atomically
-from ..model.inputs import MEL_BANDS
+from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
 from .compact import ROWS, SIZE, Bytes, CompactSplit, mel_to_bytes, open_compact
 
 Clips = list[tuple[str, int, int]]
@@ -53,6 +53,10 @@ class Batch:
     corner: tuple[int, int]  # top and left of the piece of them that it looks at
     second: Tensor | None = None  # [B, 3, 256, 256] another keyframe of the same clip
     pairs: bool = False  # targets 2 i and 2 i + 1 are neighbouring frames
+    key_seen: Tensor | None = None  # [B, 70, 2] landmarks of the keyframe in -1..1, as a tracker sees them
+    now: Tensor | None = None  # [B*M, 70, 2] those of the target, as sent
+    face: Tensor | None = None  # [B] 1 where the tracker finds a face in the keyframe
+    told: Tensor | None = None  # [B*M, 1, 1] bool: the target's motion was sent
 
 
 # BT.601, limited range: what luma, Cb and Cr add to R, G and B, with the very factors of OpenCV's I420 conversions.
@@ -149,7 +153,7 @@ class Pack:
         self.key_pictures = torch.empty((len(self.keys), ROWS, SIZE), dtype=torch.uint8, device=self.device)
         _say(compact.decode(_into(self.frames), threads), len(self.clips), split)
         compact.decode(_into(self.key_pictures), threads, keys=True)
-        self._finish(compact.integers("mel"), compact.integers("marks").astype(np.float32) / np.float32(16))
+        self._finish(_mel_of(compact, total), compact.integers("marks").astype(np.float32) / np.float32(16))
 
     def _finish(self, mel: Bytes, marks: NDArray[Any], tiny: Tensor | None = None) -> None:
         silence = np.zeros((1, MEL_BANDS), np.uint8)
@@ -157,9 +161,31 @@ class Pack:
         self.marks = torch.from_numpy(np.where(marks < 0, -1, marks).astype(np.float32)).to(self.device)
         self.tiny = tiny_frames(self.frames, self.device) if tiny is None else tiny
         self.key_tiny = tiny_frames(self.key_pictures, self.device)
+        self._index()
+
+    def _index(self) -> None:
         self.keys_of_clip: dict[int, list[int]] = {}
         for i, (clip, _, _) in enumerate(self.keys):
             self.keys_of_clip.setdefault(clip, []).append(i)
+        # Until a tracker has looked, it is taken to see what the labels say.
+        key_frames = torch.tensor([self.clips[c][1] + f for c, f, _ in self.keys], device=self.device)
+        self.see(self.marks, self.marks[key_frames])
+
+    def see(self, seen: Tensor, key_seen: Tensor, found: Tensor | None = None, key_found: Tensor | None = None) -> None:
+        """Take what a tracker sees: ``seen`` [N, 70, 2] and ``key_seen`` [K, 70, 2] in pixels; where it finds a face."""
+        self.seen, self.key_seen = seen, key_seen
+        self.found = (seen >= 0).flatten(1).all(1) if found is None else found
+        self.key_found = (key_seen >= 0).flatten(1).all(1) if key_found is None else key_found
+
+    def extend(self, other: Pack) -> None:
+        """Take another pack's clips in, too."""
+        clips, frames, silence = len(self.clips), len(self.frames), self.mel[-1:]
+        self.clips += [(name, start + frames, count) for name, start, count in other.clips]
+        self.keys += [(clip + clips, frame, quality) for clip, frame, quality in other.keys]
+        self.mel = torch.cat((self.mel[:-1], other.mel[:-1], silence))
+        for name in ("frames", "key_pictures", "marks", "tiny", "key_tiny"):
+            setattr(self, name, torch.cat((getattr(self, name), getattr(other, name))))
+        self._index()
 
 
 def expand(compact: CompactSplit, folder: Path, split: str, threads: int) -> None:
@@ -173,11 +199,17 @@ def expand(compact: CompactSplit, folder: Path, split: str, threads: int) -> Non
         os.replace(partial, folder / name)
         if not keys:
             _say(other, len(compact.clips), split)
-    np.save(folder / f"{split}_mel.npy", (compact.integers("mel") / np.float32(127.5) - 1).astype(np.float16))
+    np.save(folder / f"{split}_mel.npy", (_mel_of(compact, total) / np.float32(127.5) - 1).astype(np.float16))
     marks = compact.integers("marks").astype(np.float32) / 16
     np.save(folder / f"{split}_landmarks.npy", np.where(marks < 0, -1, marks).astype(np.float16))
     for name, value in ((f"{split}_keys.json", compact.keys), (f"{split}.json", compact.clips)):
         write_atomically(folder / name, json.dumps(value).encode())
+
+
+def _mel_of(compact: CompactSplit, frames: int) -> Bytes:
+    if any(name.startswith("mel-") for name in compact.members):
+        return compact.integers("mel")
+    return np.zeros((MEL_PER_FRAME * frames, MEL_BANDS), np.uint8)  # a pack without sound
 
 
 def _into(store: Tensor | Bytes) -> Callable[[int, Bytes], None]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
-from ..model.blocks import box_down, warp
+from ..model.blocks import box_down, upsample, warp
+from ..model.closeup import SQUARES, cut_square, head_frame
 from ..model.landmarks import MOUTH
 from ..model.stage1 import CoarseFrame, KeyframeFeatures
 from ..model.upsampler import Output
@@ -39,6 +40,8 @@ class LossWeights:
     region: float = 6.0  # extra weight of mouth and eyes
     adversarial: float = 0.0
     temporal: float = 0.0
+    closeups: float = 4.0  # mouth and eyes in the squares of the close-ups
+    closer: float = 3.0  # ... and their LPIPS
 
     def changed(self, settings: list[str]) -> LossWeights:
         """With ``NAME=VALUE`` settings put in. Raises TfcodecError on an unknown name or a value that is no number."""
@@ -172,6 +175,29 @@ def frame_terms(out: Output, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
 def perceptual_term(frame: Tensor, batch: Batch, lpips: LPIPS, weight: float) -> Tensor:
     """LPIPS on a piece of some of the targets: on all of all it costs as much as the network."""
     return weight * piece_error(frame[batch.some], batch.target[batch.some], batch.corner, lpips)
+
+
+def square_terms(out: Output, batch: Batch, lpips: LPIPS, w: LossWeights) -> dict[str, Tensor]:
+    """Mouth and eyes of some of the targets, in the squares that they are drawn in; what has changed since the keyframe
+    counts more."""
+    assert batch.now is not None
+    some = batch.some
+    frame = head_frame(batch.now[some])
+    key_frame = head_frame(out.key.marks[some]) if out.key.marks is not None else frame
+    face = out.key.face[some] if out.key.face is not None else torch.ones_like(frame.middle[:, 0])
+    if batch.told is not None:
+        face = face * batch.told[some].flatten()
+    pixels = perceptual = torch.zeros((), device=face.device)
+    for square in SQUARES:
+        ours, wanted = (cut_square(x[some], frame, square) for x in (out.frame, batch.target))
+        still = cut_square(out.key.picture[some].detach(), key_frame, square)
+        weight = (1 + 6 * (still - wanted).abs().mean(1, keepdim=True)) * face[:, None, None, None]
+        pixels = pixels + ((ours - wanted).abs() * weight).mean()
+        large = [upsample(x).contiguous(memory_format=torch.channels_last) for x in (ours, wanted)]
+        with torch.no_grad():
+            embedded = lpips.embed(large[1])
+        perceptual = perceptual + (lpips.compare(lpips.embed(large[0]), embedded) * face).mean()
+    return {"closeups": w.closeups * pixels, "closer": w.closer * perceptual}
 
 
 def piece_error(frame: Tensor, target: Tensor, corner: tuple[int, int], lpips: LPIPS) -> Tensor:

@@ -124,7 +124,7 @@ def write_landmarks(folder: Path, pack: Path, split: str) -> None:
     np.save(pack / f"{split}_landmarks.npy", marks)
 
 
-def _without_sound(path: Path) -> bytes:
+def without_sound(path: Path) -> bytes:
     """The same coded pictures in an .mp4 of their own: nothing is coded again."""
     out = io.BytesIO()
     with av.open(str(path)) as source, av.open(out, "w", format="mp4") as target:
@@ -137,7 +137,7 @@ def _without_sound(path: Path) -> bytes:
     return out.getvalue()
 
 
-def _h264(pictures: NDArray[np.uint8], crf: int = 10) -> bytes:
+def h264(pictures: NDArray[np.uint8], crf: int = 10) -> bytes:
     """I420 pictures [T, 384, 256] as H.264, each by itself, near-lossless."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as target:
@@ -166,18 +166,18 @@ def write_parts(folder: Path, pack: Path, mib: float) -> None:
         sums, again = [], 0
         for name, start, count in tqdm(clips, f"{split} parts", unit="clip"):
             expected = frames[start : start + count]
-            data = _without_sound(folder / split / name)
+            data = without_sound(folder / split / name)
             decoded = decode_video(data, name)
             if not np.array_equal(decoded, expected):
                 again += 1
-                data = _h264(expected)
+                data = h264(expected)
                 decoded = decode_video(data, name)
             writer.add(f"{split}/{name}", data)
             sums.append(zlib.crc32(decoded.tobytes()))
         keys = np.memmap(pack / f"{split}_keys.yuv", np.uint8, "r").reshape(-1, SIZE * 3 // 2, SIZE)
         error = []
         for i in tqdm(range(0, len(keys), KEYS_PER_FILE), f"{split} keyframes in parts", unit="file"):
-            data = _h264(keys[i : i + KEYS_PER_FILE])
+            data = h264(keys[i : i + KEYS_PER_FILE])
             writer.add(f"{split}/keys-{i // KEYS_PER_FILE:03d}.mp4", data)
             difference = decode_video(data, "keyframes").astype(np.int16) - keys[i : i + KEYS_PER_FILE]
             error.append(np.square(difference[:, :SIZE]).mean((1, 2)))

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,24 @@ def restoration_loss(
     return loss + 4 * gradient_error(restored, source, weight) + 7 * piece_error(restored, source, corner, lpips)
 
 
+def restoring_step(
+    pack: Pack, restorer: nn.Module, lpips: LPIPS, batch: int, seed: int = 0
+) -> Callable[[], Tensor]:  # fmt: skip
+    """What gives the loss of ``batch`` keyframes drawn at random, each time it is called."""
+    rng, device = np.random.default_rng(seed), pack.device
+
+    def restoring() -> Tensor:
+        keys = torch.from_numpy(rng.integers(len(pack.keys), size=batch))
+        decoded, source, weight = examples(pack, keys, torch.from_numpy(rng.random(batch) < 0.5).to(device))
+        # The sum of two: more often about the middle, where the face is.
+        top, left = (8 * int(n) for n in rng.integers((SIZE - PIECE) // 16 + 1, size=(2, 2)).sum(1))
+        with torch.autocast(device.type, torch.bfloat16):
+            restored = restorer(decoded.contiguous(memory_format=torch.channels_last)).float()
+            return restoration_loss(restored, source, weight, (top, left), lpips)
+
+    return restoring
+
+
 @torch.no_grad()
 def measure(restorer: nn.Module, pack: Pack, judge: LPIPS) -> dict[str, float]:
     """PSNR and LPIPS(alex) of the split's keyframes, restored."""
@@ -71,22 +90,13 @@ def main(argv: list[str] | None = None) -> None:
     add_options(p)
     args = p.parse_args(argv)
     device = set_up(args)
-    rng = np.random.default_rng(args.seed)
     pack, val = (Pack(args.pack, split, device) for split in ("train", "val"))
     restorer: KeyframeRestorer = KeyframeRestorer().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if args.weights:
         read_restorer(args.weights, restorer)
     lpips, judge = LPIPS("squeeze").to(device, memory_format=torch.channels_last), LPIPS("alex").to(device)  # type: ignore[call-overload]
 
-    def restoring() -> Tensor:
-        keys = torch.from_numpy(rng.integers(len(pack.keys), size=args.batch))
-        decoded, source, weight = examples(pack, keys, torch.from_numpy(rng.random(args.batch) < 0.5).to(device))
-        # The sum of two: more often about the middle, where the face is.
-        top, left = (8 * int(n) for n in rng.integers((SIZE - PIECE) // 16 + 1, size=(2, 2)).sum(1))
-        with torch.autocast(device.type, torch.bfloat16):
-            restored = restorer(decoded.contiguous(memory_format=torch.channels_last)).float()
-            return restoration_loss(restored, source, weight, (top, left), lpips)
-
+    restoring = restoring_step(pack, restorer, lpips, args.batch, args.seed)
     teacher = Teacher(restorer, args.lr, args.minutes)
     since = time.monotonic()
     steps = teacher.run("restorer", restoring, lambda network: measure(network, val, judge))

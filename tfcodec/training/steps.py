@@ -14,12 +14,12 @@ from .data import Batch
 
 
 def is_hint(name: str) -> bool:
-    """Whether a parameter is of what listens to the landmark prior, the frame before or a second reference, or of the
-    keyframe's restorer.
+    """Whether a parameter is of what listens to the landmark prior, the frame before or a second reference, of the
+    keyframe's restorer or of the close-ups.
 
     It starts at zero, so that a network that was trained without them takes them up from where it was.
     """
-    new = ("hint", "recall", "second", "restorer")
+    new = ("hint", "recall", "second", "restorer", "closeups")
     return any(part == "trust" or part.startswith(new) for part in name.split("."))
 
 
@@ -71,7 +71,15 @@ def run_network(model: Upsampler, batch: Batch, before: Tensor | None = None) ->
     ``before``: the `Output.memory` of the frames before, of a recurrent network; in pairs, the second of each is told
     of the first, which is drawn for that, without its gradient.
     """
-    key = model.encode_keyframe(batch.key).select(batch.owner)
+    marks = None
+    if model.config.motion:
+        key = model.encode_keyframe(batch.key, batch.key_seen, batch.face).select(batch.owner)
+        assert batch.now is not None
+        assert batch.told is not None
+        with torch.no_grad():
+            marks = torch.where(batch.told, batch.now, model.guess(key, batch.tiny))
+    else:
+        key = model.encode_keyframe(batch.key).select(batch.owner)
     second = None
     if model.config.second_reference and batch.second is not None:
         second = model.encode_keyframe(batch.second).select(batch.owner)
@@ -80,7 +88,7 @@ def run_network(model: Upsampler, batch: Batch, before: Tensor | None = None) ->
             first = model(key.select(slice(None, None, 2)), batch.tiny[::2], batch.mel[::2])
             memory = first.memory()
         before = torch.stack((torch.zeros_like(memory), memory), 1).flatten(0, 1)
-    return model(key, batch.tiny, batch.mel, before, second)
+    return model(key, batch.tiny, batch.mel, before, second, marks)
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -35,7 +35,7 @@ from .batch import Drawing, Plan, Sampler, batches, first_keys, fixed_plan, fixe
 from .card import Card
 from .data import Batch, Pack
 from .landmarks import read_prior
-from .losses import LossWeights, coarse_terms, frame_terms, perceptual_term
+from .losses import LossWeights, coarse_terms, frame_terms, perceptual_term, square_terms
 from .options import network_config, parse
 from .report import append_row, count_flops, draw_curve, peak_flops, sheet
 from .restoration import read_restorer
@@ -137,6 +137,8 @@ class Trainer:
             terms = self.run_terms(out, batch, self.weights)
             if self.weights.perceptual:
                 terms["perceptual"] = perceptual_term(out.frame, batch, self.lpips, self.weights.perceptual)
+            if self.config.closeups and self.weights.closer:
+                terms |= square_terms(out, batch, self.lpips, self.weights)
             if self.critic is not None:
                 terms["adversarial"] = adversarial_term(self.critic, out.frame, batch.marks, self.weights.adversarial)
         return terms, out.frame
@@ -268,7 +270,7 @@ def start_network(args: argparse.Namespace) -> Upsampler:
         if start.config.shape != args.shape:
             raise TfcodecError(f"--weights {args.weights}: a network of shape {start.config.shape}, not {args.shape}")
         found = network.load_state_dict(start.state_dict(), strict=False)
-        missing = [name for name in found.missing_keys if not is_hint(name) and ".prior." not in name]
+        missing = [n for n in found.missing_keys if not is_hint(n) and ".prior." not in n and not n.startswith("tracker.")]
         if missing:
             raise TfcodecError(f"--weights {args.weights}: has no weights for {', '.join(missing[:5])} ...")
     if args.prior and network.stage1.prior is not None:

@@ -1,0 +1,196 @@
+"""Close-ups: mouth and eyes are drawn again, in squares cut along the landmarks.
+
+At 64x64, where the motion is estimated, a mouth is a dozen pixels wide. Here it has a picture of its own, in the head's
+frame: the origin between the eyes, the x axis through them, their distance the unit. There every mouth is at the same
+place and of the same size, whatever the head does, so that a small network suffices. It sees the keyframe's square,
+that of the picture drawn so far, and the landmarks of both as soft dots. What it changes is pasted back softly.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import ResBlock, conv, join, upsample, zero_conv
+
+CORNERS = ((36, 39), (42, 45))
+"""Corners of the two eyes: they do not move when the eyes shut."""
+EDGE = 0.12
+"""Share of a square, on each side, over which what is pasted fades out."""
+
+
+class Square(NamedTuple):
+    """What a close-up looks at: its edges in the head's frame, its size in pixels, its landmarks by plane."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    width: int
+    height: int
+    planes: tuple[tuple[int, ...], ...]
+    pen: float  # radius of a landmark's dot
+
+
+MOUTH_SQUARE = Square(
+    -0.75, 0.42, 0.75, 1.62, 80, 64, ((*range(48, 60),), (*range(60, 68),), (*range(3, 14),)), 0.045
+)  # fmt: skip
+EYES_SQUARE = Square(
+    -0.85, -0.425, 0.85, 0.425, 96, 48,
+    ((36, 37, 38, 39, 42, 43, 44, 45), (36, 41, 40, 39, 42, 47, 46, 45), (68, 69), (*range(17, 27),)), 0.03,
+)  # fmt: skip
+SQUARES = (MOUTH_SQUARE, EYES_SQUARE)
+
+
+class HeadFrame(NamedTuple):
+    """Where heads are in their pictures: ``middle`` [B, 2] between the eyes, ``turn`` [B, 2, 2] from the head's frame to
+    the picture's, the eyes' distance in it. Coordinates of the picture are -1..1."""
+
+    middle: Tensor
+    turn: Tensor
+
+
+def head_frame(marks: Tensor) -> HeadFrame:
+    """The head's frame, from the corners of the eyes of landmarks [B, 70, 2]."""
+    one, other = (marks[:, list(pair)].float().mean(1) for pair in CORNERS)
+    x, y = (other - one).unbind(-1)
+    # A face of less than 10 pixels between the eyes is none.
+    small = (x.square() + y.square()) < 0.08**2
+    x, y = torch.where(small, torch.full_like(x, 0.08), x), torch.where(small, torch.zeros_like(y), y)
+    return HeadFrame((one + other) / 2, torch.stack((torch.stack((x, -y), -1), torch.stack((y, x), -1)), 1))
+
+
+def cut_square(picture: Tensor, frame: HeadFrame, square: Square) -> Tensor:
+    """The square [B, C, height, width] out of pictures [B, C, 256, 256]."""
+    with torch.autocast(picture.device.type, enabled=False):
+        place = _points(square, square.width, square.height, picture.device) @ frame.turn[:, None].mT
+        grid = place + frame.middle[:, None, None]
+        return F.grid_sample(picture.float(), grid, padding_mode="border", align_corners=False)
+
+
+def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) -> Tensor:
+    """A square's change [B, 3, height, width] at its place in a picture [B, 3, size, size] that is 0 elsewhere."""
+    with torch.autocast(change.device.type, enabled=False):
+        line = (torch.arange(size, device=change.device, dtype=torch.float32) * 2 + 1) / size - 1
+        y, x = torch.meshgrid(line, line, indexing="ij")
+        scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse is the transpose over this
+        back = frame.turn / scale
+        head = (torch.stack((x, y), -1) - frame.middle[:, None, None]) @ back[:, None]
+        half = head.new_tensor(((square.right - square.left) / 2, (square.bottom - square.top) / 2))
+        middle = head.new_tensor(((square.right + square.left) / 2, (square.bottom + square.top) / 2))
+        return F.grid_sample(
+            change.float() * _fade(square, change.device), (head - middle) / half, padding_mode="zeros",
+            align_corners=False,
+        )  # fmt: skip
+
+
+def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
+    """Landmarks as soft dots in a square at half its resolution, [B, planes, height / 2, width / 2]."""
+    with torch.autocast(marks.device.type, enabled=False):
+        scale = frame.turn.square().sum((1, 2), keepdim=True) / 2
+        head = (marks.float() - frame.middle[:, None]) @ (frame.turn / scale)
+        points = _points(square, square.width // 2, square.height // 2, marks.device)
+        across, down = points[0, :, 0], points[:, 0, 1]
+        reach = 2 * square.pen**2
+        planes = []
+        for members in square.planes:
+            of = head[:, list(members)]
+            x = torch.exp(-((across - of[..., :1]).square()) / reach)
+            y = torch.exp(-((down - of[..., 1:]).square()) / reach)
+            planes.append(y.mT @ x)
+        return torch.stack(planes, 1).clamp(max=1.5)
+
+
+def _points(square: Square, width: int, height: int, device: torch.device) -> Tensor:
+    """Pixel centres of a square in the head's frame, [height, width, 2]."""
+    x = square.left + (torch.arange(width, device=device) + 0.5) * ((square.right - square.left) / width)
+    y = square.top + (torch.arange(height, device=device) + 0.5) * ((square.bottom - square.top) / height)
+    down, across = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack((across, down), -1)
+
+
+def _fade(square: Square, device: torch.device) -> Tensor:
+    """1 in a square's middle and 0 at its edges, [height, width]."""
+    lines = []
+    for count in (square.height, square.width):
+        place = (torch.arange(count, device=device) + 0.5) / count
+        rise = ((torch.minimum(place, 1 - place) - 0.5 / count) / EDGE).clamp(0, 1)
+        lines.append(rise * rise * (3 - 2 * rise))
+    return lines[0][:, None] * lines[1]
+
+
+class CloseUp(nn.Module):
+    """One of the squares: a U-Net at a half, a quarter and an eighth of its resolution."""
+
+    def __init__(self, square: Square, widths: tuple[int, int, int] = (32, 56, 96)) -> None:
+        super().__init__()
+        self.square = square
+        a, b, c = widths
+        planes = 2 * len(square.planes)
+        self.stem = conv(24 + planes, a)
+        self.down4 = conv(a, b, 2)
+        self.block4 = ResBlock(b)
+        self.down8 = conv(b, c, 2)
+        self.blocks8 = nn.ModuleList(ResBlock(c) for _ in range(3))
+        self.up4 = conv(c, b, kernel=1)
+        self.after4 = ResBlock(b)
+        self.flow = zero_conv(b, 2)
+        self.up2 = conv(b, a, kernel=1)
+        self.merge2 = conv(a + 12, a)
+        self.after2 = ResBlock(a)
+        self.paint = zero_conv(a, 16)
+
+    def forward(self, key: Tensor, key_dots: Tensor, drawn: Tensor, now_dots: Tensor) -> Tensor:
+        """What to add to the drawn square [B, 3, height, width]; ``key`` is the keyframe's, as large."""
+        fine = self.stem(join(F.pixel_unshuffle(key - 0.5, 2), F.pixel_unshuffle(drawn - 0.5, 2), key_dots, now_dots))
+        x4 = self.block4(self.down4(F.silu(fine)))
+        x = self.down8(F.silu(x4))
+        for block in self.blocks8:
+            x = block(x)
+        x4 = self.after4(x4 + upsample(self.up4(x)))
+        flow = upsample(0.1 * self.flow(F.silu(x4)).float(), 4)
+        moved = self._move(key, flow)
+        x = fine + upsample(self.up2(x4))
+        x = self.after2(self.merge2(join(F.silu(x), F.pixel_unshuffle(moved - drawn, 2))))
+        paint = F.pixel_shuffle(self.paint(F.silu(x)), 2).float()
+        return torch.sigmoid(paint[:, 3:] - 2) * (moved - drawn) + paint[:, :3]
+
+    def _move(self, key: Tensor, flow: Tensor) -> Tensor:
+        height, width = key.shape[-2:]
+        y = (torch.arange(height, device=key.device, dtype=torch.float32) * 2 + 1) / height - 1
+        x = (torch.arange(width, device=key.device, dtype=torch.float32) * 2 + 1) / width - 1
+        down, across = torch.meshgrid(y, x, indexing="ij")
+        grid = torch.stack((across, down), -1) + flow.permute(0, 2, 3, 1)
+        return F.grid_sample(key.float(), grid, padding_mode="border", align_corners=False)
+
+
+class CloseUps(nn.Module):
+    """All squares. `prepare` looks at the keyframe, once; `forward` at every picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(CloseUp(square) for square in SQUARES)
+
+    def prepare(self, picture: Tensor, marks: Tensor) -> tuple[Tensor, ...]:
+        """The keyframe's squares and dots, for ``forward``."""
+        frame = head_frame(marks)
+        out: list[Tensor] = []
+        for square in SQUARES:
+            out += [cut_square(picture, frame, square), dots(marks, frame, square)]
+        return tuple(out)
+
+    def forward(self, picture: Tensor, marks: Tensor, prepared: tuple[Tensor, ...], face: Tensor) -> Tensor:
+        """The picture [B, 3, 256, 256] with the squares drawn anew; ``face`` [B], 0 where there is no face to draw."""
+        frame = head_frame(marks)
+        out = picture.float()
+        changes = []
+        for i, part in enumerate(self.parts):
+            drawn = cut_square(picture, frame, SQUARES[i])
+            change = part(prepared[2 * i], prepared[2 * i + 1], drawn, dots(marks, frame, SQUARES[i]))
+            changes.append(paste_square(change * face[:, None, None, None], frame, SQUARES[i], picture.shape[-1]))
+        for change in changes:
+            out = out + change
+        return out
