@@ -199,7 +199,8 @@ TO_YCC = np.array([[0.2126, 0.7152, 0.0722], [-0.1146, -0.3854, 0.5], [0.5, -0.4
 FROM_YCC = np.linalg.inv(TO_YCC).astype(np.float32)
 
 
-def _dct(n: int) -> NDArray[np.float32]:
+def dct(n: int) -> NDArray[np.float32]:
+    """The orthonormal DCT-II of n values as a matrix [n, n]."""
     k = np.arange(n)
     basis = np.cos(np.pi * (2 * k[None] + 1) * k[:, None] / (2 * n)) * np.sqrt(2 / n)
     basis[0] /= np.sqrt(2)
@@ -208,7 +209,7 @@ def _dct(n: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=8)
 def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    arrays = (TO_YCC, FROM_YCC, _dct(8), _dct(4))
+    arrays = (TO_YCC, FROM_YCC, dct(8), dct(4))
     first, second, third, fourth = (torch.from_numpy(a).to(device) for a in arrays)
     return first, second, third, fourth
 
