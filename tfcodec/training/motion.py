@@ -10,58 +10,51 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..motion.geometry import HEAD, MIN_DISTANCE, NUMBERS, PARTS, RIGID, UNIT, load_bases
+from ..motion.geometry import HEAD, MIN_DISTANCE, NUMBERS, UNIT, load_bases
 
-STEPS = (20.0, 20.0, 20.0, 20.0, *[107.0] * 4, *[61.0] * 4, *[123.0] * 2, *[184.0] * 2)
+STEPS = (20.0, 20.0, 31.0, 31.0, *[100.0] * 4, 41.0, 51.0, 61.0, 61.0, *[123.0] * 2, *[184.0] * 2)
 """What the numbers are rounded to at quality 5, near enough, in their unit of 1/1024."""
 
 
 @lru_cache(maxsize=4)
-def _constants(device: torch.device) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:
-    bases = {name: torch.from_numpy(basis).float().to(device) for name, basis in load_bases().items()}
-    points = {part.name: torch.tensor(part.points, device=device) for part in PARTS}
-    return torch.tensor(RIGID, device=device), bases, points, torch.tensor(STEPS, device=device)
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    bases = load_bases()
+    forward, inverse = (torch.from_numpy(x).float().to(device) for x in (bases.forward.T, bases.inverse))
+    return forward.contiguous(), inverse, torch.tensor(STEPS, device=device)
 
 
 def _frames(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre of the rigid points [B, 1, 2], distance of the eyes [B, 1, 1], axes [B, 2, 2] of the references' heads."""
-    rigid = _constants(reference.device)[0]
+    """Centre [B, 1, 2], distance of the eyes [B, 1, 1] and axes [B, 2, 2] of the references' heads."""
     across = reference[:, 42:48].mean(1) - reference[:, 36:42].mean(1)
     length = across.norm(dim=-1, keepdim=True)
     x, y = (across / length.clamp(min=1e-6)).unbind(-1)
     axes = torch.stack((torch.stack((x, -y), -1), torch.stack((y, x), -1)), 1)
-    return reference[:, rigid].mean(1, keepdim=True), length.clamp(min=MIN_DISTANCE)[:, :, None], axes
+    return reference.mean(1, keepdim=True), length.clamp(min=MIN_DISTANCE)[:, :, None], axes
 
 
 def analyse(reference: Tensor, marks: Tensor) -> Tensor:
     """Numbers [B, 16] that move references [B, 70, 2] to ``marks`` [B, 70, 2]; pixels."""
-    rigid, bases, points, _ = _constants(reference.device)
     centre, distance, axes = _frames(reference)
-    a = reference[:, rigid] - centre
-    there = marks[:, rigid].mean(1, keepdim=True)
-    b = marks[:, rigid] - there
+    there = marks.mean(1, keepdim=True)
+    a, b = reference - centre, marks - there
     size = a.square().sum((1, 2)).clamp(min=1e-6)
     c = (a * b).sum((1, 2)) / size
     n = (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]).sum(1) / size
     move = (there - centre)[:, 0] / distance[:, 0]
     scale = (c.square() + n.square()).clamp(min=1e-3)[:, None]
-    x, y = (marks - there).unbind(-1)
+    x, y = b.unbind(-1)
     c1, n1 = c[:, None], n[:, None]
     back = torch.stack(((c1 * x + n1 * y) / scale, (c1 * y - n1 * x) / scale), -1)
-    left = (back - (reference - centre)) / distance @ axes
-    numbers = [torch.stack((c - 1, n, move[:, 0], move[:, 1]), 1)]
-    numbers += [left[:, points[part.name]].flatten(1) @ bases[part.name].mT for part in PARTS]
-    return torch.cat(numbers, 1) * UNIT
+    left = (back - a) / distance @ axes
+    head = torch.stack((c - 1, n, move[:, 0], move[:, 1]), 1)
+    return torch.cat((head, left.flatten(1) @ _constants(reference.device)[0]), 1) * UNIT
 
 
 def synthesise(reference: Tensor, numbers: Tensor) -> Tensor:
     """Landmarks [B, 70, 2] in pixels that numbers [B, 16] make of references [B, 70, 2]."""
-    _, bases, points, _ = _constants(reference.device)
     centre, distance, axes = _frames(reference)
     values = numbers / UNIT
-    left = torch.zeros_like(reference)
-    for part in PARTS:
-        left[:, points[part.name]] = (values[:, part.numbers] @ bases[part.name]).unflatten(1, (-1, 2))
+    left = (values[:, HEAD:] @ _constants(reference.device)[1]).unflatten(1, (-1, 2))
     x, y = (reference - centre + left @ axes.mT * distance).unbind(-1)
     c, n = 1 + values[:, :1], values[:, 1:2]
     return torch.stack((c * x - n * y, n * x + c * y), -1) + centre + values[:, None, 2:HEAD] * distance
@@ -69,6 +62,6 @@ def synthesise(reference: Tensor, numbers: Tensor) -> Tensor:
 
 def coded(reference: Tensor, marks: Tensor, coarseness: Tensor) -> Tensor:
     """What a receiver gets of ``marks`` [B, 70, 2]: ``coarseness`` [B] times the steps of quality 5."""
-    steps = _constants(reference.device)[3] * coarseness[:, None]
+    steps = _constants(reference.device)[2] * coarseness[:, None]
     assert len(STEPS) == NUMBERS
     return synthesise(reference, (analyse(reference, marks) / steps).round() * steps)

@@ -14,8 +14,6 @@ Nothing but torch, numpy, OpenCV and safetensors is needed. On a CPU it runs the
 from __future__ import annotations
 
 import argparse
-import math
-import shutil
 import subprocess
 import sys
 import time
@@ -31,11 +29,10 @@ from ..model.restoration import KeyframeRestorer
 from ..model.tracker import FOUND, read_tracker, save_tracker
 from ..model.weights import save_weights
 from .batch import Drawing, Sampler, batches, fixed_plans, make_batch
-from .data import Pack
+from .data import Batch, Pack
 from .options import parse
 from .report import append_row
 from .restoration import measure, restoring_step
-from .state import load_state, save_state
 from .teacher import Teacher
 from .tracker import judge, run_tracker, train_tracker
 from .train import Trainer, report
@@ -56,10 +53,11 @@ def options(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str
     p.add_argument("--start", type=Path, help="network to begin with: its restorer and tracker count, too, if it has such")
     p.add_argument("--tracker", type=Path, help="tracker to begin with")
     p.add_argument("--save-every", type=float, default=100, help="seconds between evaluations, which also save")
+    p.add_argument("--reserve", type=float, default=20, help="seconds for the last evaluation and the last files")
+    p.add_argument("--coarser", type=float, default=1.5, help="how much coarser tiny frames are than at quality 5, at most")
     p.add_argument("--keep-state", action="store_true", help="save the optimiser's state, too")
     p.add_argument("--warm", action="store_true", help="only compile the network, for a cache that others find")
     p.add_argument("--no-warm", action="store_true", help="start no process that compiles meanwhile")
-    p.add_argument("--with-motion", action="store_true", help=argparse.SUPPRESS)
     return p.parse_known_args(argv)
 
 
@@ -85,7 +83,10 @@ class Quarter:
 
     @property
     def left(self) -> float:
-        return self.args.seconds - (time.monotonic() - self.begin)
+        """Seconds. OUT/seconds, where it is there, says anew how many they are in all."""
+        told = self.args.out / "seconds"
+        seconds = float(told.read_text()) if told.is_file() else self.args.seconds
+        return seconds - (time.monotonic() - self.begin)
 
     def load(self, share: Path) -> Pack:
         pack = Pack(share, "train", self.device)
@@ -187,7 +188,7 @@ class Quarter:
         trainer.optimiser = adamw(trainer.model, self.train_args.lr, hints=self.train_args.hint_rate)
 
     def stream(self, pack: Pack, full: bool) -> Sampler:
-        drawing = Drawing(**{**vars(self.trainer.drawing()), "full": full})
+        drawing = Drawing(**{**vars(self.trainer.drawing()), "full": full, "coarser": self.args.coarser})
         return Sampler(pack, drawing)
 
     def warm_up(self) -> None:
@@ -205,7 +206,7 @@ class Quarter:
             self.say("compiled")
         trainer.card.open_call(pack, trainer.step)
         plans = fixed_plans(self.val, 4)
-        begin, span = time.monotonic(), max(1.0, self.left - 20)
+        begin = time.monotonic()
         saved = shown = begin
         shown_step = trainer.step
         alternate = Alternate(plain, full)
@@ -213,7 +214,7 @@ class Quarter:
         feed = alternate if self.device.type == "cuda" else batches(plain, trainer.step)  # type: ignore[arg-type]
         while True:
             now = time.monotonic()
-            progress = (now - begin) / span
+            progress = (now - begin) / max(1.0, now - begin + self.left - self.args.reserve)
             if now - saved > args.save_every or progress >= 1:
                 trainer.seconds = now - begin
                 scores = trainer.evaluate(self.val, plans)
@@ -232,8 +233,8 @@ class Quarter:
                 trainer.card.note(samples_a_second=round(rate, 1))
                 append_row(args.out / "train.csv", {"step": trainer.step, "samples_s": round(rate, 1)} | values)
                 self.say(f"step {trainer.step}, {rate:.0f} samples/s " + " ".join(f"{k} {v:.3f}" for k, v in values.items()))
-        if isinstance(feed, Alternate) is False:
-            feed.close()  # type: ignore[union-attr]
+        if not isinstance(feed, Alternate):
+            feed.close()
         self.say("done")
 
     def fit(self, sampler: Sampler) -> None:
@@ -278,7 +279,7 @@ class Alternate:
     def __init__(self, *samplers: Sampler) -> None:
         self.samplers, self.step = samplers, 0
 
-    def __next__(self):
+    def __next__(self) -> Batch:
         sampler = self.samplers[self.step % len(self.samplers)]
         batch = make_batch(sampler.pack, sampler.plan(self.step))
         self.step += 1
