@@ -170,8 +170,12 @@ class Quarter:
         self.look(pack)
         self.look(self.val)
         if warm is not None:
-            warm.wait()
-            self.say("compiled ahead")
+            try:
+                warm.wait(60)
+                self.say(f"compiled ahead (exit status {warm.returncode})")
+            except subprocess.TimeoutExpired:
+                warm.kill()
+                self.say("compiling ahead took too long")
         self.freeze()
         self.joint(pack, missing)
 
