@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfcodec.bitstream as bs
+from tfcodec.bitstream.framing import build_chunk
 from tfcodec.bitstream.header import check_frame_count
 from tfcodec.bitstream.parse import Chunk
+from tfcodec.bitstream.parts import chunk_name
 from tfcodec.bitstream.primitives import (
     FieldReader,
     crc16,
@@ -25,7 +27,6 @@ from tfcodec.bitstream.primitives import (
     write_varint,
     zigzag,
 )
-from tfcodec.bitstream.registry import build_chunk, chunk_name
 from tfcodec.errors import (
     BitstreamError,
     ChecksumError,
@@ -265,19 +266,19 @@ def test_packet_of_a_call() -> None:
     chunks: list[Chunk] = [bs.StreamHeader(model_id=1, model_hash=b"abcd"), bs.KeyframeChunk(7, b"kf", 3)]
     chunks += [bs.TinyChunk(7, 1, b"t", 3), bs.SpeechChunk(4, (b"opus",)), bs.KeyframeRequestChunk(12)]
     packet = b"".join(chunk.to_bytes() for chunk in chunks)
-    assert list(bs.iter_chunks_of_packet(packet)) == chunks
+    assert list(bs.iter_chunks(packet)) == chunks
     found: list[Chunk] = []
     with pytest.raises(ChecksumError):
-        found.extend(bs.iter_chunks_of_packet(packet[:-1] + b"\x00"))
-    iterator = bs.iter_chunks_of_packet(packet[:-1] + b"\x00")
+        found.extend(bs.iter_chunks(packet[:-1] + b"\x00"))
+    iterator = bs.iter_chunks(packet[:-1] + b"\x00")
     assert [next(iterator) for _ in range(4)] == chunks[:4]
 
 
 def test_packets_that_are_no_packets() -> None:
     with pytest.raises(TruncatedError):
-        list(bs.iter_chunks_of_packet(b""))
+        list(bs.iter_chunks(b""))
     with pytest.raises(LimitExceeded):
-        list(bs.iter_chunks_of_packet(bytes(65_537)))
+        list(bs.iter_chunks(bytes(65_537)))
 
 
 @given(st.binary(min_size=1, max_size=5_000), st.integers(20, 1_300), st.randoms(use_true_random=False))

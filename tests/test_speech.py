@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfcodec.errors import BitstreamError, LimitExceeded, MediaError, TruncatedError
+from tfcodec.model.logmel import log_mel
 from tfcodec.speech import (
     PACKET_MS,
     PRE_SKIP,
@@ -24,7 +25,6 @@ from tfcodec.speech import (
     bitrate_of,
     decode_speech,
     encode_speech,
-    log_mel,
     packet_duration_ms,
 )
 

@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..codec.call.decoder import Decoder
+from ..codec.call.overhead import DATA_CHANNEL
 from ..codec.encoder import Encoder
-from ..codec.live import Decoder
-from ..codec.types import Packet
+from ..codec.results import Packet
 from ..errors import TfcodecError
-from ..network import DATA_CHANNEL, Link
-from ..speech import SAMPLE_RATE
+from ..rates import SAMPLE_RATE
+from ..simulator import Link
 
 try:
     import av

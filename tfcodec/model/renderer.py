@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
-from ..model.registry import ModelEntry
+from .inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+from .registry import ModelEntry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..model.graph import Drawing
-    from ..model.stage1 import KeyframeFeatures
+    from .graph import Drawing
+    from .stage1 import KeyframeFeatures
 
 MEL_SILENCE = -1.0
 BATCH = 8
@@ -40,8 +40,8 @@ class Renderer:
     def __init__(self, entry: ModelEntry, *, fast: bool = False) -> None:
         import torch
 
-        from ..model import graph
-        from ..model.weights import load_model
+        from . import graph
+        from .weights import load_model
 
         self._torch, self._graph = torch, graph
         self._model = load_model(entry)

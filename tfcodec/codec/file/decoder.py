@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bitstream import (
+from ...bitstream import (
     DEFAULT_LIMITS,
     KeyframeChunk,
     Limits,
@@ -20,12 +20,13 @@ from ..bitstream import (
     account_stream,
     read_stream,
 )
-from ..errors import BitstreamError
-from ..model.registry import find_model
-from ..speech import SAMPLE_RATE, log_mel
-from .render import Renderer, render_all
-from .tracks import TinyTrack, decode_speech_packets
-from .types import Clip, StreamInfo
+from ...errors import BitstreamError
+from ...model.logmel import log_mel
+from ...model.registry import find_model
+from ...model.renderer import Renderer, render_all
+from ...rates import SAMPLE_RATE
+from ..results import Clip, StreamInfo
+from .tracks import Track, decode_speech_packets
 
 Errors = Literal["raise", "conceal"]
 Progress = Callable[[int, int], None]
@@ -46,7 +47,7 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_L
     """Decode tiny frames, keyframes and speech; needs no network. Raises BitstreamError."""
     stream = read_stream(data, errors=errors, limits=limits)
     strict = errors == "raise"
-    track = TinyTrack(stream.header.tables_id, strict=strict)
+    track = Track(stream.header, strict=strict)
     tiny: list[NDArray[np.uint8]] = []
     keyframes: list[tuple[int, NDArray[np.uint8]]] = []
     position = 0
@@ -54,7 +55,7 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_L
     def fill(until: int) -> None:
         nonlocal position
         if until > position:
-            tiny.append(track.hold(until - position))
+            tiny.append(track.lose("tiny", until - position))
             position = until
 
     for chunk in stream.chunks:
@@ -65,7 +66,7 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_L
                 keyframes.append((chunk.frame_index, picture))
         elif isinstance(chunk, TinyChunk):
             fill(chunk.first_frame)
-            tiny.append(track.tiny(chunk))
+            tiny.append(track.layer(chunk))
             position = chunk.end_frame
     fill(stream.frame_count)
     if not keyframes:
