@@ -24,7 +24,7 @@ from ladder_search import choose_clips, lpips
 from tqdm import tqdm
 
 from tfcodec.codec.file.decoder import probe_bytes, read_exact, render_exact
-from tfcodec.codec.file.encoder import finish_file
+from tfcodec.codec.file.encoder import FileEncoder, finish_file
 from tfcodec.codec.file.refine import Descent, Refiner
 from tfcodec.codec.parts.tiny import TinyLayerEncoder
 from tfcodec.media import open_source

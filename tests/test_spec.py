@@ -207,8 +207,8 @@ def test_rules_of_the_container_are_those_of_the_code() -> None:
     rules = rules_of_the_spec()
     for number, letters in found.items():
         assert letters <= set(rules[number].split(", ")), f"R{number}"
-    # R24 and R26 share one check, whose rule number is an argument.
-    assert set(range(1, 40)) - set(found) <= {26}
+    # R24 and R26 share one check, whose rule number is an argument; R39 is of a chunk that no file may hold.
+    assert set(range(1, 40)) - set(found) <= {26, 39}
 
 
 def test_tables_and_links() -> None:

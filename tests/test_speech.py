@@ -329,7 +329,7 @@ def test_an_empty_track_holds_nothing() -> None:
 
 def test_mel_bank_is_that_of_librosa() -> None:
     filters = pytest.importorskip("librosa.filters")
-    from tfcodec.speech import _mel_matrix
+    from tfcodec.model.logmel import _mel_matrix
 
     expected = filters.mel(sr=16000, n_fft=512, n_mels=80, fmin=0.0, fmax=8000.0, norm=None)
     assert np.abs(_mel_matrix()[1] - expected.T).max() < 1e-6
