@@ -148,12 +148,12 @@ class Frozen(Tfcodec):
     def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
         from ..bitstream import KeyframeChunk, read_stream
         from ..keyframe import decode_keyframe
+        from ..metrics.frames import frozen_keyframes
 
         keys = [c for c in read_stream(path.read_bytes(), errors="conceal").chunks if isinstance(c, KeyframeChunk)]
         if not keys:
             raise BitstreamError(f"{path}: no keyframe")
-        pictures = np.stack([decode_keyframe(c.data) for c in keys])
-        return pictures[np.searchsorted([c.frame_index for c in keys[1:]], wanted, side="right")]
+        return frozen_keyframes([(c.frame_index, decode_keyframe(c.data)) for c in keys], wanted)
 
 
 class TinyBicubic:

@@ -38,6 +38,8 @@ class Part:
     """What its bytes count as in `account_bytes` ..."""
     count: Callable[[Any], int] = lambda chunk: 0
     """... and how many of a chunk's do; the rest is container."""
+    present: Callable[[StreamHeader], bool] = lambda header: True
+    """Of layers: whether a stream with that HEADER has the layer."""
 
     @property
     def layer(self) -> bool:

@@ -127,7 +127,7 @@ class CallSender:
         self._wake = threading.Event()
         self._closed = False
         self.error: TfcodecError | None = None
-        packets.on("message", self._hear)
+        packets.on("message", self._take_feedback)
         self._thread = threading.Thread(target=self._run, name="tfcodec-encoder", daemon=True)
         self._thread.start()
 
@@ -172,7 +172,7 @@ class CallSender:
         self._jobs.append((what, first, second))
         self._wake.set()
 
-    def _hear(self, message: bytes | str) -> None:
+    def _take_feedback(self, message: bytes | str) -> None:
         if isinstance(message, bytes):
             self._put("feedback", message, None)
 

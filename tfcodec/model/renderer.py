@@ -15,7 +15,7 @@ from .registry import ModelEntry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .graph import Drawing
+    from .graph import Recording
     from .stage1 import KeyframeFeatures
 
 MEL_SILENCE = -1.0
@@ -47,7 +47,7 @@ class Renderer:
         self._model = load_model(entry)
         self.fast = fast and has_bfloat16()
         self._key: KeyframeFeatures | None = None
-        self._drawings: dict[bool, Drawing | None] = {}  # by `coarse`
+        self._drawings: dict[bool, Recording | None] = {}  # by `coarse`
         self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
@@ -95,7 +95,7 @@ class Renderer:
             return np.ascontiguousarray(pictures.numpy())
 
     def _side_by_side(
-        self, drawing: Drawing, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor]
+        self, drawing: Recording, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor]
     ) -> list[Tensor]:
         torch = self._torch
         threads = min(torch.get_num_threads(), BATCH)

@@ -25,6 +25,11 @@ class Track:
         self.damaged: list[str] = []
         self._decoder = StreamDecoder(header)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that the stream has."""
+        return tuple(self._decoder.layers)
+
     def keyframe(self, chunk: KeyframeChunk) -> NDArray[np.uint8] | None:
         """The picture [256, 256, 3] uint8, and prediction starts anew from it; None if it is damaged."""
         try:

@@ -73,8 +73,8 @@ class LayerDecoder(Protocol):
 class Layer(Protocol):
     """A layer's module."""
 
-    def encoder(self, sending: Sending) -> LayerEncoder:
-        """An encoder."""
+    def encoder(self, sending: Sending) -> LayerEncoder | None:
+        """An encoder; None if streams that are sent so are without the layer."""
 
     def decoder(self) -> LayerDecoder:
         """A decoder."""

@@ -35,7 +35,8 @@ class StreamEncoder:
     """
 
     def __init__(self, sending: Sending) -> None:
-        self.layers: dict[str, LayerEncoder] = {part.key: layer(part.key).encoder(sending) for part in LAYERS}
+        made = ((part.key, layer(part.key).encoder(sending)) for part in LAYERS)
+        self.layers: dict[str, LayerEncoder] = {name: coder for name, coder in made if coder is not None}
         self.tag = -1
         self._sending = sending
 
@@ -62,7 +63,9 @@ class StreamEncoder:
     def chunks(self, frames: Frames, first: int) -> list[LayerChunk]:
         """`encode`, as chunks of a file; ``first``: the number of the first frame."""
         payloads = self.encode(frames)
-        return [part.chunk(first, len(frames), payloads[part.key], self.tag) for part in LAYERS]
+        return [
+            part.chunk(first, len(frames), payloads[part.key], self.tag) for part in LAYERS if part.key in payloads
+        ]  # fmt: skip
 
     @property
     def state(self) -> States:
@@ -87,7 +90,9 @@ class StreamDecoder:
             raise UnsupportedVersion(
                 f"the stream uses entropy tables {header.tables_id}; this version has {TABLES_ID}"
             )
-        self.layers: dict[str, LayerDecoder] = {part.key: layer(part.key).decoder() for part in LAYERS}
+        self.layers: dict[str, LayerDecoder] = {
+            part.key: layer(part.key).decoder() for part in LAYERS if part.present(header)
+        }
         self.tag: int | None = None
         """Of the last keyframe."""
 
@@ -117,4 +122,4 @@ class StreamDecoder:
 
 def unit_payload(payloads: Mapping[str, bytes]) -> bytes:
     """What `StreamEncoder.encode` gave, as the payload of a unit of a call."""
-    return join_layers([payloads[part.key] for part in LAYERS])
+    return join_layers(list(payloads.values()))
