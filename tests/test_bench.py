@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 import tfcodec
 from tfcodec.bench import analysis, classical, measure, runner
 from tfcodec.bench import run as bench
-from tfcodec.bench.arms import CODECS, Arm, codec_of, select
+from tfcodec.bench.arms import CODECS, Arm, select
+from tfcodec.bench.codecs import codec_of
 from tfcodec.cli import main
 from tfcodec.media import write_video
 from tfcodec.metrics.lpips import lpips_of_frames

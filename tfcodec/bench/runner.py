@@ -23,7 +23,8 @@ from typing import Any
 from ..errors import TfcodecError
 from ..files import write_json
 from ..machine import describe
-from .arms import CLASSICAL, Arm, codec_of
+from .arms import CLASSICAL, Arm
+from .codecs import codec_of
 from .sources import CropMode, digest, load
 
 Row = dict[str, Any]
