@@ -130,7 +130,7 @@ async def receive(pipe: Any, options: dict[str, Any]) -> dict[str, Any]:
     late: list[float] = []
 
     def tick(picture: Any, sound: Any, fresh: bool) -> None:
-        position = receiver.decoder.playout.position
+        position = receiver.decoder.position
         if position is not None:
             ticks.append((time.monotonic(), position, fresh))
 
@@ -204,7 +204,7 @@ def live(seconds: float, sender: dict[str, Any], receiver: dict[str, Any]) -> di
 def soak(hours: float) -> dict[str, Any]:
     """A call with 5 % loss in one process, not in real time; every 250th picture is drawn."""
     import tfcodec
-    from tfcodec.network import Link
+    from tfcodec.simulator import Link
 
     frames, audio = source()
     frames = frames[:100]

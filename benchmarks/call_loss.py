@@ -23,12 +23,13 @@ from common import RESULTS, clip_list, clips, environment, write
 from numpy.typing import NDArray
 
 import tfcodec
-from tfcodec.codec.simulate import TICK, CallReport, simulate
+from tfcodec.codec.call.overhead import DATA_CHANNEL, RTP
 from tfcodec.media import open_source
 from tfcodec.metrics.lpips import LPIPS
 from tfcodec.metrics.pixels import psnr
 from tfcodec.model.registry import default_model
-from tfcodec.network import DATA_CHANNEL, RTP, Link
+from tfcodec.simulator import Link
+from tfcodec.simulator.call import TICK, CallReport, simulate
 
 DELAY = 0.05
 LOSSES = (0.05, 0.1, 0.2, 0.3)
@@ -226,7 +227,7 @@ def lost_keyframe(paths: list[Path]) -> dict[str, Any]:
                     before_tick=lambda tick: encoder.request_keyframe() if tick == at and at else None,  # noqa: B023
                 )  # fmt: skip
                 for tick, _ in enumerate(ticks):
-                    position = decoder.playout.position
+                    position = decoder.position
                     if position is not None and position >= at:
                         times.append((tick - at) * TICK)
                         break

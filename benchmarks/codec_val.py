@@ -19,11 +19,15 @@ from PIL import Image
 from tqdm import tqdm
 
 import tfcodec
-from tfcodec.codec.encoder import Encoder, finish_file
+from tfcodec.bitstream import Chunk, write_signature
+from tfcodec.codec import policy
+from tfcodec.codec.parts import Sending, StreamEncoder
+from tfcodec.codec.parts.stream import stream_header
+from tfcodec.codec.parts.tiny import TinyLayerEncoder
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
 from tfcodec.metrics.pixels import psnr
-from tfcodec.tinyframe import TinyDecoder, TinyPlanes, tiny_from_frames
+from tfcodec.tinyframe import TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames
 
 LONG_SECONDS = 5.0
 
@@ -43,9 +47,17 @@ def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def call_stream(frames: NDArray[np.uint8], quality: int) -> bytes:
-    """The clip as a call's chunks, one tiny frame each, put together as a file (without sound)."""
-    encoder = Encoder(quality, "call", audio=False)
-    return finish_file(encoder, [chunk for frame in frames for chunk in encoder.push_chunks(frame)])
+    """The clip as a call codes it, one tiny frame at a time, put together as a file (without sound)."""
+    coder, when = StreamEncoder(Sending(quality, "call")), policy.CallPolicy()
+    coder.layers["tiny"] = TinyLayerEncoder(TinyEncoder(policy.tiny_quality(quality), mode="call"))
+    chunks: list[Chunk] = [stream_header(None, len(frames))]
+    for i, frame in enumerate(frames):
+        mark = policy.signature(frame)
+        if when.wants(i, mark):
+            chunks.append(coder.keyframe(frame, i))
+            when.sent(i, mark)
+        chunks += coder.chunks(frame[None], i)
+    return write_signature() + b"".join(chunk.to_bytes() for chunk in chunks)
 
 
 def sheet(path: Path, source: NDArray[np.uint8], decoded: NDArray[np.uint8], still: NDArray[np.uint8]) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import os
-import platform
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfcodec.files import write_json
+from tfcodec.machine import describe
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -35,18 +33,7 @@ def clips(split: str = "val") -> list[Path]:
 
 def environment() -> dict[str, Any]:
     """Date, processor, cores and versions, for the record."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    libraries = ("torch", "numpy", "av", "scipy")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "processor": model,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in libraries},
-    }
+    return describe(("torch", "numpy", "av", "scipy"))
 
 
 def clip_list(paths: Sequence[Path]) -> list[dict[str, str]]:

@@ -21,7 +21,8 @@ import numpy as np
 from common import RESULTS, ROOT
 
 from tfcodec.bench import plots
-from tfcodec.bench.arms import Arm, codec_of
+from tfcodec.bench.arms import Arm
+from tfcodec.bench.codecs import codec_of
 from tfcodec.bench.players import describe_arm, nearest
 from tfcodec.bench.run import run
 from tfcodec.bench.sources import load

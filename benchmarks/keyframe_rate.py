@@ -23,7 +23,8 @@ from common import clip_list, clips, environment, write
 
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.metrics.pixels import psnr
-from tfcodec.speech import SAMPLE_RATE, bitrate_of, decode_speech, encode_speech, log_mel
+from tfcodec.model.logmel import log_mel
+from tfcodec.speech import SAMPLE_RATE, bitrate_of, decode_speech, encode_speech
 
 
 def first_frame(clip: Path) -> npt.NDArray[np.uint8]:

@@ -31,7 +31,7 @@ import tfcodec
 from tfcodec.baselines import keypoint
 from tfcodec.baselines.keypoint_model import KeypointAnimator, read_animator
 from tfcodec.bench.analysis import LONG_SECONDS, bits_for
-from tfcodec.codec.decoder import read_exact, render_exact
+from tfcodec.codec.file.decoder import read_exact, render_exact
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
 from tfcodec.metrics.pixels import psnr

@@ -23,11 +23,12 @@ from common import clip_list, data_folder, environment, write
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import tfcodec.codec.encoder as encoding
 from tfcodec.bench.analysis import on_hull
 from tfcodec.codec import policy
-from tfcodec.codec.decoder import probe_bytes, read_exact, render_exact
-from tfcodec.codec.encoder import Encoder
+from tfcodec.codec.file.decoder import probe_bytes, read_exact, render_exact
+from tfcodec.codec.file.encoder import FileEncoder, finish_file
+from tfcodec.codec.parts import stream as encoding
+from tfcodec.codec.parts.tiny import TinyLayerEncoder
 from tfcodec.keyframe import encode_keyframe
 from tfcodec.media import open_source
 from tfcodec.metrics.lpips import LPIPS
@@ -71,15 +72,15 @@ def stream(
     frames: NDArray[np.uint8], sound: NDArray[np.float32] | None, key: float, tiny: int, refresh: int, half: bool
 ) -> bytes:
     """A clip as a stream, with keyframe and tiny quality as given; ``refresh``: frames between keyframes, or 0."""
-    coder = Encoder(5, "file", audio=sound is not None, expected_frames=len(frames), refine=False)
-    coder._tiny = (HalfRate if half else TinyEncoder)(tiny, mode="file")
+    coder = FileEncoder(5, audio=sound is not None, expected_frames=len(frames), refine=False)
+    coder.stream.layers["tiny"] = TinyLayerEncoder((HalfRate if half else TinyEncoder)(tiny, mode="file"))
     chunks = []
     for i, frame in enumerate(frames):
         if refresh and i and i % refresh == 0:
             coder.request_keyframe()
         policy.keyframe_quality = lambda quality, frames: key  # what the real policy would choose stands aside
         chunks += coder.push_chunks(frame, None if sound is None else sound[i * 640 : (i + 1) * 640])
-    return encoding.finish_file(coder, chunks)
+    return finish_file(coder, chunks)
 
 
 def lpips(judge: LPIPS, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfcodec
-from tfcodec.codec.decoder import ExactParts, read_exact
-from tfcodec.codec.encoder import encode_clip
-from tfcodec.codec.refine import Refiner
-from tfcodec.codec.render import BATCH, MEL_SILENCE, mel_windows, tiny_windows
+from tfcodec.codec.file.decoder import ExactParts, read_exact
+from tfcodec.codec.file.encoder import encode_clip
+from tfcodec.codec.file.refine import Refiner
 from tfcodec.media import open_source
 from tfcodec.metrics import faces, pixels
 from tfcodec.metrics.faces import FaceMeter
@@ -27,9 +26,10 @@ from tfcodec.metrics.frechet import Backbone, find_backbone
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
 from tfcodec.model.blocks import from_pixels, to_pixels
 from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+from tfcodec.model.logmel import log_mel
+from tfcodec.model.renderer import BATCH, MEL_SILENCE, mel_windows, tiny_windows
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.model.weights import read_weights
-from tfcodec.speech import log_mel
 
 Frames = NDArray[np.uint8]
 Features = dict[str, NDArray[np.float64]]

@@ -3,7 +3,7 @@
     python benchmarks/refine_search.py [--limit N]
 
 Codes the first two seconds of ten clips of `train` with the keyframe of quality 5, with box means and with tiny frames
-found in several ways (`tfcodec.codec.refine.Descent`), and judges every fifth frame of each written stream. The
+found in several ways (`tfcodec.codec.file.refine.Descent`), and judges every fifth frame of each written stream. The
 defaults of `Descent` were set by hand from the result: LPIPS and PSNR for bits and time.
 """
 
@@ -23,9 +23,10 @@ from common import clip_list, environment, write
 from ladder_search import choose_clips, lpips
 from tqdm import tqdm
 
-from tfcodec.codec.decoder import probe_bytes, read_exact, render_exact
-from tfcodec.codec.encoder import Encoder, finish_file
-from tfcodec.codec.refine import Descent, Refiner
+from tfcodec.codec.file.decoder import probe_bytes, read_exact, render_exact
+from tfcodec.codec.file.encoder import FileEncoder, finish_file
+from tfcodec.codec.file.refine import Descent, Refiner
+from tfcodec.codec.parts.tiny import TinyLayerEncoder
 from tfcodec.media import open_source
 from tfcodec.metrics.lpips import LPIPS
 from tfcodec.metrics.pixels import psnr
@@ -52,9 +53,9 @@ def measure(path: Path) -> list[dict[str, float]]:
     at = np.arange(2, len(frames), LOOK_EVERY)
     rows = []
     for quality, how in WAYS:
-        refine = False if how is None else Refiner(model, how)
-        encoder = Encoder(5, "file", audio=False, expected_frames=EXPECTED, refine=refine)
-        encoder._tiny = TinyEncoder(quality, mode="file")
+        refiner = None if how is None else Refiner(model, how)
+        encoder = FileEncoder(5, audio=False, expected_frames=EXPECTED, refine=False)
+        encoder.stream.layers["tiny"] = TinyLayerEncoder(TinyEncoder(quality, mode="file"), refiner)
         begin = time.perf_counter()
         data = finish_file(encoder, [chunk for frame in frames for chunk in encoder.push_chunks(frame)])
         seconds = time.perf_counter() - begin

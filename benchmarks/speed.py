@@ -77,7 +77,7 @@ print(json.dumps({"frames": count[0], "seconds": seconds, "peak_mb": peak()}))
     ("tfcodec", "first"): COMMON
     + """
 import torch; torch.set_num_threads(threads)
-from tfcodec.codec.decoder import read_exact, render_exact
+from tfcodec.codec.file.decoder import read_exact, render_exact
 import numpy as np
 data = open(folder + "/clip.tfc", "rb").read()
 next(render_exact(read_exact(data), only=np.array([0])))

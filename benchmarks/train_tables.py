@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from tfcodec.tinyframe import tables as layout
-from tfcodec.tinyframe.model import (
+from tfcodec.tinyframe.entropy import (
     BIN_EDGES,
     DENSITY_EDGES,
     SHIFT,

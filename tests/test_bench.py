@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 import tfcodec
 from tfcodec.bench import analysis, classical, measure, runner
 from tfcodec.bench import run as bench
-from tfcodec.bench.arms import CODECS, Arm, codec_of, select
+from tfcodec.bench.arms import CODECS, Arm, select
+from tfcodec.bench.codecs import codec_of
 from tfcodec.cli import main
 from tfcodec.media import write_video
 from tfcodec.metrics.lpips import lpips_of_frames
@@ -335,15 +336,15 @@ def test_another_network_or_codec_is_noticed(clips: Path, tmp_path: Path, monkey
     runner.run_job(job)
     row = runner.read_row(job.row)
     assert row is not None
-    real = own._state
+    real, state = own.Tfcodec.encoder_state, own._state
     # Other encoder sources that give the same bytes: the metrics stay.
-    monkeypatch.setattr(own, "_state", lambda p: real(p) + ("+" if p == own._ENCODING else ""))
+    monkeypatch.setattr(own.Tfcodec, "encoder_state", lambda self, arm: real(self, arm) + "+")
     assert runner.missing(job, row)[0]
     job.row.write_text(json.dumps(row | {"metrics": {"psnr": 12.5}}))
     runner.run_job(job)
     assert runner.read_row(job.row)["metrics"] == {"psnr": 12.5}
     # Another network: they do not.
-    monkeypatch.setattr(own, "_state", lambda p: "network 99 " + real(p))
+    monkeypatch.setattr(own, "_state", lambda p: "network 99 " + state(p))
     runner.run_job(job)
     assert runner.read_row(job.row)["metrics"] == row["metrics"]
 

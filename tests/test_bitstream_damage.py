@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfcodec.bitstream as bs
-from tfcodec.bitstream.registry import build_chunk
+from tfcodec.bitstream.framing import build_chunk
 from tfcodec.errors import BitstreamError, ChecksumError, LimitExceeded, TruncatedError, UnsupportedVersion
 
 VALID = sorted((Path(__file__).parent / "vectors/valid").glob("*.tfc"))

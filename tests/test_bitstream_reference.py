@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfcodec.bitstream as bs
+from tfcodec.bitstream.framing import build_chunk
 from tfcodec.bitstream.primitives import crc16, crc32
-from tfcodec.bitstream.registry import build_chunk
 from tfcodec.errors import BitstreamError
 
 VECTORS = Path(__file__).parent / "vectors"

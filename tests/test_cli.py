@@ -12,8 +12,8 @@ import pytest
 
 import tfcodec
 from tfcodec.cli import main
-from tfcodec.codec.render import has_bfloat16
 from tfcodec.media import open_source, write_video
+from tfcodec.model.renderer import has_bfloat16
 
 
 @pytest.fixture(scope="module")

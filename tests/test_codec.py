@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import tfcodec
 from tfcodec.codec import policy
-from tfcodec.codec.decoder import read_exact
 from tfcodec.codec.encoder import Encoder
+from tfcodec.codec.file.decoder import read_exact
 from tfcodec.tinyframe import tiny_from_frames, tiny_to_rgb
 
 Face = tuple[np.ndarray, np.ndarray]

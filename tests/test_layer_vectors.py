@@ -9,7 +9,7 @@ import pytest
 from test_spec import DATA, LETTERS, rules_of_the_spec
 
 from tfcodec import bitstream as bs
-from tfcodec.codec.decoder import read_exact
+from tfcodec.codec.file.decoder import read_exact
 from tfcodec.errors import BitstreamError
 
 LAYERS = Path(__file__).parent / "vectors/layers"

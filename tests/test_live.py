@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import tfcodec
 from tfcodec import bitstream as bs
-from tfcodec.codec.render import Renderer, render_all
-from tfcodec.codec.simulate import CallReport, simulate
-from tfcodec.network import Link
+from tfcodec.model.renderer import Renderer, render_all
+from tfcodec.simulator import Link
+from tfcodec.simulator.call import CallReport, simulate
 
 Face = tuple[np.ndarray, np.ndarray]
 Sent = list[list[tfcodec.Packet]]
@@ -83,7 +83,7 @@ def test_bundles(moving_face: Face, bundle: int) -> None:
     media = [m for m in parsed(sent, bs.MediaPacket) if m.units]
     assert [m.units[0].frames for m in media] == [bundle] * (12 // bundle)
     _, _, decoder = play(sent, draw=False)
-    assert sorted(decoder.receiver.frames) == list(range(12))
+    assert sorted(decoder.call.receiver.frames) == list(range(12))
 
 
 @settings(max_examples=12, deadline=None)
@@ -117,8 +117,8 @@ def test_sound_that_never_comes_is_sent_as_silence_and_the_rest_stays_in_place(m
     decoder = tfcodec.Decoder()
     for packet in late:
         decoder.push(packet)
-    assert sorted(decoder.receiver.frames) == list(range(32))
-    line = decoder.receiver.speech
+    assert sorted(decoder.call.receiver.frames) == list(range(32))
+    line = decoder.call.receiver.speech
     assert line is not None
     sound = np.concatenate([line.frame(t) for t in range(30)])
     assert np.abs(sound[: 6 * 640]).max() < 0.01
@@ -161,20 +161,20 @@ def test_the_tiny_frames_are_the_encoders_and_the_pictures_those_of_files(moving
     decoder = tfcodec.Decoder(lookahead=2)
     for packet in encoder.push(frames[:12]) + encoder.flush():
         decoder.push(packet)
-    receiver = decoder.receiver
+    receiver = decoder.call.receiver
     tiny = np.stack([receiver.frames[t].tiny for t in range(12)])
     picture = receiver.frames[0].keyframe.picture
-    assert decoder.renderer is not None
-    whole = np.concatenate(list(render_all(decoder.renderer, [(0, picture)], tiny, None)))
-    from tfcodec.codec.picture import Scene
+    assert decoder._renderer is not None
+    whole = np.concatenate(list(render_all(decoder._renderer, [(0, picture)], tiny, None)))
+    from tfcodec.codec.call.conceal import Scene
 
     for t in (0, 5, 11):
         # Batches of another size may round differently in the network.
-        assert np.abs(Scene(receiver, t).draw(decoder.renderer).astype(int) - whole[t]).max() <= 3
+        assert np.abs(Scene(receiver, t).draw(decoder._renderer).astype(int) - whole[t]).max() <= 3
 
 
 def test_bfloat16_is_well_within_the_tolerance(call: Sent) -> None:
-    from tfcodec.codec.render import has_bfloat16
+    from tfcodec.model.renderer import has_bfloat16
 
     if not has_bfloat16():
         pytest.skip("this processor does not multiply in bfloat16")
@@ -193,9 +193,9 @@ def test_order_and_copies_do_not_matter(call: Sent) -> None:
     for packet in packets[::-1] + packets[:5]:
         shuffled.push(packet)
     assert shuffled.stats.duplicates == 5
-    assert plain.receiver.frames.keys() == shuffled.receiver.frames.keys() == set(range(40))
+    assert plain.call.receiver.frames.keys() == shuffled.call.receiver.frames.keys() == set(range(40))
     for t in range(40):
-        assert np.array_equal(plain.receiver.frames[t].tiny, shuffled.receiver.frames[t].tiny)
+        assert np.array_equal(plain.call.receiver.frames[t].tiny, shuffled.call.receiver.frames[t].tiny)
 
 
 def test_the_end_is_shown_to_the_last_frame(call: Sent) -> None:
@@ -209,13 +209,13 @@ def test_the_end_is_shown_to_the_last_frame(call: Sent) -> None:
     assert decoder.next_frame == 40
     held = decoder.stats.held
     assert held <= 4
-    assert decoder.receiver.end == 40
+    assert decoder.call.receiver.end == 40
 
 
 def test_numbers_wrap(moving_face: Face) -> None:
     frames, audio = moving_face
     encoder = tfcodec.Encoder(latency="call", audio=True, bundle=1)
-    sender = encoder._call
+    sender = encoder._road
     assert sender is not None
     sender.frames, sender._sequence, sender._restarted_at = 65_536 - 12, 65_536 - 9, 65_536 - 12
     decoder = tfcodec.Decoder()
@@ -250,20 +250,20 @@ def test_a_loss_is_reported_and_healed_without_a_keyframe(moving_face: Face) -> 
         decoder.pull(draw=False)
         if (said := decoder.feedback()) is not None:
             on_the_way.append(said)
-    missing = clean.receiver.frames.keys() - decoder.receiver.frames.keys()
+    missing = clean.call.receiver.frames.keys() - decoder.call.receiver.frames.keys()
     assert missing <= set(range(8, 18))
     assert missing
     assert not decoder.wants_keyframe
     assert decoder.next_frame == 39  # as far behind as the bundle makes it: a loss adds no delay
     for t in range(20, 40):
-        assert np.array_equal(decoder.receiver.frames[t].tiny, clean.receiver.frames[t].tiny)
+        assert np.array_equal(decoder.call.receiver.frames[t].tiny, clean.call.receiver.frames[t].tiny)
 
 
 def test_restarts_heal_where_there_is_no_way_back(moving_face: Face) -> None:
     sent = send(moving_face, 40, refresh=10)
     _, _, decoder = play(sent, frozenset({4}), draw=False)
-    assert decoder.receiver.newest == 39
-    assert decoder.receiver.frames.keys() >= set(range(20, 40))
+    assert decoder.call.receiver.newest == 39
+    assert decoder.call.receiver.frames.keys() >= set(range(20, 40))
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
@@ -272,16 +272,16 @@ def test_redundancy_mends_short_losses(moving_face: Face, repeats: int) -> None:
     keyframe = len(sent[0])
     lose = frozenset(range(keyframe + 3, keyframe + 3 + repeats))
     _, _, decoder = play(sent, lose, draw=False)
-    assert decoder.receiver.frames.keys() == set(range(30))
+    assert decoder.call.receiver.frames.keys() == set(range(30))
     more = frozenset(range(keyframe + 3, keyframe + 4 + repeats))
     _, _, decoder = play(sent, more, draw=False)
-    assert decoder.receiver.broken
+    assert decoder.call.receiver.broken
 
 
 def test_redundancy_follows_the_reported_loss(moving_face: Face) -> None:
     frames, _ = moving_face
     encoder = tfcodec.Encoder(latency="call", audio=False)
-    sender = encoder._call
+    sender = encoder._road
     assert sender is not None
     encoder.push(frames[:10])
     for number, lost, units in ((0, 0.0, 1), (1, 0.05, 2), (2, 0.5, 3), (3, 0.0, 3)):
@@ -314,7 +314,7 @@ def test_a_lost_keyframe_is_sent_again(moving_face: Face, lost: set[int]) -> Non
                 decoder.push(packet)
     assert len(resent) == len(lost)
     assert all(packet.keyframe for packet in resent)
-    assert decoder.receiver.newest == 7
+    assert decoder.call.receiver.newest == 7
     assert not decoder.wants_keyframe
 
 
@@ -347,10 +347,10 @@ def test_joining_late(moving_face: Face) -> None:
 
 
 def test_gaps_are_filled_from_both_sides(call: Sent) -> None:
-    from tfcodec.codec.picture import _tiny
+    from tfcodec.codec.call.conceal import _tiny
 
     _, _, decoder = play(call[:20], draw=False)
-    frames = dict(decoder.receiver.frames)
+    frames = dict(decoder.call.receiver.frames)
     keyframe = frames[0].keyframe
     a, b = frames.pop(6).tiny.astype(int), frames.pop(7).tiny
     made = _tiny(frames, 6, keyframe).astype(int)
@@ -381,7 +381,7 @@ def test_any_network_gives_a_frame_at_every_tick_and_is_recovered_from(
     assert len(shown) == 45
     assert all(picture.shape == (256, 256, 3) and sound.shape == (640,) for picture, sound in shown)
     assert not decoder.wants_keyframe
-    assert decoder.receiver.newest >= 45 - 2 - 6
+    assert decoder.call.receiver.newest >= 45 - 2 - 6
     assert report.bytes == sum(report.parts.values())
 
 
@@ -458,7 +458,7 @@ def test_nothing_has_come_yet() -> None:
 
 
 def test_arguments() -> None:
-    with pytest.raises(ValueError, match="lookahead"):
+    with pytest.raises(tfcodec.TfcodecError, match="lookahead"):
         tfcodec.Decoder(lookahead=3)
     with pytest.raises(tfcodec.TfcodecError, match="latency"):
         tfcodec.Encoder(latency="fast")  # type: ignore[arg-type]
@@ -505,7 +505,7 @@ def test_the_worker_shows_the_same_and_never_blocks(call: Sent) -> None:
 
 
 def test_the_worker_leaves_frames_out_when_drawing_is_slow(call: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tfcodec.codec.picture import Scene
+    from tfcodec.codec.call.conceal import Scene
 
     def slow(self: Scene, renderer: object) -> np.ndarray:
         time.sleep(0.15)
@@ -548,12 +548,12 @@ def test_the_worker_makes_the_network_ready_before_the_call(call: Sent, monkeypa
 
 
 def test_errors_of_the_worker_come_out_of_push(call: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tfcodec.codec import live
+    from tfcodec.codec.call import state
 
     def missing(*args: object) -> None:
         raise tfcodec.WeightsError("not here")
 
-    monkeypatch.setattr(live, "find_model", missing)
+    monkeypatch.setattr(state, "find_model", missing)
     with tfcodec.Decoder(worker=True) as decoder:
         for packet in call[0]:
             decoder.push(packet)
@@ -593,5 +593,5 @@ def test_a_long_call_does_not_grow(moving_face: Face) -> None:
             for packet in encoder.push_feedback(said):
                 link.send(packet, t * 0.04)
     assert resident() - before < 8 << 20
-    assert len(decoder.receiver.frames) <= 129
-    assert len(decoder.receiver._waiting) <= 129
+    assert len(decoder.call.receiver.frames) <= 129
+    assert len(decoder.call.receiver._waiting) <= 129

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tfcodec
-from tfcodec.network import DATA_CHANNEL, RTP, UDP, GilbertElliott, Link
+from tfcodec.codec.call.overhead import DATA_CHANNEL, RTP, UDP
+from tfcodec.simulator import GilbertElliott, Link
 
 
 @pytest.mark.parametrize(("loss", "burst"), [(0.05, 1), (0.1, 3), (0.3, 8), (0.3, 2), (0.5, 20)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfcodec.codec.playout import MAX_LAG, TOLERATED_LAG, WINDOW, Playout
+from tfcodec.codec.call.playout import MAX_LAG, TOLERATED_LAG, WINDOW, Playout
 
 
 def play(clock: Playout, newest: int, lost: frozenset[int] = frozenset(), end: int | None = None) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tfcodec
-from tfcodec.codec.decoder import read_exact
+from tfcodec.codec.file.decoder import read_exact
 from tfcodec.model.registry import default_model, weights_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))

@@ -12,8 +12,9 @@ import torch
 
 import tfcodec
 from tfcodec.cli import main
-from tfcodec.codec.encoder import Encoder, encode_clip
-from tfcodec.codec.refine import Descent, Refiner, _to_rgb
+from tfcodec.codec.encoder import Encoder
+from tfcodec.codec.file.encoder import encode_clip
+from tfcodec.codec.file.refine import Descent, Refiner, _to_rgb
 from tfcodec.errors import WeightsError
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.metrics.pixels import psnr

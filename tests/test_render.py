@@ -7,12 +7,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tfcodec.codec import render
-from tfcodec.codec.render import Renderer, has_bfloat16, render_all
 from tfcodec.model import graph
+from tfcodec.model import renderer as render
 from tfcodec.model.config import NetworkConfig
 from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
 from tfcodec.model.registry import default_model
+from tfcodec.model.renderer import Renderer, has_bfloat16, render_all
 from tfcodec.model.upsampler import Upsampler
 
 Pictures = NDArray[np.uint8]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfcodec.errors import BitstreamError, LimitExceeded, MediaError, TruncatedError
+from tfcodec.model.logmel import log_mel
 from tfcodec.speech import (
     PACKET_MS,
     PRE_SKIP,
@@ -24,7 +25,6 @@ from tfcodec.speech import (
     bitrate_of,
     decode_speech,
     encode_speech,
-    log_mel,
     packet_duration_ms,
 )
 
@@ -329,7 +329,7 @@ def test_an_empty_track_holds_nothing() -> None:
 
 def test_mel_bank_is_that_of_librosa() -> None:
     filters = pytest.importorskip("librosa.filters")
-    from tfcodec.speech import _mel_matrix
+    from tfcodec.model.logmel import _mel_matrix
 
     expected = filters.mel(sr=16000, n_fft=512, n_mels=80, fmin=0.0, fmax=8000.0, norm=None)
     assert np.abs(_mel_matrix()[1] - expected.T).max() < 1e-6

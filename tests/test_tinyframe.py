@@ -26,7 +26,7 @@ from tfcodec.tinyframe import (
     tiny_from_frames,
     tiny_to_rgb,
 )
-from tfcodec.tinyframe.model import GroupContext, History, Model
+from tfcodec.tinyframe.entropy import GroupContext, History, Model
 from tfcodec.tinyframe.rangecoder import TOTAL, RangeDecoder, RangeEncoder
 from tfcodec.tinyframe.rows import read_row, write_row
 from tfcodec.tinyframe.tables import SIZES, load_tables, parse_tables, table_bytes

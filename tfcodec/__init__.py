@@ -25,9 +25,9 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .codec.call.decoder import Decoder
     from .codec.encoder import Encoder
-    from .codec.live import Decoder
-    from .codec.types import Clip, Packet, StreamInfo
+    from .codec.results import Clip, Packet, StreamInfo
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,7 +51,9 @@ __all__ = [
     "probe",
 ]
 
-_LAZY = {"Encoder": "encoder", "Decoder": "live", "Clip": "types", "Packet": "types", "StreamInfo": "types"}
+_LAZY = {
+    "Encoder": "encoder", "Decoder": "call.decoder", "Clip": "results", "Packet": "results", "StreamInfo": "results",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from .errors import LimitExceeded, MediaError, TfcodecError
 from .files import write_atomically
 
 if TYPE_CHECKING:
-    from .codec.types import Clip, StreamInfo
+    from .codec.results import Clip, StreamInfo
 
 Progress = Callable[[int, int], None]
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -63,7 +63,8 @@ def encode(
         WeightsError: with ``refine``, if the network's weights are not there.
         TfcodecError: an argument is out of range.
     """
-    from .codec.encoder import check_quality, encode_clip
+    from .codec.file.encoder import encode_clip
+    from .codec.policy import check_quality
     from .media import open_source
 
     quality = check_quality(quality)
@@ -99,7 +100,7 @@ def decode(
         WeightsError: the stream names a network that is not installed; use ``pixels=False``.
         MediaError: the file cannot be read.
     """
-    from .codec.decoder import decode_bytes
+    from .codec.file.decoder import decode_bytes
 
     return decode_bytes(read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress)
 
@@ -111,7 +112,7 @@ def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> S
         BitstreamError: the container is malformed or damaged.
         MediaError: the file cannot be read.
     """
-    from .codec.decoder import probe_bytes
+    from .codec.file.decoder import probe_bytes
 
     return probe_bytes(read_source(source), errors=_checked(errors))
 

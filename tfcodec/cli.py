@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import MediaError, TfcodecError
-from .simulation import add_simulate
+from .simulator.command import add_simulate
 
 if TYPE_CHECKING:
-    from .codec.types import StreamInfo
+    from .codec.results import StreamInfo
 
 Progress = Callable[[int, int], None]
 
@@ -133,9 +133,9 @@ def _encode(args: argparse.Namespace) -> int:
 
 
 def _decode(args: argparse.Namespace) -> int:
-    from .codec.decoder import read_exact, render_exact
+    from .codec.file.decoder import read_exact, render_exact
     from .media import VideoWriter
-    from .speech import SAMPLE_RATE
+    from .rates import SAMPLE_RATE
 
     _refuse_overwrite(args)
     data = _read(args.input)
@@ -182,7 +182,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from .codec.decoder import read_exact
+    from .codec.file.decoder import read_exact
     from .model.registry import find_model, weights_file
 
     parts = read_exact(_read(args.input))
@@ -224,7 +224,7 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from .simulation import simulate_file
+    from .simulator.command import simulate_file
 
     if args.output == "-":
         raise MediaError("simulate needs a file to write to")

@@ -79,9 +79,9 @@ def _tables() -> str:
 def _network() -> str:
     import torch
 
-    from .codec.render import BATCH, Renderer
     from .model.inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
     from .model.registry import default_model
+    from .model.renderer import BATCH, Renderer
 
     entry = default_model()
     renderer = Renderer(entry)

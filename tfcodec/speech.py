@@ -1,4 +1,4 @@
-"""Speech: 16 kHz mono sound as Opus packets (RFC 6716) and back, and the log-mel spectrogram of it.
+"""Speech: 16 kHz mono sound as Opus packets (RFC 6716) and back.
 
 Decoded speech is aligned with its source: sample `i` of :func:`decode_speech` is sample `i` of what went into
 :func:`encode_speech`, so it belongs to time `i / 16000` s of the pictures.
@@ -6,8 +6,6 @@ Decoded speech is aligned with its source: sample `i` of :func:`decode_speech` i
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tfcodec.errors import BitstreamError, LimitExceeded, MediaError, TruncatedError
+from tfcodec.rates import OPUS_PER_SAMPLE, OPUS_RATE, SAMPLE_RATE
+from tfcodec.samples import Samples, check_samples
 
 __all__ = [
     "MAX_PACKET_BYTES",
-    "MEL_BANDS",
     "PACKET_MS",
     "PRE_SKIP",
     "SAMPLE_RATE",
@@ -28,11 +27,9 @@ __all__ = [
     "bitrate_of",
     "decode_speech",
     "encode_speech",
-    "log_mel",
     "packet_duration_ms",
 ]
 
-SAMPLE_RATE = 16000
 PACKET_MS = (20, 40, 60, 80, 100, 120)
 PRE_SKIP = 104
 """Samples at 16 kHz that the Opus encoder puts before the first sample of its input (312 at 48 kHz)."""
@@ -40,9 +37,7 @@ MAX_PACKET_BYTES = 4000
 """Ten times what 120 ms take at the highest rate."""
 
 _BITRATES = (6000, 6500, 7000, 7600, 8300, 9000, 10500, 12500, 15500, 19500, 24000)
-_OPUS_RATE = 48000  # the rate at which the Opus decoder gives its samples
 
-Samples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ class SpeechEncoder:
         """
         if self._codec is None:
             raise MediaError("the speech encoder has been flushed")
-        samples = _checked(pcm)
+        samples = check_samples(pcm)
         self._pushed += len(samples)
         return self._code(samples)
 
@@ -188,11 +183,11 @@ class SpeechDecoder:
         except (av.FFmpegError, ValueError) as error:
             raise BitstreamError("speech: not a decodable Opus packet") from error
         wide = np.concatenate(parts) if parts else np.zeros(0, np.int16)
-        expected = round(_frame_ms(config) * count * _OPUS_RATE / 1000)
+        expected = round(_frame_ms(config) * count * OPUS_RATE / 1000)
         if wide.dtype != np.int16 or len(wide) != expected:
             raise BitstreamError(f"speech: {len(wide)} samples instead of {expected}")
         # What the encoder was given has nothing above 8 kHz, so every third sample is all there is to keep.
-        return (wide[::3] / np.float32(32768)).astype(np.float32)
+        return (wide[::OPUS_PER_SAMPLE] / np.float32(32768)).astype(np.float32)
 
 
 def encode_speech(pcm: npt.ArrayLike, quality: int = 5, packet_ms: int = 120) -> SpeechTrack:
@@ -201,7 +196,7 @@ def encode_speech(pcm: npt.ArrayLike, quality: int = 5, packet_ms: int = 120) ->
     Raises:
         MediaError: see :class:`SpeechEncoder`.
     """
-    samples = _checked(pcm)
+    samples = check_samples(pcm)
     encoder = SpeechEncoder(bitrate_of(quality), packet_ms)
     packets = encoder.push(samples) + encoder.flush()
     return SpeechTrack(packets, encoder.pre_skip, len(samples), packet_ms)
@@ -239,18 +234,6 @@ def check_track(track: SpeechTrack) -> None:
 
 
 # Opus
-
-
-def _checked(pcm: npt.ArrayLike) -> Samples:
-    try:
-        samples = np.asarray(pcm, np.float32)
-    except (TypeError, ValueError) as error:
-        raise MediaError("speech must be an array of numbers") from error
-    if samples.ndim != 1:
-        raise MediaError(f"speech must be mono, [n], not {list(samples.shape)}")
-    if not np.isfinite(samples).all():
-        raise MediaError(f"speech: sample {int(np.argmin(np.isfinite(samples)))} is not a finite number")
-    return np.clip(samples, -1, 1)
 
 
 def _frame_ms(config: int) -> float:
@@ -298,75 +281,8 @@ def _open_decoder() -> Any:
 
     try:
         codec: Any = av.codec.CodecContext.create("libopus", "r")
-        codec.sample_rate, codec.layout, codec.thread_count = _OPUS_RATE, "mono", 1
+        codec.sample_rate, codec.layout, codec.thread_count = OPUS_RATE, "mono", 1
         codec.open()
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"this PyAV ({av.__version__}) cannot decode Opus: {error}") from error
     return codec
-
-
-# Mel spectrogram
-
-MEL_BANDS = 80
-_WINDOW, _FFT = 400, 512
-_FLOOR_DB, _SPAN_DB = -90.0, 45.0  # -90 dB -> -1, 0 dB -> 1
-
-
-@functools.cache
-def _mel_matrix() -> tuple[Samples, Samples]:
-    """Window `[400]`, scaled so that a full-scale sine has power 1, and filter bank `[257, 80]`.
-
-    The bank is `librosa.filters.mel(sr=16000, n_fft=512, n_mels=80, norm=None).T`, computed here because
-    importing librosa takes seconds; a test compares the two.
-    """
-    top = 15 + np.log(8) / (np.log(6.4) / 27)  # 8000 Hz on Slaney's scale: 1000 Hz is 15, linear below, log above
-    mel = np.linspace(0, top, MEL_BANDS + 2)
-    edges = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * (np.log(6.4) / 27)))
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    hertz = np.linspace(0, SAMPLE_RATE / 2, _FFT // 2 + 1)[:, None]
-    bank = np.maximum(0, np.minimum((hertz - lower) / (centre - lower), (upper - hertz) / (upper - centre)))
-    window = np.hanning(_WINDOW + 1)[:-1]
-    return (2 * window / window.sum()).astype(np.float32), bank.astype(np.float32)
-
-
-def log_mel(pcm: Samples | Sequence[float], frames: int, fps: float = 25.0, start: int = 0) -> Samples:
-    """Log-mel spectrogram, four columns a video frame.
-
-    Column `c` is taken from a Hann window of 25 ms around the middle of the `c`-th quarter of a frame, so
-    that columns `4 t ... 4 t + 3` cover the 40 ms in which frame `t` is shown. Power in 80 mel bands
-    (Slaney's scale, 0 to 8 kHz, triangles of height 1) relative to a full-scale sine, in dB: -90 dB and less
-    become -1, 0 dB becomes 1.
-
-    Args:
-        pcm: `[n] float32` at 16 kHz. What lies outside it counts as silence.
-        frames: video frames to cover.
-        fps: frames a second.
-        start: index in `pcm` of the first frame's first sample. With at least 120 samples before and after
-            the frames asked for, a window of a longer signal gives the columns of the whole (streaming).
-
-    Returns:
-        `[4 * frames, 80] float32` in -1...1.
-
-    Raises:
-        MediaError: if the sound is not one-dimensional and finite, or `frames` or `fps` make no sense.
-    """
-    from scipy.fft import rfft
-
-    if frames < 0 or not 1 <= fps <= 1000:
-        raise MediaError(f"log-mel of {frames} frames at {fps} frames/s")
-    samples = _checked(pcm)
-    window, bank = _mel_matrix()
-    columns = 4 * frames
-    # Integer positions: the same column of the same sound never depends on where the array begins.
-    middles = np.floor((np.arange(columns) + 0.5) * (SAMPLE_RATE / (4 * fps))).astype(np.int64)
-    first = middles - _WINDOW // 2 + start
-    out = np.full((columns, MEL_BANDS), -1.0, np.float32)
-    inside = np.flatnonzero((first > -_WINDOW) & (first < len(samples)))
-    padded = np.concatenate([np.zeros(_WINDOW, np.float32), samples, np.zeros(_WINDOW, np.float32)])
-    views = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)
-    for at in range(0, len(inside), 4096):  # bounded memory for long sound
-        chosen = inside[at : at + 4096]
-        power = np.abs(rfft(views[first[chosen] + _WINDOW] * window, _FFT, axis=1)) ** 2
-        level = 10 * np.log10(np.maximum(power @ bank, 1e-12))
-        out[chosen] = np.clip((level - _FLOOR_DB) / _SPAN_DB - 1, -1, 1)
-    return out

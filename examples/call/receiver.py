@@ -20,7 +20,7 @@ from jpeg import JpegEncoder
 from numpy.typing import NDArray
 
 from tfcodec.contrib.aiortc import CallReceiver
-from tfcodec.network import Link
+from tfcodec.simulator import Link
 
 PAGE = Path(__file__).resolve().parent / "page.html"
 PERIOD = 0.04
@@ -143,7 +143,7 @@ class Call:
         self._ticks.append((now, fresh))
         if self.receiver is None or not self.watchers:
             return
-        shown = self.receiver.decoder.playout.position
+        shown = self.receiver.decoder.position
         if fresh and shown is not None:
             self._delays.append(now - (self.began + shown * PERIOD))
         if not self._pictures.full():
@@ -196,7 +196,7 @@ class Call:
             "lost_share": stats.lost_share, "lost": stats.lost, "received": stats.received,
             "held": stats.held, "skipped": stats.skipped, "shown": stats.shown,
             "waiting_for_keyframe": stats.waiting_for_keyframe, **self.wish,
-            "frame": self.receiver.decoder.playout.position,
+            "frame": self.receiver.decoder.position,
         }  # fmt: skip
 
     async def close(self) -> None:

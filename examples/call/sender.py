@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 import tfcodec
 from tfcodec.contrib.aiortc import CallSender, open_channels
 from tfcodec.media import open_source
-from tfcodec.network import Link
+from tfcodec.simulator import Link
 
 PERIOD = 0.04
 LONGEST = 1000

@@ -15,17 +15,15 @@ from tfcodec.bitstream import (
     CropRegion,
     EndChunk,
     KeyframeChunk,
-    KeyframeRequestChunk,
     MetaChunk,
     PaddingChunk,
     SpeechChunk,
     StreamHeader,
     TinyChunk,
     UnknownChunk,
-    split_keyframe,
     write_signature,
 )
-from tfcodec.bitstream.registry import build_chunk
+from tfcodec.bitstream.framing import build_chunk
 
 HERE = Path(__file__).parent
 SIGNATURE = write_signature()
@@ -216,9 +214,9 @@ def faulty() -> list[Vector]:
         Vector("speech_overrun", speech("00 04 09 616161"), "A packet longer than its chunk.", 30, b),
         Vector("speech_not_shared", speech("00 04 01 6161"),
                "Equal packets without the shared length.", 30, b),
-        Vector("part_in_file", stream(HEADER, split_keyframe(KeyframeChunk(0, bytes(40)), 45)[0], TINY),
+        Vector("part_in_file", stream(HEADER, build_chunk(0xC3, bytes([0, 40, 0]) + bytes(26)), TINY),
                "A keyframe part in a file.", 31, b),
-        Vector("request_in_file", stream(HEADER, KeyframeRequestChunk(0), KEYFRAME, TINY),
+        Vector("request_in_file", stream(HEADER, build_chunk(0x09, bytes(1)), KEYFRAME, TINY),
                "A keyframe request in a file.", 31, b),
         Vector("too_many_frames", stream(HEADER, KEYFRAME, replace(TINY, frame_count=6)),
                "Six frames of five.", 32, b),

@@ -102,19 +102,6 @@ class Codec(Protocol):
         """Whatever decides the pictures besides the file; other text: measure again."""
 
 
-def codec_of(arm: Arm) -> Codec:
-    """The implementation of an arm."""
-    if arm.codec in CLASSICAL:
-        from .classical import Classical
-
-        return Classical()
-    from .own import Frozen, Tfcodec, TfcodecCall, TinyBicubic
-
-    codec = Tfcodec() if arm.delay == "file" else TfcodecCall()
-    own: dict[str, Codec] = {"tfcodec": codec, "frozen": Frozen(), "bicubic8": TinyBicubic()}
-    return own[arm.codec]
-
-
 def select(codecs: list[str] | None, quick: bool) -> list[Arm]:
     """The arms of the named codecs (None: all); with ``quick`` two or three points of the main curves.
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError
+from ..rates import FPS
 from .arms import Arm, Coded, Frames, Sound
 
-FPS = 25
 SIDE = 256
 STALL_SECONDS, ATTEMPTS = 30, 10
 _ROOT = Path(__file__).resolve().parents[2]

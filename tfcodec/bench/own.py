@@ -10,19 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BitstreamError
+from ..rates import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from .arms import Arm, Coded, Frames, Sound
-from .classical import FPS
 
-SAMPLE_RATE = 16000
-SAMPLES = SAMPLE_RATE // FPS
 _PACKAGE = Path(__file__).resolve().parents[1]
-# Sources that can change a stream's bytes, or its pictures. Bytes are compared as well, so this only saves time.
-_EXACT = ("keyframe.py", "speech.py", "bitstream/*.py", "tinyframe/*")
-_CALLS = ("codec/receiver.py", "codec/playout.py", "codec/speechline.py")
-_ENCODING = (
-    *_EXACT, *_CALLS, "codec/encoder.py", "codec/policy.py", "codec/refine.py", "codec/sender.py", "model/*.py",
-)  # fmt: skip
-_DECODING = (*_EXACT, *_CALLS, "codec/picture.py", "codec/render.py", "codec/tracks.py", "model/*.py")
+# Folders that can change a stream's bytes, or its pictures. Bytes are compared as well, so this only saves time.
+_SOURCES = ("*.py", "bitstream/*", "tinyframe/*", "model/*.py", "codec/*.py", "codec/parts/*.py")
+_STATES = {"file": (*_SOURCES, "codec/file/*.py"), "call": (*_SOURCES, "codec/call/*.py")}
 
 
 @cache
@@ -55,15 +49,15 @@ class Tfcodec:
         return Coded(parts["keyframe"] + parts["tiny"], info.video_bytes, info.bytes["audio"], parts, info.keyframes)
 
     def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
-        from ..codec.decoder import read_exact, render_exact
+        from ..codec.file.decoder import read_exact, render_exact
 
         return np.concatenate(list(render_exact(read_exact(path.read_bytes()), only=wanted)))
 
     def encoder_state(self, arm: Arm) -> str:
-        return _state(_ENCODING)
+        return _state(_STATES[arm.delay])
 
     def decoder_state(self, arm: Arm) -> str:
-        return _state(_DECODING)
+        return _state(_STATES[arm.delay])
 
 
 class TfcodecCall(Tfcodec):
@@ -74,12 +68,13 @@ class TfcodecCall(Tfcodec):
     """
 
     def encode(self, arm: Arm, frames: Frames, sound: Sound | None, path: Path) -> None:
+        from ..codec.call.decoder import Decoder
         from ..codec.encoder import Encoder
-        from ..codec.live import Decoder
 
         encoder, receiver, packets = Encoder(arm.point, "call", audio=sound is not None), Decoder(), []
         for i, frame in enumerate(frames):
-            new = encoder.push(frame, None if sound is None else sound[i * SAMPLES : (i + 1) * SAMPLES])
+            at = slice(i * SAMPLES_PER_FRAME, (i + 1) * SAMPLES_PER_FRAME)
+            new = encoder.push(frame, None if sound is None else sound[at])
             for packet in new:
                 receiver.push(packet)
             receiver.pull(draw=False)
@@ -105,12 +100,12 @@ class TfcodecCall(Tfcodec):
         return Coded(keyframe + tiny, total, speech, parts, keyframes)
 
     def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
-        from ..codec.live import Decoder
+        from ..codec.call.decoder import Decoder
 
         receiver, chosen, pictures = Decoder(), set(wanted.tolist()), {}
         for packet in _read_records(path):
             receiver.push(packet)
-            while (frame := receiver.next_frame or 0) <= receiver.receiver.newest:
+            while (frame := receiver.next_frame or 0) <= receiver.call.receiver.newest:
                 picture = receiver.pull(draw=frame in chosen)
                 if frame in chosen:
                     pictures[frame] = picture
@@ -153,12 +148,12 @@ class Frozen(Tfcodec):
     def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
         from ..bitstream import KeyframeChunk, read_stream
         from ..keyframe import decode_keyframe
+        from ..metrics.frames import frozen_keyframes
 
         keys = [c for c in read_stream(path.read_bytes(), errors="conceal").chunks if isinstance(c, KeyframeChunk)]
         if not keys:
             raise BitstreamError(f"{path}: no keyframe")
-        pictures = np.stack([decode_keyframe(c.data) for c in keys])
-        return pictures[np.searchsorted([c.frame_index for c in keys[1:]], wanted, side="right")]
+        return frozen_keyframes([(c.frame_index, decode_keyframe(c.data)) for c in keys], wanted)
 
 
 class TinyBicubic:
@@ -207,12 +202,10 @@ class TinyBicubic:
 
 
 def _encode_stream(arm: Arm, frames: Frames) -> bytes:
-    """A stream whose keyframes are those of the arm's delay class."""
-    from ..codec.encoder import Encoder, finish_file
+    """The stream that tfcodec writes at the arm's quality, without sound."""
+    from ..codec.file.encoder import encode_clip
 
-    expected = len(frames) if arm.delay == "file" else None
-    encoder = Encoder(arm.point, arm.delay, audio=False, expected_frames=expected, refine=False)
-    return finish_file(encoder, [chunk for frame in frames for chunk in encoder.push_chunks(frame)])
+    return encode_clip(iter(frames), None, arm.point, len(frames), None, refine=False)
 
 
 _GROUP = 128

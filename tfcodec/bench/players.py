@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .arms import CLASSICAL, DEFAULT_QUALITY, TITLES, Arm, codec_of
+from .arms import CLASSICAL, DEFAULT_QUALITY, TITLES, Arm
+from .codecs import codec_of
 from .sources import CropMode, load
 
 Row = dict[str, Any]

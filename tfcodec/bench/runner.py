@@ -9,7 +9,6 @@ that has only some of the metrics, only the missing ones are computed.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import multiprocessing
@@ -18,13 +17,14 @@ import platform
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..errors import TfcodecError
 from ..files import write_json
-from .arms import CLASSICAL, Arm, codec_of
+from ..machine import describe
+from .arms import CLASSICAL, Arm
+from .codecs import codec_of
 from .sources import CropMode, digest, load
 
 Row = dict[str, Any]
@@ -198,23 +198,10 @@ def make_jobs(
 
 def environment() -> dict[str, Any]:
     """Date, processor, cores and versions, for the record."""
-    processor = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = lines[0].split(":", 1)[1].strip() if lines else processor
-    versions = {}
-    for name in ("tfcodec", "torch", "numpy", "av", "scipy", "onnxruntime", "ncnn", "bjontegaard", "matplotlib"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
     from .. import __version__
     from .classical import _versions
 
-    versions["tfcodec"] = __version__
-    return {
-        "date": datetime.date.today().isoformat(), "processor": processor, "cores": os.cpu_count(),
-        "system": platform.system(), "python": platform.python_version(), "versions": versions,
-        "encoders": _versions(),
-    }  # fmt: skip
+    libraries = ("torch", "numpy", "av", "scipy", "onnxruntime", "ncnn", "bjontegaard", "matplotlib")
+    known = describe(libraries)
+    known["versions"] = {"tfcodec": __version__, **known["versions"]}
+    return {**known, "system": platform.system(), "encoders": _versions()}

@@ -5,7 +5,7 @@ numbers ``[R1]`` ... in error messages are those of that document.
 """
 
 from tfcodec.bitstream.account import account_bytes, account_chunk, account_stream
-from tfcodec.bitstream.call import (
+from tfcodec.bitstream.call_packets import (
     MAX_PACKET,
     MAX_REFERENCE,
     MAX_UNIT_FRAMES,
@@ -18,29 +18,32 @@ from tfcodec.bitstream.call import (
     MediaPacket,
     TinyUnit,
     fragment,
+    join_layers,
     parse_packet,
+    split_layers,
 )
 from tfcodec.bitstream.chunks import (
     MAX_FRAMES_PER_CHUNK,
     TAGS,
     EndChunk,
     KeyframeChunk,
-    KeyframePartChunk,
-    KeyframeRequestChunk,
+    LayerChunk,
     SpeechChunk,
     TinyChunk,
 )
+from tfcodec.bitstream.framing import SIGNATURE, write_signature
 from tfcodec.bitstream.header import VERSION, AudioConfig, StreamHeader
 from tfcodec.bitstream.limits import DEFAULT_LIMITS, Limits
 from tfcodec.bitstream.meta import CropRegion, MetaChunk, PaddingChunk, UnknownChunk
-from tfcodec.bitstream.packets import iter_chunks_of_packet, join_keyframe_parts, split_keyframe
-from tfcodec.bitstream.parse import Chunk, parse_chunk
-from tfcodec.bitstream.registry import SIGNATURE, write_signature
+from tfcodec.bitstream.parse import iter_chunks, parse_chunk
+from tfcodec.bitstream.parts import BY_CLASS, LAYERS, Chunk, Part
 from tfcodec.bitstream.sequence import WRAP, SequenceCounter, extend
 from tfcodec.bitstream.stream import ParsedStream, check_signature, read_stream
 
 __all__ = [
+    "BY_CLASS",
     "DEFAULT_LIMITS",
+    "LAYERS",
     "MAX_FRAMES_PER_CHUNK",
     "MAX_PACKET",
     "MAX_REFERENCE",
@@ -59,14 +62,14 @@ __all__ = [
     "FeedbackPacket",
     "KeyframeChunk",
     "KeyframePacket",
-    "KeyframePartChunk",
     "KeyframeParts",
-    "KeyframeRequestChunk",
+    "LayerChunk",
     "Limits",
     "MediaPacket",
     "MetaChunk",
     "PaddingChunk",
     "ParsedStream",
+    "Part",
     "SequenceCounter",
     "SpeechChunk",
     "StreamHeader",
@@ -79,11 +82,11 @@ __all__ = [
     "check_signature",
     "extend",
     "fragment",
-    "iter_chunks_of_packet",
-    "join_keyframe_parts",
+    "iter_chunks",
+    "join_layers",
     "parse_chunk",
     "parse_packet",
     "read_stream",
-    "split_keyframe",
+    "split_layers",
     "write_signature",
 ]

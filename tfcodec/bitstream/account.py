@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
-from tfcodec.bitstream.chunks import EndChunk, KeyframeChunk, KeyframePartChunk, SpeechChunk, TinyChunk
-from tfcodec.bitstream.header import StreamHeader
 from tfcodec.bitstream.limits import DEFAULT_LIMITS, Limits
-from tfcodec.bitstream.parse import Chunk
-from tfcodec.bitstream.primitives import write_varint
+from tfcodec.bitstream.parts import ACCOUNTS, BY_CLASS, Chunk
 from tfcodec.bitstream.stream import ParsedStream, read_stream
 
 
 def account_chunk(chunk: Chunk) -> dict[str, int]:
     """Bytes of one chunk by purpose, and their ``total``; see `account_bytes`."""
-    keyframe, tiny, audio = _media_bytes(chunk)
-    return _account(len(chunk.to_bytes()), keyframe, tiny, audio)
+    return _account([chunk], len(chunk.to_bytes()))
 
 
 def account_bytes(
     data: bytes, *, errors: Literal["raise", "conceal"] = "raise", limits: Limits = DEFAULT_LIMITS
 ) -> dict[str, int]:
-    """Bytes of a file by purpose; the four parts add up to ``total``, which is ``len(data)``.
+    """Bytes of a file by purpose; the parts add up to ``total``, which is ``len(data)``.
 
     ``keyframe`` is the pictures' data, ``tiny`` the payload of the tiny-frame layer, ``audio`` all of the
     SPEECH chunks and the audio fields of HEADER and END, and ``container`` everything else: signature,
@@ -33,25 +30,13 @@ def account_bytes(
 
 def account_stream(stream: ParsedStream, total: int) -> dict[str, int]:
     """`account_bytes` of a file of ``total`` bytes that has been read already."""
-    parts = [_media_bytes(chunk) for chunk in stream.chunks]
-    keyframe, tiny, audio = (sum(part[which] for part in parts) for which in range(3))
-    return _account(total, keyframe, tiny, audio)
+    return _account(stream.chunks, total)
 
 
-def _account(total: int, keyframe: int, tiny: int, audio: int) -> dict[str, int]:
-    container = total - keyframe - tiny - audio
-    return {"container": container, "keyframe": keyframe, "tiny": tiny, "audio": audio, "total": total}
-
-
-def _media_bytes(chunk: Chunk) -> tuple[int, int, int]:
-    if isinstance(chunk, KeyframeChunk | KeyframePartChunk):
-        return len(chunk.data), 0, 0
-    if isinstance(chunk, TinyChunk):
-        return 0, len(chunk.payload), 0
-    if isinstance(chunk, SpeechChunk):
-        return 0, 0, len(chunk.to_bytes())
-    if isinstance(chunk, StreamHeader) and chunk.audio is not None:
-        return 0, 0, len(chunk.audio.to_bytes())
-    if isinstance(chunk, EndChunk) and chunk.audio_samples is not None:
-        return 0, 0, len(write_varint(chunk.audio_samples))
-    return 0, 0, 0
+def _account(chunks: Iterable[Chunk], total: int) -> dict[str, int]:
+    media = dict.fromkeys(ACCOUNTS, 0)
+    for chunk in chunks:
+        part = BY_CLASS.get(type(chunk))
+        if part is not None and part.account in media:
+            media[part.account] += part.count(chunk)
+    return {"container": total - sum(media.values()), **media, "total": total}

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from tfcodec.bitstream import registry
+from tfcodec.bitstream.framing import CRITICAL, LONG_CRC, build_chunk
 from tfcodec.bitstream.limits import Limits
 from tfcodec.bitstream.primitives import FieldReader, fail, write_varint
-from tfcodec.bitstream.registry import build_chunk
 from tfcodec.errors import BitstreamError, LimitExceeded
 
 TAGS = 4
 """Keyframe tags count modulo this."""
 MAX_FRAMES_PER_CHUNK = 128
-"""Most frames of one TINY chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
+"""Most frames of one layer's chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
 _MAX_TAGGED = 1 << 30
 
 
@@ -28,7 +27,7 @@ def _tagged(value: int, tag: int) -> bytes:
 class KeyframeChunk:
     """A keyframe: the random-access point, from which the prediction of tiny frames starts anew."""
 
-    TYPE: ClassVar[int] = registry.KEYFRAME
+    TYPE: ClassVar[int] = CRITICAL | LONG_CRC | 2
 
     frame_index: int
     """First frame that refers to the picture, which may show another."""
@@ -56,57 +55,16 @@ class KeyframeChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyframePartChunk:
-    """A piece of a keyframe that is too long for one call packet; never in files."""
+class LayerChunk:
+    """Consecutive frames of one layer, under one keyframe; the payload belongs to the layer's coder."""
 
-    TYPE: ClassVar[int] = registry.KEYFRAME_PART
-
-    frame_index: int
-    total_length: int
-    """Bytes of the whole keyframe."""
-    offset: int
-    """Where this piece begins in it."""
-    data: bytes
-    keyframe_tag: int = 0
-
-    def to_bytes(self) -> bytes:
-        """The whole chunk. Raises BitstreamError if a field cannot be written."""
-        if not self.data or self.offset < 0 or self.offset + len(self.data) > self.total_length:
-            raise BitstreamError(f"{len(self.data)} bytes at {self.offset} of {self.total_length}: not a part")
-        head = _tagged(self.frame_index, self.keyframe_tag)
-        return build_chunk(self.TYPE, head + write_varint(self.total_length) + write_varint(self.offset) + self.data)
-
-    @classmethod
-    def read(cls, reader: FieldReader, limits: Limits) -> KeyframePartChunk:
-        """Parse the payload."""
-        start = reader.position
-        frame_index, tag = divmod(reader.varint("position"), TAGS)
-        if frame_index >= limits.max_frames:
-            fail(LimitExceeded, 21, start, f"keyframe at frame {frame_index} is past the limit")
-        start = reader.position
-        total, offset = reader.varint("total_length"), reader.varint("offset")
-        if total > limits.max_keyframe_bytes:
-            fail(LimitExceeded, 6, start, f"keyframe of {total} bytes, limit {limits.max_keyframe_bytes}")
-        if not reader.remaining or offset + reader.remaining > total:
-            fail(
-                BitstreamError,
-                39,
-                start,
-                f"part of {reader.remaining} bytes at {offset} of a keyframe of {total}",
-            )
-        return cls(frame_index, total, offset, reader.rest(), tag)
-
-
-@dataclass(frozen=True, slots=True)
-class TinyChunk:
-    """Consecutive tiny frames; the payload belongs to the tiny-frame layer."""
-
-    TYPE: ClassVar[int] = registry.TINY
+    TYPE: ClassVar[int]
+    NAME: ClassVar[str]
 
     first_frame: int
     frame_count: int
     payload: bytes
-    """Data of the tiny-frame layer; may be empty."""
+    """Data of the layer; may be empty."""
     keyframe_tag: int = 0
     """Tag of the keyframe that the frames refer to."""
 
@@ -118,12 +76,13 @@ class TinyChunk:
     def to_bytes(self) -> bytes:
         """The whole chunk. Raises BitstreamError if a field cannot be written."""
         if not 1 <= self.frame_count <= MAX_FRAMES_PER_CHUNK:
-            raise BitstreamError(f"a TINY chunk holds 1 to {MAX_FRAMES_PER_CHUNK} frames, not {self.frame_count}")
+            held = f"1 to {MAX_FRAMES_PER_CHUNK} frames, not {self.frame_count}"
+            raise BitstreamError(f"a {self.NAME} chunk holds {held}")
         head = _tagged(self.first_frame, self.keyframe_tag) + write_varint(self.frame_count - 1)
         return build_chunk(self.TYPE, head + self.payload)
 
     @classmethod
-    def read(cls, reader: FieldReader, limits: Limits) -> TinyChunk:
+    def read(cls, reader: FieldReader, limits: Limits) -> Self:
         """Parse the payload."""
         start = reader.position
         first_frame, tag = divmod(reader.varint("position"), TAGS)
@@ -134,18 +93,26 @@ class TinyChunk:
                 BitstreamError,
                 27,
                 position,
-                f"{count} frames in a TINY chunk, {MAX_FRAMES_PER_CHUNK} at most",
+                f"{count} frames in a {cls.NAME} chunk, {MAX_FRAMES_PER_CHUNK} at most",
             )
         if first_frame + count > limits.max_frames:
-            fail(LimitExceeded, 21, start, f"tiny frames up to {first_frame + count} are past the limit")
+            fail(LimitExceeded, 21, start, f"{cls.NAME} frames up to {first_frame + count} are past the limit")
         return cls(first_frame, count, reader.rest(), tag)
+
+
+@dataclass(frozen=True, slots=True)
+class TinyChunk(LayerChunk):
+    """Tiny frames."""
+
+    TYPE: ClassVar[int] = CRITICAL | 4
+    NAME: ClassVar[str] = "TINY"
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechChunk:
     """Consecutive speech packets. An empty packet stands for one that is missing: the decoder conceals it."""
 
-    TYPE: ClassVar[int] = registry.SPEECH
+    TYPE: ClassVar[int] = CRITICAL | 5
 
     first_packet: int
     packets: tuple[bytes, ...]
@@ -196,7 +163,7 @@ class SpeechChunk:
 class EndChunk:
     """Totals of a stream whose header could not know them."""
 
-    TYPE: ClassVar[int] = registry.END
+    TYPE: ClassVar[int] = CRITICAL | LONG_CRC | 6
 
     frame_count: int
     audio_samples: int | None = None
@@ -219,25 +186,3 @@ class EndChunk:
         audio_samples = reader.varint("audio_samples") if reader.remaining else None
         reader.finish("END")
         return cls(frame_count, audio_samples)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyframeRequestChunk:
-    """A receiver's wish, in a call, for a keyframe at or after a frame; never in files."""
-
-    TYPE: ClassVar[int] = registry.KEYFRAME_REQUEST
-
-    first_frame: int
-    """First frame that the receiver cannot show properly."""
-
-    def to_bytes(self) -> bytes:
-        """The whole chunk."""
-        return build_chunk(self.TYPE, write_varint(self.first_frame))
-
-    @classmethod
-    def read(cls, reader: FieldReader, limits: Limits) -> KeyframeRequestChunk:
-        """Parse the payload."""
-        del limits  # nothing is allocated from the field
-        first_frame = reader.varint("first_frame")
-        reader.finish("KEYFRAME_REQUEST")
-        return cls(first_frame)

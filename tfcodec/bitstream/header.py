@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tfcodec.bitstream.framing import CRITICAL, LONG_CRC, build_chunk
 from tfcodec.bitstream.limits import Limits
 from tfcodec.bitstream.primitives import FieldReader, fail, write_varint
-from tfcodec.bitstream.registry import AUDIO_CODEC_OPUS, HEADER, build_chunk
 from tfcodec.errors import BitstreamError, LimitExceeded, UnsupportedVersion
+from tfcodec.rates import OPUS_RATE
 
 VERSION = 1
 """Version of the format that this package writes, and the newest minimum reader version that it satisfies."""
@@ -19,7 +20,7 @@ _FLAG_RATE = 2
 _FLAG_AUDIO = 4
 _DEFAULT_RATE = (25, 1)
 _HASH_BYTES = 4
-_OPUS_RATE = 48_000
+AUDIO_CODEC_OPUS = 1
 _OPUS_TICK = 120
 _OPUS_DURATIONS = (8, 16, 24, 32, 40, 48)
 
@@ -39,7 +40,7 @@ class AudioConfig:
     @property
     def sample_rate(self) -> int:
         """Clock of the counts in Hz."""
-        return _OPUS_RATE
+        return OPUS_RATE
 
     def packets_for(self, total_samples: int) -> int:
         """Number of packets that hold `total_samples` after the pre-skip."""
@@ -74,7 +75,7 @@ class AudioConfig:
                 position,
                 "total_samples and frame_count must be known or unknown together",
             )
-        if total + pre_skip > limits.max_duration_seconds * _OPUS_RATE:
+        if total + pre_skip > limits.max_duration_seconds * OPUS_RATE:
             fail(LimitExceeded, 21, position, f"speech of {total} samples is longer than the limit")
         return cls(tick * _OPUS_TICK, pre_skip, total, codec)
 
@@ -83,7 +84,7 @@ class AudioConfig:
 class StreamHeader:
     """The HEADER chunk, first in a file and repeated with every keyframe in a call."""
 
-    TYPE: ClassVar[int] = HEADER
+    TYPE: ClassVar[int] = CRITICAL | LONG_CRC | 1
 
     frame_count: int = 0
     """Frames of the stream, 0 if unknown when the header was written (then an END chunk gives it)."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tfcodec.bitstream import registry
+from tfcodec.bitstream.framing import build_chunk
 from tfcodec.bitstream.limits import Limits
 from tfcodec.bitstream.primitives import FieldReader, fail, unzigzag, write_varint, zigzag
-from tfcodec.bitstream.registry import build_chunk
 from tfcodec.errors import BitstreamError
 
 _TAG_CROP = 1
@@ -42,7 +41,7 @@ class CropRegion:
 class MetaChunk:
     """Crop geometry and key/value texts. Not written unless asked for."""
 
-    TYPE: ClassVar[int] = registry.META
+    TYPE: ClassVar[int] = 7
 
     crops: tuple[CropRegion, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
@@ -92,7 +91,7 @@ class MetaChunk:
 class PaddingChunk:
     """Bytes without meaning."""
 
-    TYPE: ClassVar[int] = registry.PADDING
+    TYPE: ClassVar[int] = 8
 
     length: int
     """Payload bytes, at least 1."""

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from tfcodec.bitstream.chunks import (
-    TAGS,
-    EndChunk,
-    KeyframeChunk,
-    KeyframePartChunk,
-    KeyframeRequestChunk,
-    SpeechChunk,
-    TinyChunk,
-)
+from tfcodec.bitstream.chunks import TAGS, EndChunk, KeyframeChunk, LayerChunk, SpeechChunk, TinyChunk
 from tfcodec.bitstream.header import StreamHeader, check_frame_count
 from tfcodec.bitstream.limits import Limits
-from tfcodec.bitstream.parse import Chunk
+from tfcodec.bitstream.parts import Chunk
 from tfcodec.bitstream.primitives import fail
 from tfcodec.errors import BitstreamError, LimitExceeded, TruncatedError
 
@@ -25,13 +17,18 @@ class OrderChecker:
         self.limits = limits
         self.strict = strict
         self.header: StreamHeader | None = None
-        self.next_frame = 0
         self.next_packet = 0
         self.ended = False
+        self._positions: dict[type[LayerChunk], int] = {}  # the frame after the last, of each layer
         self._chunks = 0
         self._ancillary = 0
         self._keyframe: KeyframeChunk | None = None
         self._keyframe_is_new = False
+
+    @property
+    def next_frame(self) -> int:
+        """The frame after the last. Every frame has a tiny frame; other layers may leave some out."""
+        return self._positions.get(TinyChunk, 0)
 
     @property
     def exhausted(self) -> bool:
@@ -52,14 +49,12 @@ class OrderChecker:
                 fail(BitstreamError, 22, offset, "a repeated HEADER differs from the first")
         elif isinstance(chunk, KeyframeChunk):
             self._accept_keyframe(chunk, offset, self.header)
-        elif isinstance(chunk, TinyChunk):
-            self._accept_tiny(chunk, offset, self.header)
+        elif isinstance(chunk, LayerChunk):
+            self._accept_layer(chunk, offset, self.header)
         elif isinstance(chunk, SpeechChunk):
             self._accept_speech(chunk, offset, self.header)
         elif isinstance(chunk, EndChunk):
             self._accept_end(chunk, offset, self.header)
-        elif isinstance(chunk, KeyframePartChunk | KeyframeRequestChunk):
-            fail(BitstreamError, 31, offset, "a chunk that belongs in calls only")
         else:
             self._ancillary += 1
             if self._ancillary > self.limits.max_ancillary_chunks:
@@ -79,7 +74,7 @@ class OrderChecker:
         return self.header
 
     def _accept_keyframe(self, chunk: KeyframeChunk, offset: int, header: StreamHeader) -> None:
-        self._check_position(chunk.frame_index, offset, 24, "keyframe")
+        self._check_position(chunk.frame_index, self.next_frame, offset, 24, "keyframe")
         if self._keyframe is None:
             if self.strict and chunk.keyframe_tag != 0:
                 fail(BitstreamError, 25, offset, f"the first keyframe has tag {chunk.keyframe_tag}")
@@ -97,14 +92,15 @@ class OrderChecker:
             )
         self._keyframe = chunk
         self._keyframe_is_new = True
-        self.next_frame = chunk.frame_index
+        self._positions = {TinyChunk: chunk.frame_index} | dict.fromkeys(self._positions, chunk.frame_index)
 
-    def _accept_tiny(self, chunk: TinyChunk, offset: int, header: StreamHeader) -> None:
+    def _accept_layer(self, chunk: LayerChunk, offset: int, header: StreamHeader) -> None:
         if self.strict and self._keyframe is None:
-            fail(BitstreamError, 23, offset, "tiny frames before the first keyframe")
-        self._check_position(chunk.first_frame, offset, 26, "TINY chunk")
+            fail(BitstreamError, 23, offset, f"{chunk.NAME} frames before the first keyframe")
+        due = self._positions.get(type(chunk), 0 if self._keyframe is None else self._keyframe.frame_index)
+        self._check_position(chunk.first_frame, due, offset, 26, f"{chunk.NAME} chunk")
         if self.strict and self._keyframe is not None and chunk.keyframe_tag != self._keyframe.keyframe_tag:
-            fail(BitstreamError, 25, offset, f"tiny frames refer to a keyframe of tag {chunk.keyframe_tag}")
+            fail(BitstreamError, 25, offset, f"{chunk.NAME} frames refer to a keyframe of tag {chunk.keyframe_tag}")
         if header.frame_count and chunk.end_frame > header.frame_count:
             fail(
                 BitstreamError,
@@ -113,8 +109,8 @@ class OrderChecker:
                 f"frames up to {chunk.end_frame} in a stream of {header.frame_count}",
             )
         check_frame_count(chunk.end_frame, header.rate, offset, self.limits)
-        self.next_frame = chunk.end_frame
-        self._keyframe_is_new = False
+        self._positions[type(chunk)] = chunk.end_frame
+        self._keyframe_is_new &= not isinstance(chunk, TinyChunk)
 
     def _accept_speech(self, chunk: SpeechChunk, offset: int, header: StreamHeader) -> None:
         audio = header.audio
@@ -166,7 +162,7 @@ class OrderChecker:
         audio = header.audio
         return audio is None or self.next_packet == audio.packets_for(audio.total_samples)
 
-    def _check_position(self, frame: int, offset: int, rule: int, what: str) -> None:
+    def _check_position(self, frame: int, due: int, offset: int, rule: int, what: str) -> None:
         gap = 0 if self.strict else self.limits.max_gap_frames
-        if not self.next_frame <= frame <= self.next_frame + gap:
-            fail(BitstreamError, rule, offset, f"{what} at frame {frame} where frame {self.next_frame} is due")
+        if not due <= frame <= due + gap:
+            fail(BitstreamError, rule, offset, f"{what} at frame {frame} where frame {due} is due")

@@ -2,66 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Iterator
 
-from tfcodec.bitstream import registry
-from tfcodec.bitstream.chunks import (
-    EndChunk,
-    KeyframeChunk,
-    KeyframePartChunk,
-    KeyframeRequestChunk,
-    SpeechChunk,
-    TinyChunk,
-)
-from tfcodec.bitstream.header import StreamHeader
+from tfcodec.bitstream.framing import CRITICAL, LONG_CRC, NUMBER_MASK, crc_bytes
 from tfcodec.bitstream.limits import DEFAULT_LIMITS, Limits
-from tfcodec.bitstream.meta import MetaChunk, PaddingChunk, UnknownChunk
+from tfcodec.bitstream.meta import UnknownChunk
+from tfcodec.bitstream.parts import BY_TYPE, NAMES, RESERVED, Chunk, chunk_name
 from tfcodec.bitstream.primitives import FieldReader, crc16, crc32, fail, read_length
-from tfcodec.bitstream.registry import CRITICAL, LONG_CRC, NUMBER_MASK, chunk_name, crc_bytes
 from tfcodec.errors import BitstreamError, ChecksumError, LimitExceeded, TruncatedError, UnsupportedVersion
 
-Chunk: TypeAlias = (
-    StreamHeader
-    | KeyframeChunk
-    | KeyframePartChunk
-    | TinyChunk
-    | SpeechChunk
-    | EndChunk
-    | MetaChunk
-    | PaddingChunk
-    | KeyframeRequestChunk
-    | UnknownChunk
-)
-
-_READERS: dict[int, Callable[[FieldReader, Limits], Chunk]] = {
-    registry.HEADER: StreamHeader.read,
-    registry.KEYFRAME: KeyframeChunk.read,
-    registry.KEYFRAME_PART: KeyframePartChunk.read,
-    registry.TINY: TinyChunk.read,
-    registry.SPEECH: SpeechChunk.read,
-    registry.END: EndChunk.read,
-    registry.META: MetaChunk.read,
-    registry.PADDING: PaddingChunk.read,
-    registry.KEYFRAME_REQUEST: KeyframeRequestChunk.read,
-}
-
-KNOWN_TYPES = frozenset(_READERS)
-
-_FIELD_BYTES = 16
-"""Room for the fields in front of a keyframe's data, which the keyframe limit does not count."""
+KNOWN_TYPES = frozenset(NAMES)
 
 
 def payload_limit(chunk_type: int, limits: Limits) -> int:
     """Longest payload, in bytes, that a chunk of that type may have."""
-    if chunk_type in (registry.HEADER, registry.END):
-        return limits.max_header_bytes
-    if chunk_type in (registry.KEYFRAME, registry.KEYFRAME_PART):
-        return limits.max_keyframe_bytes + _FIELD_BYTES
-    if chunk_type == registry.TINY:
-        return limits.max_tiny_bytes
-    if chunk_type == registry.SPEECH:
-        return limits.max_speech_bytes
+    part = BY_TYPE.get(chunk_type)
+    if part is not None:
+        return part.longest(limits)
     return limits.max_ancillary_bytes
 
 
@@ -112,9 +69,29 @@ def parse_chunk(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -
     checksum = crc32(covered) if chunk_type & LONG_CRC else crc16(covered)
     if checksum != int.from_bytes(data[end:stop], "big"):
         fail(ChecksumError, 8, offset, f"{chunk_name(chunk_type)} does not match its checksum")
-    read = _READERS.get(chunk_type)
-    if read is not None:
-        return read(FieldReader(data, start, end), limits), stop
+    part = BY_TYPE.get(chunk_type)
+    if part is not None:
+        chunk: Chunk = part.chunk.read(FieldReader(data, start, end), limits)
+        return chunk, stop
+    if chunk_type in RESERVED:
+        fail(BitstreamError, 31, offset, f"{chunk_name(chunk_type)} has no place in a file")
     if chunk_type & CRITICAL:
         fail(UnsupportedVersion, 9, offset, f"critical {chunk_name(chunk_type)} is unknown to this reader")
     return UnknownChunk(chunk_type, data[start:end]), stop
+
+
+def iter_chunks(packet: bytes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Chunk]:
+    """Yield the chunks of a keyframe object in order; unknown ancillary chunks come as `UnknownChunk`.
+
+    Raises LimitExceeded for an object that is too long, and what `parse_chunk` raises; chunks before the
+    faulty one have been yielded then and are good. An object stands alone, so the order rules of files do not
+    apply.
+    """
+    if not packet:
+        fail(TruncatedError, 7, 0, "empty packet")
+    if len(packet) > limits.max_packet_bytes:
+        fail(LimitExceeded, 6, 0, f"packet of {len(packet)} bytes, limit {limits.max_packet_bytes}")
+    offset = 0
+    while offset < len(packet):
+        chunk, offset = parse_chunk(packet, offset, limits)
+        yield chunk

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfcodec.bitstream.chunks import EndChunk, KeyframeChunk, SpeechChunk, TinyChunk
+from tfcodec.bitstream.framing import LONG_CRC, SIGNATURE
 from tfcodec.bitstream.header import StreamHeader
 from tfcodec.bitstream.limits import DEFAULT_LIMITS, Limits
 from tfcodec.bitstream.order import OrderChecker
-from tfcodec.bitstream.parse import KNOWN_TYPES, Chunk, measure_chunk, parse_chunk
+from tfcodec.bitstream.parse import KNOWN_TYPES, measure_chunk, parse_chunk
+from tfcodec.bitstream.parts import Chunk
 from tfcodec.bitstream.primitives import fail
-from tfcodec.bitstream.registry import LONG_CRC, SIGNATURE
 from tfcodec.errors import BitstreamError, TruncatedError, UnsupportedVersion
 
 _SCAN_CANDIDATES = 1 << 16

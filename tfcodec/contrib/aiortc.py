@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..codec.call.decoder import Decoder
+from ..codec.call.overhead import DATA_CHANNEL
 from ..codec.encoder import Encoder
-from ..codec.live import Decoder
-from ..codec.types import Packet
+from ..codec.results import Packet
 from ..errors import TfcodecError
-from ..network import DATA_CHANNEL, Link
-from ..speech import SAMPLE_RATE
+from ..rates import SAMPLE_RATE
+from ..simulator import Link
 
 try:
     import av
@@ -126,7 +127,7 @@ class CallSender:
         self._wake = threading.Event()
         self._closed = False
         self.error: TfcodecError | None = None
-        packets.on("message", self._hear)
+        packets.on("message", self._take_feedback)
         self._thread = threading.Thread(target=self._run, name="tfcodec-encoder", daemon=True)
         self._thread.start()
 
@@ -171,7 +172,7 @@ class CallSender:
         self._jobs.append((what, first, second))
         self._wake.set()
 
-    def _hear(self, message: bytes | str) -> None:
+    def _take_feedback(self, message: bytes | str) -> None:
         if isinstance(message, bytes):
             self._put("feedback", message, None)
 

@@ -28,20 +28,21 @@ def check_pair(a: Frames, b: Frames, least: int = 1) -> None:
         raise TfcodecError(f"the videos differ in shape: {list(a.shape)} and {list(b.shape)}")
 
 
-def frozen_keyframes(keyframes: Sequence[tuple[int, Frames]], length: int) -> Frames:
-    """The frozen keyframe: each keyframe shown until the next, [length, H, W, 3] uint8.
+def frozen_keyframes(keyframes: Sequence[tuple[int, Frames]], wanted: int | NDArray[np.int64]) -> Frames:
+    """The frozen keyframe: each keyframe shown until the next, [n, H, W, 3] uint8.
 
     Args:
         keyframes: (index of the first frame drawn with it, [H, W, 3] uint8), as in `tfcodec.Clip.keyframes`. The first
             one serves the frames before it too.
-        length: frames of the video.
+        wanted: how many frames, from the first on; or the numbers of the frames.
 
     With one keyframe the result is a read-only view of it. Raises TfcodecError without any.
     """
     if not keyframes:
         raise TfcodecError("there is no keyframe to freeze")
+    numbers = np.arange(wanted) if isinstance(wanted, int) else wanted
     pictures = np.stack([picture for _, picture in keyframes])
     if len(pictures) == 1:
-        return np.broadcast_to(pictures[0], (length, *pictures.shape[1:]))
+        return np.broadcast_to(pictures[0], (len(numbers), *pictures.shape[1:]))
     starts = [first for first, _ in keyframes[1:]]
-    return np.asarray(pictures[np.searchsorted(starts, np.arange(length), side="right")])
+    return np.asarray(pictures[np.searchsorted(starts, numbers, side="right")])

@@ -22,7 +22,7 @@ from .upsampler import Upsampler
 WARM_UP = 3
 """Runs in which TorchScript watches and rewrites a graph, and is slower than it is afterwards."""
 
-Drawing = Callable[[KeyframeFeatures, Tensor, Tensor], Tensor]
+Recording = Callable[[KeyframeFeatures, Tensor, Tensor], Tensor]
 """Keyframe's features [1, ...], tiny frames [1, 5, 3, 8, 8] and log-mel [1, 20, 80] -> picture [1, S, S, 3] uint8."""
 
 
@@ -43,10 +43,10 @@ class _Flat(nn.Module):
 
 
 _lock = threading.Lock()
-_recorded: dict[tuple[int, bool, bool], tuple[Upsampler, Drawing | None]] = {}
+_recorded: dict[tuple[int, bool, bool], tuple[Upsampler, Recording | None]] = {}
 
 
-def record(model: Upsampler, *, fast: bool, coarse: bool) -> Drawing | None:
+def record(model: Upsampler, *, fast: bool, coarse: bool) -> Recording | None:
     """The network's graph for single frames; made once, in half a second, and shared by all threads.
 
     Args:
@@ -73,7 +73,7 @@ def reduced(key: KeyframeFeatures, fast: bool) -> KeyframeFeatures:
     return key._replace(**{name: value.bfloat16() for name, value in key._asdict().items() if name.startswith("f")})
 
 
-def _record(model: Upsampler, fast: bool, coarse: bool) -> Drawing | None:
+def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
     with torch.inference_mode(False), torch.no_grad():
         key = reduced(model.encode_keyframe(torch.zeros(1, 3, 256, 256)), fast)
         given = [torch.zeros(1, WINDOW, 3, 8, 8), torch.zeros(1, MEL_COLUMNS, MEL_BANDS), *_tensors(key)]

@@ -2,7 +2,7 @@
 
 from tfcodec.tinyframe.decoder import TinyDecoder
 from tfcodec.tinyframe.encoder import TinyEncoder
-from tfcodec.tinyframe.model import MAX_FRAMES, CoderState
+from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState
 from tfcodec.tinyframe.planes import TinyPlanes, tiny_from_frames, tiny_to_rgb
 from tfcodec.tinyframe.tables import TABLES_ID, tables_sha256
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfcodec.errors import BitstreamError, TfcodecError
-from tfcodec.tinyframe.model import MAX_FRAMES, CoderState, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState, GroupContext, History, Model, clip_score
 from tfcodec.tinyframe.planes import SAMPLES, IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeDecoder
 from tfcodec.tinyframe.rows import read_row

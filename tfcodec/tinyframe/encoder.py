@@ -8,7 +8,7 @@ import numpy as np
 
 from tfcodec.errors import TfcodecError
 from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
-from tfcodec.tinyframe.model import MAX_FRAMES, CoderState, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState, GroupContext, History, Model, clip_score
 from tfcodec.tinyframe.planes import IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeEncoder
 from tfcodec.tinyframe.rows import write_row

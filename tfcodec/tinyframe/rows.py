@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfcodec.errors import BitstreamError
-from tfcodec.tinyframe.model import LEVEL_LIMIT, Context, Model, clip_score
+from tfcodec.tinyframe.entropy import LEVEL_LIMIT, Context, Model, clip_score
 from tfcodec.tinyframe.planes import SAMPLES, IntArray
 from tfcodec.tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from tfcodec.tinyframe.tables import SCORE_LIMIT

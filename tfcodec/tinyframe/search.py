@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tfcodec.tinyframe.model import SHIFT, Context, GroupContext, History, Model
+from tfcodec.tinyframe.entropy import SHIFT, Context, GroupContext, History, Model
 from tfcodec.tinyframe.planes import SAMPLES, IntArray
 from tfcodec.tinyframe.tables import SCORE_LIMIT, SIZES
 

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..codec import policy
-from ..codec.encoder import WINDOW
+from ..codec.file.encoder import WINDOW
 from ..keyframe import decode_keyframe, encode_keyframe
 from ..media import open_source
 from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
-from ..speech import decode_speech, encode_speech, log_mel
+from ..model.logmel import log_mel
+from ..speech import decode_speech, encode_speech
 from .compact import CHUNK, KEYS_PER_FILE, SIZE, PartWriter, decode_video, mel_to_bytes, pack_integers
 
 MAKE = ("frames", "keys", "mel", "landmarks", "parts")

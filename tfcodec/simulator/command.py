@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .codec.simulate import CallReport
-    from .media.source import SourceClip
+    from ..media.source import SourceClip
+    from .call import CallReport
 
 
 def add_simulate(commands: Any) -> argparse.ArgumentParser:
@@ -47,9 +47,9 @@ def add_simulate(commands: Any) -> argparse.ArgumentParser:
 
 def simulate_file(args: argparse.Namespace, progress: Callable[[int, int], None]) -> CallReport:
     """Run the call that the options describe; raises TfcodecError."""
-    from .errors import MediaError
-    from .media import VideoWriter, open_source
-    from .speech import SAMPLE_RATE
+    from ..errors import MediaError
+    from ..media import VideoWriter, open_source
+    from ..rates import SAMPLE_RATE
 
     source: Any = sys.stdin.buffer if args.input == "-" else args.input
     with open_source(source, crop=args.crop) as clip:
@@ -71,10 +71,11 @@ def _run(
 ) -> tuple[CallReport, Any]:
     import numpy as np
 
-    from .codec.encoder import Encoder
-    from .codec.live import Decoder
-    from .codec.simulate import CallReport, simulate
-    from .network import DATA_CHANNEL, RTP, UDP, Link
+    from ..codec.call.decoder import Decoder
+    from ..codec.call.overhead import DATA_CHANNEL, RTP, UDP
+    from ..codec.encoder import Encoder
+    from .call import CallReport, simulate
+    from .link import Link
 
     ms = {"delay": args.delay / 1000, "jitter": args.jitter / 1000}
     shares = {"reorder": args.reorder, "duplicate": args.duplicate}

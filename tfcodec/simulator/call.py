@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..network import DATA_CHANNEL, Link, Transport
-from .encoder import Encoder
-from .live import CallStats, Decoder
-from .sender import SAMPLES
+from ..codec.call.decoder import Decoder
+from ..codec.call.overhead import DATA_CHANNEL, Transport
+from ..codec.call.state import CallStats
+from ..codec.encoder import Encoder
+from ..rates import FPS, SAMPLES_PER_FRAME
+from .link import Link
 
-TICK = 0.04
+TICK = 1 / FPS
 
 
 @dataclass
@@ -142,7 +144,7 @@ def simulate(
         if before_tick is not None:
             before_tick(tick)
         now = tick * TICK
-        sound = None if audio is None else audio[tick * SAMPLES : (tick + 1) * SAMPLES]
+        sound = None if audio is None else audio[tick * SAMPLES_PER_FRAME : (tick + 1) * SAMPLES_PER_FRAME]
         # Feedback that came within the last tick was answered when it came: keyframe parts do not wait for a frame.
         while (arrival := back.next_arrival) is not None and arrival <= now:
             for packet in back.receive(arrival):
@@ -151,16 +153,16 @@ def simulate(
         report.frames += 1
         for packet in link.receive(now):
             decoder.push(packet)
-        before = decoder.playout.position
+        before = decoder.position
         picture = decoder.pull(draw=draw(tick))
         if feedback and (said := decoder.feedback()) is not None:
             report.feedback_packets += 1
             report.feedback_bytes += len(said)
             report.feedback_wire_bytes += transport.wire_bytes(len(said))
             back.send(said, now)
-        position = decoder.playout.position
+        position, waited = decoder.position, decoder.call.playout.waited
         report.fresh.append(position is not None and position != before)
         report.shown.append(-1 if position is None else position)
-        report.due.append(-1 if position is None else position + decoder.playout.waited)
+        report.due.append(-1 if position is None else position + waited)
         report.lost_packets, report.lost_feedback, report.stats = link.lost, back.lost, decoder.stats
         yield picture, decoder.pull_audio()

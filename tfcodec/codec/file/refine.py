@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.inputs import MEL_BANDS, MEL_COLUMNS, REACH, WINDOW
-from ..tinyframe import TinyPlanes
-from .render import BATCH, MEL_SILENCE, has_bfloat16
+from ...model.inputs import MEL_BANDS, MEL_COLUMNS, REACH, WINDOW
+from ...model.renderer import BATCH, MEL_SILENCE, has_bfloat16
+from ...tinyframe import TinyPlanes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..model.stage1 import KeyframeFeatures
-    from ..model.upsampler import Upsampler
+    from ...model.stage1 import KeyframeFeatures
+    from ...model.upsampler import Upsampler
 
 Frames = NDArray[np.uint8]
 
@@ -57,7 +57,7 @@ class Refiner:
     def __init__(self, model: Upsampler, descent: Descent | None = None) -> None:
         import torch
 
-        from ..model import blocks
+        from ...model import blocks
 
         self._torch, self._model, self._blocks = torch, model, blocks
         self._descent, self._fast = descent or Descent(), has_bfloat16()

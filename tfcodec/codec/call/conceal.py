@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH
-from .render import MEL_SILENCE, tiny_windows
-from .speechline import SpeechLine
+from ...model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH
+from ...model.renderer import MEL_SILENCE, tiny_windows
+from .jitter import SpeechJitter
 
 if TYPE_CHECKING:
-    from .receiver import CallReceiver, Keyframe, TinyFrame
-    from .render import Renderer
+    from ...model.renderer import Renderer
+    from .receiver import CallFrame, Keyframe, Receiver
 
 SEARCH = 32
 """Frames in which a lost one looks for neighbours to be made from."""
@@ -22,7 +22,7 @@ SEARCH = 32
 class Scene:
     """What is needed to draw one frame, taken out of the receiver, so that drawing can go on while packets come."""
 
-    def __init__(self, receiver: CallReceiver, frame: int) -> None:
+    def __init__(self, receiver: Receiver, frame: int) -> None:
         base = _nearest(receiver.frames, frame)
         if base is None:
             raise LookupError(f"nothing known around frame {frame}")
@@ -42,7 +42,7 @@ class Scene:
         return renderer.render(self.windows, self.mel[None])[0]
 
 
-def _mel(line: SpeechLine | None, frame: int, future: int) -> NDArray[np.float32]:
+def _mel(line: SpeechJitter | None, frame: int, future: int) -> NDArray[np.float32]:
     if line is None:
         return np.full((MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
     mel = line.mel(frame, future)
@@ -50,18 +50,18 @@ def _mel(line: SpeechLine | None, frame: int, future: int) -> NDArray[np.float32
     return mel
 
 
-def _belongs(found: TinyFrame | None, keyframe: Keyframe) -> bool:
+def _belongs(found: CallFrame | None, keyframe: Keyframe) -> bool:
     return found is not None and found.keyframe is keyframe
 
 
-def _nearest(frames: dict[int, TinyFrame], frame: int) -> TinyFrame | None:
+def _nearest(frames: dict[int, CallFrame], frame: int) -> CallFrame | None:
     for f in (*range(frame, frame - SEARCH, -1), *range(frame + 1, frame + SEARCH)):
         if f in frames:
             return frames[f]
     return frames[max(frames)] if frames else None
 
 
-def _tiny(frames: dict[int, TinyFrame], frame: int, keyframe: Keyframe) -> NDArray[np.uint8]:
+def _tiny(frames: dict[int, CallFrame], frame: int, keyframe: Keyframe) -> NDArray[np.uint8]:
     """The tiny frame, or one made of its neighbours under the same keyframe."""
     found = frames.get(frame)
     if found is not None and found.keyframe is keyframe:

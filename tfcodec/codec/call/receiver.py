@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bitstream import (
+from ...bitstream import (
     DEFAULT_LIMITS,
     EndPacket,
     FeedbackPacket,
@@ -20,13 +21,14 @@ from ..bitstream import (
     StreamHeader,
     TinyUnit,
     extend,
-    iter_chunks_of_packet,
+    iter_chunks,
     parse_packet,
 )
-from ..errors import BitstreamError, UnsupportedVersion
-from ..keyframe import decode_keyframe
-from ..tinyframe import TABLES_ID, CoderState, TinyDecoder, tiny_from_frames, tiny_to_rgb
-from .speechline import SpeechLine
+from ...errors import BitstreamError, UnsupportedVersion
+from ...rates import OPUS_PER_MS
+from ..parts import StreamDecoder
+from ..parts.layer import State
+from .jitter import SpeechJitter
 
 KEEP = 128
 """Frames of the past, decoded or waiting for what they depend on, that are kept: twice the longest reference."""
@@ -42,20 +44,25 @@ REGULAR = 25
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """A decoded keyframe: first frame, picture [256, 256, 3] uint8, and the state that tiny frames start from."""
+    """A decoded keyframe: first frame, picture [256, 256, 3] uint8, and the state that layers start from."""
 
     frame: int
     tag: int
     picture: NDArray[np.uint8]
-    state: CoderState
+    state: State
 
 
 @dataclass(frozen=True, eq=False)
-class TinyFrame:
-    """A decoded tiny frame [8, 8, 3] uint8, and the keyframe it belongs to."""
+class CallFrame:
+    """What the layers say of a frame, by name, and the keyframe it belongs to."""
 
-    tiny: NDArray[np.uint8]
+    layers: dict[str, NDArray[Any]]
     keyframe: Keyframe
+
+    @property
+    def tiny(self) -> NDArray[np.uint8]:
+        """The tiny frame [8, 8, 3] uint8."""
+        return self.layers["tiny"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,12 @@ class _Waiting:
     unit: TinyUnit
 
 
-class CallReceiver:
+class Receiver:
     """Takes packets; keeps what can be decoded, and knows what cannot and why.
 
     Attributes:
         header: the stream's HEADER, once a keyframe has come.
-        frames: decoded tiny frames by number, the last 128 at most.
+        frames: decoded frames by number, the last 128 at most.
         newest: number of the newest decoded frame, -1 before the first.
         seen: number of the newest frame that any packet has named.
         end: number of frames, once the sender has ended the call.
@@ -80,19 +87,19 @@ class CallReceiver:
 
     def __init__(self) -> None:
         self.header: StreamHeader | None = None
-        self.speech: SpeechLine | None = None
-        self.frames: dict[int, TinyFrame] = {}
+        self.speech: SpeechJitter | None = None
+        self.frames: dict[int, CallFrame] = {}
         self.newest = -1
         self.seen: int | None = None
         self.end: int | None = None
         self.damaged = 0
         self.arrivals = SequenceCounter()
-        self._decoder = TinyDecoder()
+        self._stream: StreamDecoder | None = None
         self._tag: int | None = None  # of the newest packet
         self._tag_at = -1
         self._keyframes: dict[int, Keyframe] = {}
         self._parts: dict[int, tuple[int, KeyframeParts]] = {}
-        self._states: dict[int, tuple[Keyframe, CoderState]] = {}
+        self._states: dict[int, tuple[Keyframe, State]] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._early_speech: dict[int, bytes] = {}
         self._feedback_sequence = 0
@@ -165,7 +172,7 @@ class CallReceiver:
             # Tags come back after four keyframes; what is older than the one before must not be taken for a new one.
             for old in {(self._tag + 1) % 4, (self._tag + 2) % 4} & self._keyframes.keys():
                 del self._keyframes[old]
-        self._hear(packet.speech, last)
+        self._take_speech(packet.speech, last)
         end = last + 1
         for unit in packet.units:
             first = end - unit.frames
@@ -174,7 +181,7 @@ class CallReceiver:
             end = first
         self._decode()
 
-    def _hear(self, packets: tuple[bytes, ...], last: int) -> None:
+    def _take_speech(self, packets: tuple[bytes, ...], last: int) -> None:
         # A sender's speech packets are as long as a frame or half a frame; HEADER says which.
         for back, packet in enumerate(reversed(packets)):
             if self.speech is not None:
@@ -209,30 +216,28 @@ class CallReceiver:
 
     def _keyframe(self, data: bytes, frame: int, tag: int) -> None:
         header = chunk = None
-        for part in iter_chunks_of_packet(data, _LIMITS):
+        for part in iter_chunks(data, _LIMITS):
             if isinstance(part, StreamHeader):
                 header = part
             elif isinstance(part, KeyframeChunk):
                 chunk = part
         if header is None or chunk is None or chunk.keyframe_tag != tag:
             raise BitstreamError("a keyframe object needs HEADER and KEYFRAME")
-        if self.header is None:
-            self._begin(header)
-        picture = decode_keyframe(chunk.data)
-        self._decoder.reset(tiny_from_frames(picture[None]))
-        self._keyframes[tag] = Keyframe(frame, tag, picture, self._decoder.state)
+        decoder = self._stream or self._begin(header)
+        picture = decoder.keyframe(chunk)
+        self._keyframes[tag] = Keyframe(frame, tag, picture, decoder.state)
         self._decode()
 
-    def _begin(self, header: StreamHeader) -> None:
-        if header.tables_id != TABLES_ID:
-            raise UnsupportedVersion(f"the call uses entropy tables {header.tables_id}; this version has {TABLES_ID}")
+    def _begin(self, header: StreamHeader) -> StreamDecoder:
+        decoder = StreamDecoder(header)
         if header.audio is not None:
             if header.audio.packet_samples not in CALL_PACKET_SAMPLES:
-                raise BitstreamError(f"speech packets of {header.audio.packet_samples / 48:g} ms in a call")
-            self.speech = SpeechLine(header.audio)
+                raise BitstreamError(f"speech packets of {header.audio.packet_samples / OPUS_PER_MS:g} ms in a call")
+            self.speech = SpeechJitter(header.audio)
             for key, packet in self._early_speech.items():
                 self.speech.add(((key >> 8) + 1) * self.speech.per_frame - 1 - (key & 255), packet)
-        self.header, self._early_speech = header, {}
+        self.header, self._early_speech, self._stream = header, {}, decoder
+        return decoder
 
     def _decode(self) -> None:
         progress = True
@@ -249,7 +254,7 @@ class CallReceiver:
             for old in [f for f in kept if f < oldest]:
                 del kept[old]
 
-    def _state_for(self, waiting: _Waiting) -> tuple[Keyframe, CoderState] | None:
+    def _state_for(self, waiting: _Waiting) -> tuple[Keyframe, State] | None:
         keyframe = self._keyframes.get(waiting.tag)
         if keyframe is None or waiting.first < keyframe.frame:
             return None
@@ -258,16 +263,19 @@ class CallReceiver:
         found = self._states.get(waiting.first - waiting.unit.reference)
         return found if found is not None and found[0] is keyframe else None
 
-    def _decode_unit(self, waiting: _Waiting, keyframe: Keyframe, state: CoderState) -> bool:
-        self._decoder.restore(state)
+    def _decode_unit(self, waiting: _Waiting, keyframe: Keyframe, state: State) -> bool:
+        decoder = self._stream
+        if decoder is None:
+            return False
+        decoder.state = state
         try:
-            planes = tiny_to_rgb(self._decoder.decode(waiting.unit.payload, waiting.unit.frames))
+            said = decoder.decode(waiting.unit.payload, waiting.unit.frames)
         except BitstreamError:
             self.damaged += 1
             return False
-        for i, tiny in enumerate(planes):
-            self.frames[waiting.first + i] = TinyFrame(tiny, keyframe)
+        for i in range(waiting.unit.frames):
+            self.frames[waiting.first + i] = CallFrame({name: values[i] for name, values in said.items()}, keyframe)
         last = waiting.first + waiting.unit.frames - 1
-        self._states[last] = (keyframe, self._decoder.state)
+        self._states[last] = (keyframe, decoder.state)
         self.newest = max(self.newest, last)
         return True

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .. import speech
-from ..bitstream import (
+from ...bitstream import (
     MAX_PACKET,
     MAX_REFERENCE,
     MAX_UNIT_FRAMES,
     MAX_UNITS,
-    TAGS,
-    AudioConfig,
     EndPacket,
     FeedbackPacket,
-    KeyframeChunk,
     KeyframePacket,
     MediaPacket,
     SequenceCounter,
-    StreamHeader,
     TinyUnit,
     extend,
     fragment,
     parse_packet,
 )
-from ..errors import BitstreamError, MediaError, TfcodecError
-from ..keyframe import decode_keyframe, encode_keyframe
-from ..model.registry import default_model
-from ..tinyframe import TABLES_ID, CoderState, TinyEncoder, tiny_from_frames
-from . import policy
-from .types import Packet
+from ...errors import BitstreamError, MediaError, TfcodecError
+from ...rates import FRAME_MS, SAMPLES_PER_FRAME
+from ...speech import SpeechEncoder
+from .. import policy
+from ..frames import Frame, check_frames, check_silent
+from ..parts import Sending, StreamEncoder, speech
+from ..parts.layer import State
+from ..parts.stream import stream_header, unit_payload
+from ..results import Packet
 
-Frame = NDArray[np.uint8]
 Redundancy = int | Literal["auto"]
 
-SPEECH_MS = 40
+PACKET_MS = FRAME_MS
 """Speech packets last as long as a frame, so that one number serves both."""
-SAMPLES = speech.SAMPLE_RATE // 25
 PATIENCE = 25
 """Frames for which a picture waits for its speech; what is missing then is sent as silence."""
 RESEND = (3, 25)
@@ -50,7 +47,7 @@ AUTO_REDUNDANCY = ((0.02, 1), (0.10, 2))
 """Reported share of lost packets, and how many earlier units are then repeated in each packet."""
 
 
-class CallSender:
+class CallEncoder:
     """What `tfcodec.Encoder` does in calls; the arguments are described there."""
 
     def __init__(self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int) -> None:
@@ -65,17 +62,15 @@ class CallSender:
         self.frames = 0
         self.fraction_lost = 0.0
         self._bundle, self._redundancy, self._refresh = bundle, redundancy, refresh
-        # Every payload names the state it is predicted from, so contexts never have to start anew by themselves.
-        self._tiny = TinyEncoder(policy.tiny_quality(quality), mode="call", refresh=1 << 30)
+        self.stream = StreamEncoder(Sending(quality, "call"))
         self._policy = policy.CallPolicy()
         self._requested = False
         self._sequence = 0
         self._queue: list[Frame] = []
         self._unit: list[Frame] = []
         self._recent: list[TinyUnit] = []
-        self._tag = -1
-        self._key_state: CoderState | None = None
-        self._states: dict[int, CoderState] = {}
+        self._key_state: State | None = None
+        self._states: dict[int, State] = {}
         self._restart = True
         self._restarted_at = 0
         self._reference: int | None = None
@@ -86,7 +81,7 @@ class CallSender:
         self._round_trip = RESEND[0]  # frames
         self._feedback = SequenceCounter()
         self._heard_at: int | None = None
-        self._speech: speech.SpeechEncoder | None = None
+        self._speech: SpeechEncoder | None = None
         self._sound = np.zeros(0, np.float32)  # waits for its frame
         self._debt = 0  # samples that were sent as silence and may still come
         self._samples = 0
@@ -119,8 +114,7 @@ class CallSender:
         out += self._close_unit()
         if self._speech is not None:
             rest = self._speech.flush()
-            config = AudioConfig(48 * SPEECH_MS, 3 * speech.PRE_SKIP, 0)
-            del rest[config.packets_for(3 * self._samples) - self.frames :]
+            del rest[speech.packets_for(speech.audio_config(PACKET_MS), self._samples) - self.frames :]
             for packet in rest:
                 self._speech_ready = [packet]
                 self.frames += 1
@@ -142,9 +136,9 @@ class CallSender:
         seen = extend(feedback.timestamp, self.frames)
         self._round_trip = min(max(self.frames - seen + 1, RESEND[0]), RESEND[1])
         if feedback.wanted:
-            whole = feedback.keyframe_tag != self._tag or not feedback.missing
+            whole = feedback.keyframe_tag != self.stream.tag or not feedback.missing
             return self._resend([(0, len(self._object))] if whole else list(feedback.missing))
-        if feedback.broken and feedback.keyframe_tag == self._tag and seen >= self._recovered_at:
+        if feedback.broken and feedback.keyframe_tag == self.stream.tag and seen >= self._recovered_at:
             known = None if feedback.state is None else extend(feedback.state, self.frames)
             if known in self._states:
                 self._reference = known
@@ -158,7 +152,7 @@ class CallSender:
     def _advance(self) -> list[Packet]:
         out: list[Packet] = []
         while self._queue:
-            if self.audio and len(self._sound) < SAMPLES and len(self._queue) <= PATIENCE:
+            if self.audio and len(self._sound) < SAMPLES_PER_FRAME and len(self._queue) <= PATIENCE:
                 break
             out += self._code(self._queue.pop(0))
         return out
@@ -177,13 +171,12 @@ class CallSender:
         return out
 
     def _keyframe(self, frame: Frame, mark: policy.Signature) -> list[Packet]:
-        data = encode_keyframe(frame, policy.keyframe_quality(self.quality, policy.TYPICAL_FRAMES), fast=True)
-        self._tiny.reset(tiny_from_frames(decode_keyframe(data)[None]))
-        self._key_state, self._states, self._recent = self._tiny.state, {}, []
-        self._tag = (self._tag + 1) % TAGS
+        chunk = self.stream.keyframe(frame, self.frames)
+        self._key_state, self._states, self._recent = self.stream.state, {}, []
         self._policy.sent(self.frames, mark)
         self._requested, self._restart, self._reference = False, True, None
-        self._object = self._header().to_bytes() + KeyframeChunk(self.frames, data, self._tag).to_bytes()
+        header = stream_header(speech.audio_config(PACKET_MS) if self.audio else None)
+        self._object = header.to_bytes() + chunk.to_bytes()
         self._object_at, self._resent = self.frames, {}
         return self._resend([(0, len(self._object))])
 
@@ -195,7 +188,7 @@ class CallSender:
             self._resent[offset, length] = self.frames
             data = self._object[offset : offset + length]
             packet = KeyframePacket(
-                self._number(), self._object_at, self._tag, len(self._object), offset, data
+                self._number(), self._object_at, self.stream.tag, len(self._object), offset, data
             ).to_bytes()
             out.append(Packet(packet, True, {"header": len(packet) - length, "keyframe": length}))
         return out
@@ -211,20 +204,20 @@ class CallSender:
         elif self._reference is not None and first - self._reference <= MAX_REFERENCE:
             state, reference = self._states.get(self._reference), first - self._reference
         if state is not None:
-            self._tiny.restore(state)
+            self.stream.state = state
         if reference == 0:
             self._restarted_at = first
         elif state is None:
             reference = 1
         self._restart, self._reference = False, None
-        payload = self._tiny.encode(tiny_from_frames(np.stack(self._unit)))
+        payloads = self.stream.encode(np.stack(self._unit))
         self._unit = []
         last = first + count - 1
-        self._states[last] = self._tiny.state
+        self._states[last] = self.stream.state
         for old in [f for f in self._states if f < last - MAX_REFERENCE]:
             del self._states[old]
-        unit = TinyUnit(count, reference, payload)
-        out = self._media((unit, *self._recent[: self._repeats()]), last)
+        unit = TinyUnit(count, reference, unit_payload(payloads))
+        out = self._media((unit, *self._recent[: self._repeats()]), last, payloads)
         self._recent = [unit, *self._recent[: MAX_UNITS - 2]]
         return out
 
@@ -240,11 +233,10 @@ class CallSender:
             self.audio = audio is not None
         if audio is None:
             return
-        samples = np.asarray(audio, np.float32)
         if not self.audio:
-            if samples.size:
-                raise MediaError("speech after a beginning without: give Encoder audio=True")
+            check_silent(audio)
             return
+        samples = np.asarray(audio, np.float32)
         if samples.ndim != 1:
             raise MediaError(f"speech must be mono, [n], not {list(samples.shape)}")
         late = min(self._debt, len(samples))
@@ -255,49 +247,38 @@ class CallSender:
         if not self.audio:
             return
         if self._speech is None:
-            self._speech = speech.SpeechEncoder(speech.bitrate_of(self.quality), SPEECH_MS)
-        piece, self._sound = self._sound[:SAMPLES], self._sound[SAMPLES:]
-        self._samples += SAMPLES
-        self._debt += SAMPLES - len(piece)
-        self._speech_ready += self._speech.push(np.pad(piece, (0, SAMPLES - len(piece))))
+            self._speech = speech.encoder(self.quality, PACKET_MS)
+        piece, self._sound = self._sound[:SAMPLES_PER_FRAME], self._sound[SAMPLES_PER_FRAME:]
+        self._samples += SAMPLES_PER_FRAME
+        self._debt += SAMPLES_PER_FRAME - len(piece)
+        self._speech_ready += self._speech.push(np.pad(piece, (0, SAMPLES_PER_FRAME - len(piece))))
 
     # Packets
 
-    def _media(self, units: tuple[TinyUnit, ...], timestamp: int) -> list[Packet]:
+    def _media(
+        self, units: tuple[TinyUnit, ...], timestamp: int, layers: Mapping[str, bytes] | None = None
+    ) -> list[Packet]:
+        """Packets of units, whose first has these ``layers``, and of the speech that is ready."""
         sound, self._speech_ready = tuple(self._speech_ready), []
-        packet = MediaPacket(self._number(), timestamp, max(self._tag, 0), units, sound)
+        tag, layers = max(self.stream.tag, 0), layers or {}
+        packet = MediaPacket(self._number(), timestamp, tag, units, sound)
         while len(packet.to_bytes()) > MAX_PACKET and len(packet.units) > 1:
-            packet = MediaPacket(packet.sequence, timestamp, packet.keyframe_tag, packet.units[:-1], sound)
+            packet = MediaPacket(packet.sequence, timestamp, tag, packet.units[:-1], sound)
         if len(packet.to_bytes()) <= MAX_PACKET or not (packet.units and sound):
-            return [_accounted(packet)]
-        alone = MediaPacket(packet.sequence, timestamp, packet.keyframe_tag, packet.units)
-        return [_accounted(alone), _accounted(MediaPacket(self._number(), timestamp, packet.keyframe_tag, (), sound))]
+            return [_accounted(packet, layers)]
+        alone = MediaPacket(packet.sequence, timestamp, tag, packet.units)
+        return [
+            _accounted(alone, layers), _accounted(MediaPacket(self._number(), timestamp, tag, (), sound), {})
+        ]  # fmt: skip
 
     def _number(self) -> int:
         self._sequence += 1
         return self._sequence - 1
 
-    def _header(self) -> StreamHeader:
-        entry = default_model()
-        sound = AudioConfig(48 * SPEECH_MS, 3 * speech.PRE_SKIP, 0) if self.audio else None
-        return StreamHeader(0, entry.model_id, entry.hash_prefix, TABLES_ID, sound)
 
-
-def check_frames(frame: Frame | None) -> Frame:
-    """[n, 256, 256, 3] uint8 of one frame, several or none. Raises MediaError for anything else."""
-    if frame is None:
-        return np.zeros((0, 256, 256, 3), np.uint8)
-    good = isinstance(frame, np.ndarray) and frame.shape[-3:] == (256, 256, 3) and frame.ndim <= 4
-    if not good or frame.dtype != np.uint8:
-        got = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise MediaError(f"a frame must be [256, 256, 3] uint8 RGB, not {got}")
-    return frame[None] if frame.ndim == 3 else frame
-
-
-def _accounted(packet: MediaPacket) -> Packet:
+def _accounted(packet: MediaPacket, layers: Mapping[str, bytes]) -> Packet:
     data = packet.to_bytes()
-    tiny = len(packet.units[0].payload) if packet.units else 0
-    repeated = sum(len(unit.payload) for unit in packet.units[1:])
-    sound = sum(len(p) for p in packet.speech)
-    rest = len(data) - tiny - repeated - sound
-    return Packet(data, False, {"header": rest, "tiny": tiny, "redundancy": repeated, "speech": sound})
+    parts = {name: len(payload) for name, payload in layers.items()}
+    parts["redundancy"] = sum(len(unit.payload) for unit in packet.units[1:])
+    parts["speech"] = sum(len(p) for p in packet.speech)
+    return Packet(data, False, {"header": len(data) - sum(parts.values()), **parts})

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bitstream import (
+from ...bitstream import (
+    BY_CLASS,
     DEFAULT_LIMITS,
     KeyframeChunk,
+    LayerChunk,
     Limits,
     ParsedStream,
     SpeechChunk,
     StreamHeader,
-    TinyChunk,
     account_stream,
     read_stream,
 )
-from ..errors import BitstreamError
-from ..model.registry import find_model
-from ..speech import SAMPLE_RATE, log_mel
-from .render import Renderer, render_all
-from .tracks import TinyTrack, decode_speech_packets
-from .types import Clip, StreamInfo
+from ...errors import BitstreamError
+from ...model.logmel import log_mel
+from ...model.registry import find_model
+from ...model.renderer import Renderer, render_all
+from ...rates import SAMPLE_RATE
+from ..results import Clip, StreamInfo
+from .tracks import Track, decode_speech_packets
 
 Errors = Literal["raise", "conceal"]
 Progress = Callable[[int, int], None]
@@ -40,39 +42,43 @@ class ExactParts:
     keyframes: list[tuple[int, NDArray[np.uint8]]]
     audio: NDArray[np.float32] | None
     damaged: list[str] = field(default_factory=list)
+    layers: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """What layers beside the tiny frames say of each frame, [T, ...], by name."""
 
 
 def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_LIMITS) -> ExactParts:
     """Decode tiny frames, keyframes and speech; needs no network. Raises BitstreamError."""
     stream = read_stream(data, errors=errors, limits=limits)
     strict = errors == "raise"
-    track = TinyTrack(stream.header.tables_id, strict=strict)
-    tiny: list[NDArray[np.uint8]] = []
+    track = Track(stream.header, strict=strict)
+    said: dict[str, list[NDArray[Any]]] = {name: [] for name in track.layers}
+    reached = dict.fromkeys(track.layers, 0)
     keyframes: list[tuple[int, NDArray[np.uint8]]] = []
-    position = 0
 
-    def fill(until: int) -> None:
-        nonlocal position
-        if until > position:
-            tiny.append(track.hold(until - position))
-            position = until
+    def fill(name: str, until: int) -> None:
+        if until > reached[name]:
+            said[name].append(track.lose(name, until - reached[name]))
+            reached[name] = until
 
     for chunk in stream.chunks:
         if isinstance(chunk, KeyframeChunk):
-            fill(chunk.frame_index)
+            for name in track.layers:
+                fill(name, chunk.frame_index)
             picture = track.keyframe(chunk)
             if picture is not None:
                 keyframes.append((chunk.frame_index, picture))
-        elif isinstance(chunk, TinyChunk):
-            fill(chunk.first_frame)
-            tiny.append(track.tiny(chunk))
-            position = chunk.end_frame
-    fill(stream.frame_count)
+        elif isinstance(chunk, LayerChunk) and (name := BY_CLASS[type(chunk)].key) in reached:
+            fill(name, chunk.first_frame)
+            said[name].append(track.layer(chunk))
+            reached[name] = chunk.end_frame
+    for name in track.layers:
+        fill(name, stream.frame_count)
     if not keyframes:
         raise BitstreamError("the stream has no keyframe that can be decoded")
     damaged = [reason for _, _, reason in stream.damaged] + track.damaged
     audio = _speech(stream, None if strict else damaged)
-    return ExactParts(stream.header, np.concatenate(tiny), keyframes, audio, damaged)
+    layers = {name: np.concatenate(values) for name, values in said.items()}
+    return ExactParts(stream.header, layers.pop("tiny"), keyframes, audio, damaged, layers)
 
 
 def _speech(stream: ParsedStream, damaged: list[str] | None) -> NDArray[np.float32] | None:

@@ -7,17 +7,18 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bitstream import AudioConfig
-from ..errors import BitstreamError
-from ..model.inputs import REACH
-from ..speech import SAMPLE_RATE, SpeechDecoder, log_mel
+from ...bitstream import AudioConfig
+from ...errors import BitstreamError
+from ...model.inputs import REACH
+from ...model.logmel import log_mel
+from ...rates import OPUS_PER_SAMPLE, SAMPLE_RATE, SAMPLES_PER_FRAME
+from ..parts import speech
 
-SAMPLES_PER_FRAME = SAMPLE_RATE // 25
 KEEP = SAMPLE_RATE  # one second is far more than the spectrogram's window
 MAX_PENDING = 4096
 
 
-class SpeechLine:
+class SpeechJitter:
     """Packets in any order, samples in order; missing packets are concealed when their time has come.
 
     May be used by several threads; none of them waits longer than the decoding of a few packets.
@@ -25,9 +26,9 @@ class SpeechLine:
 
     def __init__(self, audio: AudioConfig) -> None:
         self._lock = threading.Lock()
-        self._skip = audio.pre_skip // 3
-        self._packet = audio.packet_samples // 3
-        self._decoder = SpeechDecoder(audio.packet_samples // 48)
+        self._skip = audio.pre_skip // OPUS_PER_SAMPLE
+        self._packet = audio.packet_samples // OPUS_PER_SAMPLE
+        self._decoder = speech.decoder(audio)
         self._packets: dict[int, bytes] = {}
         self._next = 0
         self._pcm = np.zeros(0, np.float32)

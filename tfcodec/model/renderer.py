@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
-from ..model.registry import ModelEntry
+from .inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+from .registry import ModelEntry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..model.graph import Drawing
-    from ..model.stage1 import KeyframeFeatures
+    from .graph import Recording
+    from .stage1 import KeyframeFeatures
 
 MEL_SILENCE = -1.0
 BATCH = 8
@@ -40,14 +40,14 @@ class Renderer:
     def __init__(self, entry: ModelEntry, *, fast: bool = False) -> None:
         import torch
 
-        from ..model import graph
-        from ..model.weights import load_model
+        from . import graph
+        from .weights import load_model
 
         self._torch, self._graph = torch, graph
         self._model = load_model(entry)
         self.fast = fast and has_bfloat16()
         self._key: KeyframeFeatures | None = None
-        self._drawings: dict[bool, Drawing | None] = {}  # by `coarse`
+        self._drawings: dict[bool, Recording | None] = {}  # by `coarse`
         self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
@@ -95,7 +95,7 @@ class Renderer:
             return np.ascontiguousarray(pictures.numpy())
 
     def _side_by_side(
-        self, drawing: Drawing, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor]
+        self, drawing: Recording, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor]
     ) -> list[Tensor]:
         torch = self._torch
         threads = min(torch.get_num_threads(), BATCH)

@@ -1,4 +1,4 @@
-"""Chunk types and the framing that all chunks share.
+"""The framing that all chunks share; which types there are is in `tfcodec.bitstream.parts`.
 
 A chunk is ``type (1 byte) | payload length (varint) | payload | checksum over all before it``. Bit 7 of the
 type says that a reader that does not know the type must give up (critical), bit 6 that the checksum is a
@@ -14,30 +14,6 @@ CRITICAL = 0x80
 LONG_CRC = 0x40
 NUMBER_MASK = 0x3F
 
-HEADER = CRITICAL | LONG_CRC | 1
-KEYFRAME = CRITICAL | LONG_CRC | 2
-KEYFRAME_PART = CRITICAL | LONG_CRC | 3
-TINY = CRITICAL | 4
-SPEECH = CRITICAL | 5
-END = CRITICAL | LONG_CRC | 6
-META = 7
-PADDING = 8
-KEYFRAME_REQUEST = 9
-
-NAMES = {
-    HEADER: "HEADER",
-    KEYFRAME: "KEYFRAME",
-    KEYFRAME_PART: "KEYFRAME_PART",
-    TINY: "TINY",
-    SPEECH: "SPEECH",
-    END: "END",
-    META: "META",
-    PADDING: "PADDING",
-    KEYFRAME_REQUEST: "KEYFRAME_REQUEST",
-}
-
-AUDIO_CODEC_OPUS = 1
-
 SIGNATURE = b"\xc6T\r\n"
 """First bytes of a file: not UTF-8, broken by 7-bit transfer and by every conversion of line ends."""
 
@@ -45,11 +21,6 @@ SIGNATURE = b"\xc6T\r\n"
 def write_signature() -> bytes:
     """The 4 bytes that open a file."""
     return SIGNATURE
-
-
-def chunk_name(chunk_type: int) -> str:
-    """Name of a chunk type for messages."""
-    return NAMES.get(chunk_type, f"chunk of type 0x{chunk_type:02X}")
 
 
 def crc_bytes(chunk_type: int) -> int:
@@ -60,7 +31,7 @@ def crc_bytes(chunk_type: int) -> int:
 def build_chunk(chunk_type: int, payload: bytes) -> bytes:
     """Frame `payload` as a chunk. Raises BitstreamError for an empty payload or a type that cannot exist."""
     if not payload:
-        raise BitstreamError(f"{chunk_name(chunk_type)} would have an empty payload")
+        raise BitstreamError(f"a chunk of type 0x{chunk_type:02X} would have an empty payload")
     if not 0 <= chunk_type <= 0xFF or chunk_type & NUMBER_MASK == 0:
         raise BitstreamError(f"0x{chunk_type:02X} is not a chunk type")
     body = bytes([chunk_type]) + write_varint(len(payload)) + payload

@@ -9,19 +9,15 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TfcodecError
-from ..model.registry import default_model
-from .picture import Scene
-from .render import Renderer
-
-if TYPE_CHECKING:
-    from ..model.registry import ModelEntry
-    from .live import Decoder
+from ...errors import TfcodecError
+from ...model.registry import ModelEntry, default_model
+from ...model.renderer import Renderer
+from .conceal import Scene
+from .state import CallState
 
 MAX_PENDING = 1024
 """Packets that wait for the thread; more come only from a hostile sender or a stopped machine, and are dropped."""
@@ -35,20 +31,24 @@ whose threads would wait for each other at every layer, and for long where anoth
 
 
 class DrawingThread:
-    """Serves one `Decoder`: takes packets, draws the next frames as soon as they can be drawn, keeps them for `pull`.
+    """Serves one `Decoder`, whose call it is given.
+
+    Takes packets, draws the next frames as soon as they can be drawn, and keeps them for `pull`.
 
     Attributes:
         drawing: seconds that drawing takes, a running mean.
+        early: see `Decoder`.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, call: CallState, *, fast: bool) -> None:
         self.drawing = 0.03
-        self._decoder = decoder
+        self.early = 0.0
+        self._call, self._fast = call, fast
         self._packets: queue.Queue[bytes] = queue.Queue(MAX_PENDING)
         self._wake = threading.Event()
         self._drawers = ThreadPoolExecutor(DRAWERS, "tfcodec-drawing")
         self._own = threading.local()  # each drawing thread's renderer
-        # What is drawn and not shown yet, by number; -1: the picture stands. Guarded by the decoder's lock.
+        # What is drawn and not shown yet, by number; -1: the picture stands. Guarded by the call's lock.
         self._ready: dict[int, NDArray[np.uint8]] = {}
         self._begun: set[int] = set()
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=64)  # when the newest frame became which
@@ -71,21 +71,21 @@ class DrawingThread:
             self._wake.set()
 
     def pull(self) -> NDArray[np.uint8] | None:
-        decoder, now = self._decoder, time.monotonic()
-        with decoder.lock:
+        call, now = self._call, time.monotonic()
+        with call.lock:
             frames = [f for f in self._ready if f >= 0]
             if frames:
                 frame = min(frames)
                 picture = self._ready.pop(frame)
                 arrivals = list(self._arrivals)
                 usable = [n for at, n in arrivals if at < now - self.drawing - MARGIN]
-                decoder.playout.shown(frame, max(usable, default=frame))
-                needed = frame + decoder.lookahead
-                decoder.early = now - self.drawing - next((at for at, n in arrivals if n >= needed), now)
+                call.playout.shown(frame, max(usable, default=frame))
+                needed = frame + call.playout.lookahead
+                self.early = now - self.drawing - next((at for at, n in arrivals if n >= needed), now)
                 self._ready.pop(-1, None)
             else:
                 standing = self._ready.pop(-1, None)
-                decoder.playout.hold(late=any(f >= 0 for f in self._begun))
+                call.playout.hold(late=any(f >= 0 for f in self._begun))
                 self._wake.set()
                 return standing
         self._wake.set()
@@ -116,38 +116,38 @@ class DrawingThread:
                 self._error = error
 
     def _work(self) -> None:
-        decoder = self._decoder
+        call = self._call
         while not self._packets.empty():
-            decoder.take(self._packets.get_nowait())
-        newest = decoder.receiver.newest
+            call.take(self._packets.get_nowait())
+        newest = call.receiver.newest
         if newest >= 0 and (not self._arrivals or self._arrivals[-1][1] != newest):
             self._arrivals.append((time.monotonic(), newest))
         tick, self._feedback_wanted = self._feedback_wanted, None
         if tick is not None and self._feedback is None:
-            self._feedback = decoder.receiver.feedback(tick)
+            self._feedback = call.receiver.feedback(tick)
         while (frame := self._next()) is not None:
-            number = decoder.standing() if frame < 0 else frame
-            entry = decoder.entry
+            number = call.standing() if frame < 0 else frame
+            entry = call.entry
             if number is None or entry is None:
                 return
-            with decoder.lock:
+            with call.lock:
                 self._begun.add(frame)
-            scene = Scene(decoder.receiver, number)
+            scene = Scene(call.receiver, number)
             self._drawers.submit(self._draw, entry, scene, frame)
 
     def _next(self) -> int | None:
         """The frame to begin drawing now; -1: the picture stands, and may go on with the sound."""
-        decoder = self._decoder
-        with decoder.lock:
-            position = decoder.playout.position
+        call = self._call
+        with call.lock:
+            position = call.playout.position
             planned = self._begun | self._ready.keys()
-            if len(self._begun) >= DRAWERS or len(planned) >= DRAWERS + 1 or decoder.entry is None:
+            if len(self._begun) >= DRAWERS or len(planned) >= DRAWERS + 1 or call.entry is None:
                 return None
             after = max((f for f in planned if f >= 0), default=None)
             if position is None and after is not None:
                 return None  # the first frame decides where the clock begins
-            frame = decoder.choose(after)
-            if frame is None and not planned and decoder.playout.waited >= STANDING_AFTER and decoder.standing():
+            frame = call.choose(after)
+            if frame is None and not planned and call.playout.waited >= STANDING_AFTER and call.standing():
                 return -1
             return frame
 
@@ -164,7 +164,7 @@ class DrawingThread:
         torch.set_num_threads(1)
         # An error concerns nobody yet: if the call does name this network, it comes again from the drawing thread.
         with contextlib.suppress(TfcodecError):
-            Renderer(entry, fast=self._decoder.fast).prepare()
+            Renderer(entry, fast=self._fast).prepare()
             self._recorded.add(entry)
 
     def _renderer(self, entry: ModelEntry) -> Renderer:
@@ -174,7 +174,7 @@ class DrawingThread:
         own = self._own
         if getattr(own, "entry", None) != entry:
             torch.set_num_threads(1)
-            own.entry, own.renderer, own.prepared = entry, Renderer(entry, fast=self._decoder.fast), False
+            own.entry, own.renderer, own.prepared = entry, Renderer(entry, fast=self._fast), False
             self._record(entry)
         if not own.prepared and entry in self._recorded:
             own.renderer.prepare()
@@ -183,7 +183,7 @@ class DrawingThread:
         return renderer
 
     def _draw(self, entry: ModelEntry, scene: Scene, frame: int) -> None:
-        decoder = self._decoder
+        call = self._call
         try:
             renderer = self._renderer(entry)
             began = time.monotonic()
@@ -193,10 +193,10 @@ class DrawingThread:
             self._error = error
             return
         finally:
-            with decoder.lock:
+            with call.lock:
                 self._begun.discard(frame)
-        with decoder.lock:
-            position = decoder.playout.position
+        with call.lock:
+            position = call.playout.position
             if frame < 0 or position is None or frame > position:
                 self._ready[frame] = picture
         self._wake.set()

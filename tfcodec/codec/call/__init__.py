@@ -1,0 +1,1 @@
+"""Calls: frames leave as they come, and any packet may be lost."""

@@ -1,0 +1,166 @@
+"""The receiver of a call: packets in as they arrive, a frame out at every tick of the receiver's clock."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import TfcodecError
+from ...model.renderer import Renderer
+from ...rates import SAMPLES_PER_FRAME
+from .conceal import Scene
+from .state import CallState, CallStats
+from .worker import DrawingThread
+
+GREY = 128
+
+
+class Decoder:
+    """Decodes a call. `push` takes packets in any order; `pull` gives the picture for now and never fails.
+
+    What is lost is concealed: the picture stands, its mouth going on with the sound, until there is something newer;
+    what lies between is left out, so that a loss adds no delay. `feedback` tells the sender what is missing.
+
+    With ``worker=True`` a thread decodes and draws ahead, `push` and `pull` only hand over and return within a
+    millisecond, and when the machine is too slow frames are left out instead of falling behind. Without it both work in
+    the calling thread, and everything depends on the packets alone: the same at every run.
+
+    Args:
+        lookahead: 0, 1 or 2 frames (of 40 ms) to wait for, so that the network sees a little more of the future. With 0
+            speech comes one frame later than the picture, because its codec delays it by 6.5 ms.
+        worker: see above. `close` ends the thread; a ``with`` block does so by itself.
+        fast: compute in bfloat16 where the processor has it (see `tfcodec.model.renderer.Renderer`); by default in the
+            worker only.
+
+    Attributes:
+        call: what is known of the call; with a worker only to be looked at.
+    """
+
+    def __init__(self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None) -> None:
+        if lookahead not in (0, 1, 2):
+            raise TfcodecError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
+        self.lookahead = lookahead
+        self.fast = worker if fast is None else fast
+        self._threaded = worker
+        self._start()
+
+    def _start(self) -> None:
+        self.call = CallState(self.lookahead)
+        self._renderer: Renderer | None = None  # without a worker
+        self._tick = 0
+        self._shown_count = 0
+        self._drawn: int | None = None
+        self._shown = np.full((256, 256, 3), GREY, np.uint8)
+        self._sound = np.zeros(SAMPLES_PER_FRAME, np.float32)
+        self._worker = DrawingThread(self.call, fast=self.fast) if self._threaded else None
+
+    def reset(self) -> None:
+        """Forget everything, as after a new call has begun."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End the worker's thread, if there is one; `pull` then goes on giving the last picture."""
+        if self._worker is not None:
+            self._worker.close()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def early(self) -> float:
+        """With a worker, seconds that the last frame could have been pulled earlier; else 0.
+
+        A display that chooses its own ticks keeps the delay short by keeping this near zero.
+        """
+        return 0.0 if self._worker is None else self._worker.early
+
+    @property
+    def wants_keyframe(self) -> bool:
+        """The picture stands because something was lost; `feedback` says what, or ask for a keyframe."""
+        receiver = self.call.receiver
+        return receiver.header is None or receiver.wanted or receiver.broken
+
+    @property
+    def position(self) -> int | None:
+        """Number of the frame shown last; None before the first."""
+        return self.call.playout.position
+
+    @property
+    def next_frame(self) -> int | None:
+        """Number of the frame that comes next; None before the first one was shown."""
+        return None if self.position is None else self.position + 1
+
+    @property
+    def stats(self) -> CallStats:
+        """How the call goes."""
+        return self.call.stats(self._shown_count)
+
+    def push(self, packet: bytes) -> None:
+        """Take one packet; a damaged one is counted and ignored.
+
+        Raises:
+            UnsupportedVersion: the call needs a newer version of tfcodec.
+            WeightsError: the call names a network that is not installed.
+        """
+        if self._worker is not None:
+            self._worker.push(packet)
+            return
+        if self.call.take(packet) is not None and self.call.entry is not None:
+            self._renderer = Renderer(self.call.entry, fast=self.fast)
+
+    def pull(self, *, draw: bool = True) -> NDArray[np.uint8]:
+        """The picture for this tick, [256, 256, 3] uint8 RGB; grey before the first keyframe has come.
+
+        Without ``draw`` the clock goes on, but the network is spared, and the picture is one drawn before; not with a
+        worker.
+        """
+        self._tick += 1
+        if self._worker is not None:
+            picture = self._worker.pull()
+            if picture is not None:
+                self._shown = picture
+                self._shown_count += 1
+        else:
+            self._pull_now(draw)
+        self._listen()
+        return self._shown.copy()
+
+    def pull_audio(self) -> NDArray[np.float32]:
+        """Speech of the tick of the last `pull`: [640] float32 at 16 kHz; silence where there is none."""
+        return self._sound
+
+    def feedback(self) -> bytes | None:
+        """What to send back to the sender now, for its `Encoder.push_feedback`; to be asked after every `pull`."""
+        if self._worker is not None:
+            return self._worker.feedback(self._tick)
+        return self.call.receiver.feedback(self._tick)
+
+    def _pull_now(self, draw: bool) -> None:
+        call = self.call
+        frame = call.choose()
+        if frame is not None:
+            call.playout.shown(frame, call.receiver.newest)
+            self._shown_count += 1
+        else:
+            call.playout.hold()
+            frame = call.standing() or call.playout.position
+        if draw and frame is not None and frame != self._drawn and self._renderer is not None:
+            self._shown = Scene(call.receiver, frame).draw(self._renderer)
+            self._drawn = frame
+
+    def _listen(self) -> None:
+        call = self.call
+        with call.lock:
+            speech, position, waited = call.receiver.speech, call.playout.position, call.playout.waited
+        if speech is None or position is None:
+            self._sound = np.zeros(SAMPLES_PER_FRAME, np.float32)
+        else:
+            self._sound = speech.frame(position + waited - (0 if self.lookahead else 1))

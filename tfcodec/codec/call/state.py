@@ -1,0 +1,91 @@
+"""What the receiving end knows of a call: shared by the decoder, which shows it, and the threads that draw it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from ...bitstream import StreamHeader
+from ...model.registry import ModelEntry, find_model
+from .playout import Playout
+from .receiver import Receiver
+
+EXTRAPOLATE = 25
+"""Ticks (1 s) without a new frame for which the mouth goes on moving with the sound; then the picture stands."""
+
+
+@dataclass(frozen=True)
+class CallStats:
+    """How a call goes, at the receiver.
+
+    Attributes:
+        received, lost, duplicates, reordered, damaged: packets.
+        lost_share: lost of all that were sent, 0..1.
+        shown, held, skipped: frames shown, ticks at which the frame before was shown again, frames left out.
+        delay_frames: frames between the newest that a packet has named and the one shown.
+        waiting_for_keyframe: the keyframe that frames refer to is missing.
+    """
+
+    received: int
+    lost: int
+    duplicates: int
+    reordered: int
+    damaged: int
+    lost_share: float
+    shown: int
+    held: int
+    skipped: int
+    delay_frames: int
+    waiting_for_keyframe: bool
+
+
+class CallState:
+    """One call, as far as it has come.
+
+    Attributes:
+        receiver: keyframes, layers and speech that have come. With a worker it belongs to the worker's thread.
+        playout: the playout clock, guarded by ``lock``.
+        lock: held for microseconds.
+        entry: the network that the call names, once HEADER has come.
+    """
+
+    def __init__(self, lookahead: int) -> None:
+        self.receiver = Receiver()
+        self.playout = Playout(lookahead)
+        self.lock = threading.Lock()
+        self.entry: ModelEntry | None = None
+
+    def take(self, packet: bytes) -> StreamHeader | None:
+        """Take one packet; gives HEADER when it has come for the first time.
+
+        Raises:
+            UnsupportedVersion: the call needs a newer version of tfcodec.
+            WeightsError: the call names a network that is not installed.
+        """
+        header = self.receiver.push(packet)
+        if header is not None:
+            self.entry = find_model(header.model_id, header.model_hash)
+        return header
+
+    def choose(self, after: int | None = None) -> int | None:
+        """The frame to draw next, if there is one. With a worker the caller holds the lock."""
+        receiver = self.receiver
+        return self.playout.choose(receiver.newest, receiver.frames.__contains__, receiver.end, after)
+
+    def standing(self) -> int | None:
+        """The frame to draw, though it has not come, while the picture stands; None when it is not worth it."""
+        position, waited = self.playout.position, self.playout.waited
+        ended = self.receiver.end is not None and position is not None and position >= self.receiver.end - 1
+        if position is None or self.receiver.speech is None or not 0 < waited <= EXTRAPOLATE or ended:
+            return None
+        return position + waited
+
+    def stats(self, shown: int) -> CallStats:
+        """How the call goes; ``shown``: frames shown so far."""
+        receiver, arrivals, position = self.receiver, self.receiver.arrivals, self.playout.position
+        delay = 0 if position is None or receiver.seen is None else receiver.seen - position
+        return CallStats(
+            arrivals.received, arrivals.lost, arrivals.duplicates, arrivals.reordered, receiver.damaged,
+            arrivals.lost / max(1, arrivals.expected), shown, self.playout.held, self.playout.skipped,
+            max(0, delay), receiver.wanted,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Files: the encoder looks ahead, and nothing is lost on the way."""

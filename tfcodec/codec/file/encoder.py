@@ -1,0 +1,199 @@
+"""The encoder of files, which looks ahead; and the whole-clip encoder built on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...bitstream import AudioConfig, Chunk, EndChunk, SpeechChunk, StreamHeader, write_signature
+from ...errors import MediaError, TfcodecError
+from ...model.registry import default_model
+from ...rates import OPUS_PER_SAMPLE, SAMPLES_PER_FRAME
+from ...speech import SpeechEncoder
+from .. import policy
+from ..frames import Frame, check_frames, check_silent
+from ..parts import Sending, StreamEncoder, speech
+from ..parts.stream import stream_header
+from ..results import Packet
+from .refine import Refiner
+
+Progress = Callable[[int, int], None]
+
+WINDOW = 128
+"""Frames (5.12 s) that the encoder looks at together."""
+PACKET_MS = 120
+"""The longest speech packets cost the fewest bits ..."""
+PACKETS = 5000 // PACKET_MS
+"""... and so many of them share a chunk: long lists are cheaper to frame."""
+
+
+class FileEncoder:
+    """What `tfcodec.Encoder` does for files; the arguments are described there.
+
+    Attributes:
+        frames: frames taken.
+        stream: keyframes and layers.
+    """
+
+    def __init__(
+        self, quality: int, audio: bool | None, expected_frames: int | None = None, refine: bool | Refiner = True
+    ) -> None:
+        self.frames = 0
+        self.stream = StreamEncoder(Sending(quality, "file", _refiner(refine)))
+        self._quality, self._audio, self._expected = quality, audio, expected_frames
+        self._speech: SpeechEncoder | None = None
+        self._speech_packets: list[bytes] = []
+        self._speech_sent = 0
+        self._samples = 0
+        self._window: list[Frame] = []
+        self._signatures: list[policy.Signature] = []
+        self._cuts = policy.CutDetector()
+        self._key: policy.Signature | None = None
+        self._wanted = True
+        self._requested = False
+        self._begun = False
+        self._finished = False
+
+    def request_keyframe(self) -> None:
+        """Begin a new window, with a keyframe, at the next frame."""
+        self._requested = True
+
+    def push(self, frame: Frame | None, audio: ArrayLike | None = None) -> list[Packet]:
+        """See `tfcodec.Encoder.push`."""
+        out: list[Packet] = []
+        for i, picture in enumerate(check_frames(frame)):
+            out += self._to_packets(self.push_chunks(picture, audio if i == 0 else None))
+        if frame is None and audio is not None:
+            self._audio = True if self._audio is None else self._audio
+            out += self._to_packets(self._push_speech(audio))
+        return out
+
+    def flush(self) -> list[Packet]:
+        """See `tfcodec.Encoder.flush`."""
+        if self._finished or not self.frames:
+            return []
+        end = self.flush_chunks()
+        total = OPUS_PER_SAMPLE * self._samples if self._audio else None
+        return self._to_packets([*end, EndChunk(self.frames, total)])
+
+    def push_chunks(self, frame: Frame, audio: ArrayLike | None = None) -> list[Chunk]:
+        """One frame as chunks of a file; the HEADER is left to the caller."""
+        if self._finished:
+            raise TfcodecError("the encoder was flushed; make a new one")
+        frame = check_frames(frame)[0]
+        if self._audio is None:
+            self._audio = audio is not None
+        out = self._push_speech(audio)
+        mark = policy.signature(frame)
+        requested, self._requested = self._requested, False
+        cut = self._cuts.is_cut(mark) or requested
+        if cut or len(self._window) == WINDOW:
+            out = self._code_window() + out
+            self._wanted |= cut
+        self._window.append(frame)
+        self._signatures.append(mark)
+        self.frames += 1
+        return out
+
+    def flush_chunks(self) -> list[Chunk]:
+        """`flush`, as chunks; END is left to the caller."""
+        if self._finished:
+            return []
+        self._finished = True
+        out = self._code_window()
+        if self._speech is not None:
+            self._speech_packets += self._speech.flush()
+            # The codec may round its last block up; the stream holds what the length asks for.
+            needed = speech.packets_for(self._audio_config(), self._samples)
+            del self._speech_packets[needed - self._speech_sent :]
+            out += self._speech_chunks(1)
+        return out
+
+    def header(self, *, final: bool = False) -> StreamHeader:
+        """The stream's HEADER; ``final``: with the totals, which are known after `flush_chunks`."""
+        frames, samples = (self.frames, self._samples) if final else (0, 0)
+        return stream_header(self._audio_config(samples) if self._audio else None, frames)
+
+    def _audio_config(self, samples: int = 0) -> AudioConfig:
+        return speech.audio_config(PACKET_MS, samples)
+
+    def _push_speech(self, audio: ArrayLike | None) -> list[Chunk]:
+        if not self._audio:
+            check_silent(audio)
+            return []
+        if audio is None:
+            return []
+        samples = np.asarray(audio, np.float32)
+        if self._speech is None:
+            self._speech = speech.encoder(self._quality, PACKET_MS)
+        self._speech_packets += self._speech.push(samples)
+        self._samples += len(samples)
+        return self._speech_chunks(PACKETS)
+
+    def _speech_chunks(self, at_least: int) -> list[Chunk]:
+        if len(self._speech_packets) < at_least or not self._speech_packets:
+            return []
+        chunk = SpeechChunk(self._speech_sent, tuple(self._speech_packets))
+        self._speech_sent += len(self._speech_packets)
+        self._speech_packets = []
+        return [chunk]
+
+    def _code_window(self) -> list[Chunk]:
+        if not self._window:
+            return []
+        out: list[Chunk] = []
+        first = self.frames - len(self._window)
+        if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
+            best = policy.choose_keyframe(self._signatures, self._window)
+            serves = policy.TYPICAL_FRAMES if self._expected is None else self._expected - first
+            out.append(self.stream.keyframe(self._window[best], first, serves))
+            self._key, self._wanted = self._signatures[best], False
+        out += self.stream.chunks(np.stack(self._window), first)
+        self._window, self._signatures = [], []
+        return out
+
+    def _to_packets(self, chunks: list[Chunk]) -> list[Packet]:
+        packets = [c.to_bytes() for c in chunks]
+        if chunks and not self._begun:
+            self._begun = True
+            packets[0] = write_signature() + self.header().to_bytes() + packets[0]
+        return [Packet(packet) for packet in packets]
+
+
+def _refiner(refine: bool | Refiner) -> Refiner | None:
+    if not isinstance(refine, bool):
+        return refine
+    if not refine:
+        return None
+    from ...model.weights import load_model
+
+    return Refiner(load_model(default_model()))
+
+
+def encode_clip(
+    frames: Iterator[Frame],
+    audio: NDArray[np.float32] | None,
+    quality: int,
+    expected: int | None,
+    progress: Progress | None,
+    refine: bool | Refiner = True,
+) -> bytes:
+    """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
+    encoder = FileEncoder(quality, audio is not None, expected, refine)
+    chunks: list[Chunk] = []
+    for i, frame in enumerate(frames):
+        part = None if audio is None else audio[i * SAMPLES_PER_FRAME : (i + 1) * SAMPLES_PER_FRAME]
+        chunks += encoder.push_chunks(frame, part)
+        if progress is not None:
+            progress(i + 1, expected or i + 1)
+    if not encoder.frames:
+        raise MediaError("the source has no frames")
+    return finish_file(encoder, chunks)
+
+
+def finish_file(encoder: FileEncoder, chunks: list[Chunk]) -> bytes:
+    """A file of what `FileEncoder.push_chunks` gave and what is left in the encoder: totals in the header, no END."""
+    chunks = [*chunks, *encoder.flush_chunks()]
+    return b"".join([write_signature(), encoder.header(final=True).to_bytes(), *(c.to_bytes() for c in chunks)])

@@ -1,0 +1,125 @@
+"""Keyframes and layers together, the same for files and calls: the one place where a keyframe enters a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ...bitstream import LAYERS, TAGS, AudioConfig, KeyframeChunk, LayerChunk, StreamHeader, join_layers, split_layers
+from ...errors import UnsupportedVersion
+from ...keyframe import decode_keyframe, encode_keyframe
+from ...model.registry import default_model
+from ...tinyframe import TABLES_ID
+from .. import policy
+from .layer import Frames, LayerDecoder, LayerEncoder, Sending, State, layer
+
+Values = dict[str, NDArray[Any]]
+"""What each layer says of some frames, [n, ...], by the layer's name."""
+States = Mapping[str, State]
+
+
+def stream_header(audio: AudioConfig | None, frames: int = 0) -> StreamHeader:
+    """The HEADER of a stream that this version writes; ``frames`` 0: not known yet."""
+    entry = default_model()
+    return StreamHeader(frames, entry.model_id, entry.hash_prefix, TABLES_ID, audio)
+
+
+class StreamEncoder:
+    """Keyframes and layers to chunks, or to the payloads of a call.
+
+    Attributes:
+        layers: the layers' encoders by name.
+        tag: of the last keyframe.
+    """
+
+    def __init__(self, sending: Sending) -> None:
+        made = ((part.key, layer(part.key).encoder(sending)) for part in LAYERS)
+        self.layers: dict[str, LayerEncoder] = {name: coder for name, coder in made if coder is not None}
+        self.tag = -1
+        self._sending = sending
+
+    def keyframe(self, frame: Frames, index: int, serves: int = policy.TYPICAL_FRAMES) -> KeyframeChunk:
+        """Code a frame [256, 256, 3] uint8 as keyframe, from which all layers begin anew.
+
+        Args:
+            frame: the picture.
+            index: number of the first frame that refers to it.
+            serves: frames that will; the more, the more bytes it is worth.
+        """
+        quality = policy.keyframe_quality(self._sending.quality, serves)
+        data = encode_keyframe(frame, quality, fast=self._sending.mode == "call")
+        picture = decode_keyframe(data)  # what the receiver will have
+        for coder in self.layers.values():
+            coder.reset(picture)
+        self.tag = (self.tag + 1) % TAGS
+        return KeyframeChunk(index, data, self.tag)
+
+    def encode(self, frames: Frames) -> dict[str, bytes]:
+        """Payloads of consecutive frames [n, 256, 256, 3] uint8, by layer."""
+        return {name: coder.encode(frames) for name, coder in self.layers.items()}
+
+    def chunks(self, frames: Frames, first: int) -> list[LayerChunk]:
+        """`encode`, as chunks of a file; ``first``: the number of the first frame."""
+        payloads = self.encode(frames)
+        return [
+            part.chunk(first, len(frames), payloads[part.key], self.tag) for part in LAYERS if part.key in payloads
+        ]  # fmt: skip
+
+    @property
+    def state(self) -> States:
+        """What the next payloads depend on; to be set when they are to follow others than the last."""
+        return {name: coder.state for name, coder in self.layers.items()}
+
+    @state.setter
+    def state(self, states: States) -> None:
+        for name, state in states.items():
+            self.layers[name].state = state
+
+
+class StreamDecoder:
+    """Chunks, or the payloads of a call, to keyframes and what the layers say.
+
+    Args:
+        header: the stream's. Raises UnsupportedVersion if its tables are not here.
+    """
+
+    def __init__(self, header: StreamHeader) -> None:
+        if header.tables_id != TABLES_ID:
+            raise UnsupportedVersion(
+                f"the stream uses entropy tables {header.tables_id}; this version has {TABLES_ID}"
+            )
+        self.layers: dict[str, LayerDecoder] = {
+            part.key: layer(part.key).decoder() for part in LAYERS if part.present(header)
+        }
+        self.tag: int | None = None
+        """Of the last keyframe."""
+
+    def keyframe(self, chunk: KeyframeChunk) -> Frames:
+        """The picture [256, 256, 3] uint8; all layers begin anew from it. Raises BitstreamError if it is damaged."""
+        picture = decode_keyframe(chunk.data)
+        for coder in self.layers.values():
+            coder.reset(picture)
+        self.tag = chunk.keyframe_tag
+        return picture
+
+    def decode(self, payload: bytes, frames: int) -> Values:
+        """What a unit of a call says. Raises BitstreamError when it is malformed; the state then is any."""
+        payloads = split_layers(payload, len(self.layers))
+        return {name: self.layers[name].decode(p, frames) for name, p in zip(self.layers, payloads, strict=True)}
+
+    @property
+    def state(self) -> States:
+        """What the next payloads depend on; to be set when they follow others than the last."""
+        return {name: coder.state for name, coder in self.layers.items()}
+
+    @state.setter
+    def state(self, states: States) -> None:
+        for name, state in states.items():
+            self.layers[name].state = state
+
+
+def unit_payload(payloads: Mapping[str, bytes]) -> bytes:
+    """What `StreamEncoder.encode` gave, as the payload of a unit of a call."""
+    return join_layers(list(payloads.values()))

@@ -1,0 +1,76 @@
+"""The layer of tiny frames."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...tinyframe import CoderState, TinyDecoder, TinyEncoder, tiny_from_frames, tiny_to_rgb
+from .. import policy
+from .layer import Frames, Refining, Sending
+
+GREY = 128
+NEVER = 1 << 30
+"""Frames. In calls payloads name the state they are predicted from, so contexts need not start anew by themselves."""
+
+
+class TinyLayerEncoder:
+    """Tiny frames of pictures: box means, or with a refiner what the network draws best from."""
+
+    def __init__(self, coder: TinyEncoder, refiner: Refining | None = None) -> None:
+        self._coder, self._refiner = coder, refiner
+        self._keyframe: Frames | None = None
+
+    def reset(self, keyframe: Frames) -> None:
+        self._coder.reset(tiny_from_frames(keyframe[None]))
+        self._keyframe = keyframe
+
+    def encode(self, frames: Frames) -> bytes:
+        planes = tiny_from_frames(frames)
+        if self._refiner is not None and self._keyframe is not None:
+            planes = self._refiner.refine(self._keyframe, frames, planes)
+        return self._coder.encode(planes)
+
+    @property
+    def state(self) -> CoderState:
+        return self._coder.state
+
+    @state.setter
+    def state(self, state: CoderState) -> None:
+        self._coder.restore(state)
+
+
+class TinyLayerDecoder:
+    """Payloads to tiny frames [n, 8, 8, 3] uint8 RGB."""
+
+    def __init__(self) -> None:
+        self._coder = TinyDecoder()
+        self._begun = False
+
+    def reset(self, keyframe: Frames) -> None:
+        self._coder.reset(tiny_from_frames(keyframe[None]))
+        self._begun = True
+
+    def decode(self, payload: bytes, frames: int) -> Frames:
+        return tiny_to_rgb(self._coder.decode(payload, frames))
+
+    def lose(self, frames: int) -> Frames:
+        if not self._begun:
+            return np.full((frames, 8, 8, 3), GREY, np.uint8)
+        return tiny_to_rgb(self._coder.conceal(frames))
+
+    @property
+    def state(self) -> CoderState:
+        return self._coder.state
+
+    @state.setter
+    def state(self, state: CoderState) -> None:
+        self._coder.restore(state)
+
+
+def encoder(sending: Sending) -> TinyLayerEncoder:
+    coder = TinyEncoder(policy.tiny_quality(sending.quality), mode=sending.mode, refresh=NEVER)
+    return TinyLayerEncoder(coder, sending.refiner)
+
+
+def decoder() -> TinyLayerDecoder:
+    return TinyLayerDecoder()
