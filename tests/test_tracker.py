@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -20,10 +21,11 @@ from tfcodec.errors import MediaError, WeightsError
 from tfcodec.model import registry
 from tfcodec.model.landmarks import MOUTH
 from tfcodec.model.tracker import (
-    FOUND, FaceTracker, eye_opening, head_of, load_tracker, mouth_opening, patch, place, read_tracker, save_tracker,
-    within,
+    FOUND, FaceTracker, eye_opening, head_of, load_tracker, mouth_opening, patch, place, read_about, read_tracker,
+    save_tracker, within,
 )  # fmt: skip
 from tfcodec.model.tracking import CALL, FILE, LiveTracker, find, runs, smooth, track
+from tfcodec.training import export
 from tfcodec.training import tracker as training
 from tfcodec.training.data import rgb
 from tfcodec.training.landmark_examples import mirror_marks
@@ -33,7 +35,7 @@ from tfcodec.training.tracker_examples import FaceSource
 def turned(marks: torch.Tensor, degrees: float, size: float, shift: tuple[float, float]) -> torch.Tensor:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turn = torch.tensor([[cos, sin], [-sin, cos]])
-    return size * marks @ turn + torch.tensor(shift)
+    return torch.matmul(size * marks, turn) + torch.tensor(shift)
 
 
 def eager(seed: int = 0, score: float = 5.0) -> FaceTracker:
@@ -41,7 +43,9 @@ def eager(seed: int = 0, score: float = 5.0) -> FaceTracker:
     torch.manual_seed(seed)
     tracker = FaceTracker().eval().requires_grad_(False)
     tracker.begin_with(face_marks())
-    tracker.present[2].bias.fill_(score)
+    last = tracker.present[2]
+    assert isinstance(last, torch.nn.Linear)
+    last.bias.fill_(score)
     return tracker
 
 
@@ -319,9 +323,14 @@ def test_command_trains_and_writes(prepared_pack: Path, tmp_path: Path) -> None:
     training.main([str(prepared_pack), str(out), "--minutes", "0.02", "--batch", "8", "--threads", "1"])
     tracker = read_tracker(out)
     assert torch.isfinite(tracker(torch.rand(1, 3, 256, 256))[0]).all()
-    import safetensors
-
-    with safetensors.safe_open(out, framework="pt") as file:
-        about = json.loads(file.metadata()["about"])
+    about = json.loads(read_about(out)["about"])
     assert about["options"]["minutes"] == "0.02"
     assert "error" in about["figures"]
+    folder = tmp_path / "weights"
+    export.main([str(out), "4", "--tracker", "--folder", str(folder)])
+    (line,) = json.loads((folder / "trackers.json").read_text())
+    path = folder / line["file"]
+    assert line["model_id"] == 4
+    assert path.name == f"tracker-4-{line['sha256'][:8]}.safetensors"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == line["sha256"]
+    assert torch.equal(read_tracker(path).state_dict()["face.heat.weight"], tracker.state_dict()["face.heat.weight"])

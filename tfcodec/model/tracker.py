@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
@@ -264,6 +265,12 @@ def save_tracker(tracker: FaceTracker, path: str | Path, about: dict[str, str] |
     """Write the weights as float16, with what is known about them, under a temporary name first."""
     state = {n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tracker.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state, about or {}))
+
+
+def read_about(path: str | Path) -> dict[str, str]:
+    """What a file of weights says about itself."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
 
 
 def read_tracker(path: str | Path) -> FaceTracker:
