@@ -28,12 +28,15 @@ _SIZE = 256
 _JUMP = 0.35
 """How far the landmarks may go between frames, in eye distances: the mean of all, beyond which it is another scene."""
 _EYES = (*range(36, 48), 68, 69)
-_REST = tuple(i for i in range(COUNT) if i not in _EYES)
+_MOUTH = tuple(range(48, 68))
+_HEAD = tuple(range(36))
+GROUPS = (_HEAD, _MOUTH, _EYES)
+"""Landmarks that are smoothed alike: jaw, brows and nose; lips; lids and irises."""
 
-FILE: Weights = {_REST: (12 / 35, -3 / 35), _EYES: (12 / 35, -3 / 35)}
+FILE: Weights = {_HEAD: (12 / 35, -3 / 35), _MOUTH: (12 / 35, -3 / 35), _EYES: (12 / 35, -3 / 35)}
 """Weights of the frames at a distance of 1, 2, ... to either side, by group of landmarks; the rest is the frame's own.
 These are for files, where all frames are known."""
-CALL: Weights = {_REST: (0.25,), _EYES: (0.25,)}
+CALL: Weights = {_HEAD: (0.25,), _MOUTH: (0.25,), _EYES: (0.25,)}
 """... with one frame to come."""
 RAW: Weights = {}
 
