@@ -9,11 +9,13 @@ Coordinates are those of `landmarks`: x, y in -1..1 over the picture, the 68-poi
 
 from __future__ import annotations
 
+import math
 import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
@@ -27,14 +29,16 @@ from .landmarks import COUNT, MOUTH
 from .registry import ModelEntry, default_tracker, weights_file
 
 LEFT_EYE = (36, 37, 38, 39, 40, 41, 68)
-RIGHT_EYE = (45, 44, 43, 42, 47, 46, 69)
-"""The same landmarks, mirrored: one network looks at both eyes, at the right one in a mirror."""
+"""What the look at an eye finds. It sees the right one mirrored, so that one network serves both."""
 
 # Places and extents of the closer looks, in units of the head (see `head_of`).
 _FACE_MIDDLE, _FACE_HALF = 0.6, (1.6, 1.6)
 _MOUTH_HALF = (0.75, 0.5625)
 _EYE_HALF = (0.42, 0.35)
 _MOUTH_PER_UNIT = 0.8  # eyes and mouth are 1.2 eye distances apart: it tells the size where a turned head's eyes do not
+
+_FLAT = 0.03  # contrast below which a patch is not stretched further
+_SHARPNESS = 4.0  # of the heat maps: spots are learned sooner than from nearly even ones
 
 FOUND = 0.5
 """The score from which on there is a face."""
@@ -83,14 +87,21 @@ class Look(nn.Module):
         self.up = conv(c, b, kernel=1)
         self.merge = ResBlock(b)
         self.heat = conv(b, points, kernel=1)
+        # Values of about 1 at every depth: nothing normalises them, and small ones would learn slowly.
+        for layer, gain in ((self.stem, 1.0), (self.down4, 1.7), (self.down8, 1.7), (self.up, 1.0), (self.narrow, 1.7)):
+            nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+        nn.init.normal_(self.heat.weight, std=1e-2)
         nn.init.normal_(self.shape.weight, std=1e-3)
 
     def forward(self, patch: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.fine(self.stem(F.pixel_unshuffle(patch - 0.5, 2)))
+        # Neither brightness nor contrast of the light say where anything is.
+        middle = patch.mean((1, 2, 3), keepdim=True)
+        patch = (patch - middle) / ((patch - middle).square().mean((1, 2, 3), keepdim=True) + _FLAT**2).sqrt()
+        x = self.fine(self.stem(F.pixel_unshuffle(patch, 2)))
         middle = self.middle(self.down4(F.silu(x)))
         deep = self.deep(self.down8(F.silu(middle)))
         x = self.merge(upsample(self.up(deep)) + middle)
-        heat = self.heat(F.silu(x))
+        heat = _SHARPNESS * self.heat(F.silu(x))
         seen = F.silu(deep)
         narrow = F.silu(self.narrow(seen))
         with torch.autocast(patch.device.type, enabled=False):  # places need more than bfloat16's 8 bits
@@ -117,6 +128,20 @@ class FaceTracker(nn.Module):
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         looks = self.look(picture)
         return looks.marks, looks.logit.sigmoid()
+
+    @torch.no_grad()
+    def begin_with(self, marks: Tensor) -> None:
+        """Let all looks of an untrained tracker begin with the mean of landmarks [N, 70, 2] in -1..1: they would need
+        hundreds of steps to learn it."""
+        head = head_of(marks)
+        mouth, eye = marks[:, MOUTH], marks[:, LEFT_EYE]
+        for look, points in (
+            (self.coarse, marks),
+            (self.face, within(marks, head.middle + _FACE_MIDDLE * head.down, head, _FACE_HALF)),
+            (self.mouth, within(mouth, mouth.mean(1), head, _MOUTH_HALF)),
+            (self.eye, within(eye, eye[:, :6].mean(1), head, _EYE_HALF)),
+        ):
+            look.shape.bias.copy_(points.mean(0).flatten())
 
     def look(self, picture: Tensor, truth: Tensor | None = None, share: float = 0.5) -> Looks:
         """What each look finds.
@@ -229,10 +254,23 @@ def place(points: Tensor, middle: Tensor, head: Head, half: tuple[float, float])
     return across + down + middle[:, None]
 
 
+def within(points: Tensor, middle: Tensor, head: Head, half: tuple[float, float]) -> Tensor:
+    """The inverse of `place`."""
+    away, size = points - middle[:, None], head.across.square().sum(-1)[:, None]
+    across, down = ((away * axis[:, None]).sum(-1) / size for axis in (head.across, head.down))
+    return torch.stack((across / half[0], down / half[1]), -1)
+
+
 def save_tracker(tracker: FaceTracker, path: str | Path, about: dict[str, str] | None = None) -> None:
     """Write the weights as float16, with what is known about them, under a temporary name first."""
     state = {n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tracker.state_dict().items()}
     write_atomically(path, safetensors.torch.save(state, about or {}))
+
+
+def read_about(path: str | Path) -> dict[str, str]:
+    """What a file of weights says about itself."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
 
 
 def read_tracker(path: str | Path) -> FaceTracker:

@@ -1,6 +1,7 @@
 """Turn a run's averaged weights into the package's: ``python -m tfcodec.training.export RUN MODEL_ID``.
 
 ``RUN --to FILE`` writes them to a file of their own, as of an ablation that is to be measured.
+``FILE NUMBER --tracker`` registers a face tracker's weights.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from pathlib import Path
 
 from ..model.registry import FOLDER
+from ..model.tracker import read_about, read_tracker, save_tracker
 from ..model.weights import save_weights
 from .evaluate import run_weights
 from .state import load_state
@@ -22,8 +24,17 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("model_id", type=int, nargs="?")
     p.add_argument("--to", type=Path, metavar="FILE", help="write this file alone")
     p.add_argument("--mix", nargs=2, metavar=("OTHER_RUN", "SHARE"), help="average with another state of it")
+    p.add_argument("--tracker", action="store_true", help="RUN is a file of `tfcodec.training.tracker`")
     p.add_argument("--folder", type=Path, default=FOLDER)
     args = p.parse_args(argv)
+    if args.tracker:
+        if args.model_id is None:
+            p.error("--tracker needs its number")
+        args.folder.mkdir(parents=True, exist_ok=True)
+        partial = args.folder / "new.safetensors"
+        save_tracker(read_tracker(args.run), partial, read_about(args.run))
+        print(register(partial, "tracker", args.model_id, "trackers.json"))
+        return
     if (args.model_id is None) == (args.to is None):
         p.error("a MODEL_ID, or a file with --to")
     _, about = load_state(args.run / "state")
@@ -37,15 +48,21 @@ def main(argv: list[str] | None = None) -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     partial = args.folder / "new.safetensors"
     save_weights(model, partial)
+    path = register(partial, "tfcodec", args.model_id, "registry.json")
+    print(f"{path}: step {about['step']}, {about['seconds'] / 60:.0f} minutes of training")
+
+
+def register(partial: Path, kind: str, number: int, registry: str) -> Path:
+    """Name a file of weights by number and hash, and enter it into the registry beside it."""
     sha = hashlib.sha256(partial.read_bytes()).hexdigest()
-    name = f"tfcodec-{args.model_id}-{sha[:8]}.safetensors"
-    partial.rename(args.folder / name)
-    registry = args.folder / "registry.json"
-    lines = json.loads(registry.read_text()) if registry.exists() else []
-    lines = [x for x in lines if x["model_id"] != args.model_id]
-    lines.append({"model_id": args.model_id, "file": name, "sha256": sha})
-    registry.write_text(json.dumps(lines, indent=1) + "\n")
-    print(f"{args.folder / name}: step {about['step']}, {about['seconds'] / 60:.0f} minutes of training")
+    path = partial.with_name(f"{kind}-{number}-{sha[:8]}.safetensors")
+    partial.rename(path)
+    file = partial.with_name(registry)
+    lines = json.loads(file.read_text()) if file.exists() else []
+    lines = [x for x in lines if x["model_id"] != number]
+    lines.append({"model_id": number, "file": path.name, "sha256": sha})
+    file.write_text(json.dumps(lines, indent=1) + "\n")
+    return path
 
 
 if __name__ == "__main__":

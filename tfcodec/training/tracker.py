@@ -85,18 +85,22 @@ class TrackerLoss:
 
 def train_tracker(
     pack: Pack, val: Pack | None, minutes: float, *, tracker: FaceTracker | None = None, batch: int = 0,
-    rate: float = 1.5e-3, seed: int = 0, report: float = 120,
+    rate: float = 1.5e-3, seed: int = 0, report: float = 120, far: float = 0.5,
 ) -> FaceTracker:  # fmt: skip
     """Train for so many minutes on the pack's device, from ``tracker`` on if there is one; gives the moving average.
 
     ``batch``: 0 for 384 on a GPU and 32 on a CPU. ``report``: seconds between lines with the figures on ``val``.
+    ``far``: as `FaceSource`; less for a short training.
     """
     device = pack.device
     count = batch or (32 if device.type == "cpu" else 384)
     torch.manual_seed(seed)
-    tracker = FaceTracker() if tracker is None else tracker
+    if tracker is None:
+        tracker = FaceTracker()
+        face = pack.marks[(pack.marks[..., 0] >= 0).all(1)]
+        tracker.to(device).begin_with(face * (2 / SIZE) - 1)
     tracker = tracker.requires_grad_(True).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    source, loss = FaceSource(pack, seed), TrackerLoss(device)
+    source, loss = FaceSource(pack, seed, far), TrackerLoss(device)
     teacher = Teacher(tracker, rate, minutes, report)
 
     def step() -> Tensor:
@@ -105,7 +109,7 @@ def train_tracker(
         with torch.autocast(device.type, torch.bfloat16):
             return loss(tracker, faces)
 
-    measure: Callable[[nn.Module], dict[str, float]] = (lambda _: {}) if val is None else (lambda n: judge(n, val, 5))
+    measure: Callable[[nn.Module], dict[str, float]] = (lambda _: {}) if val is None else (lambda n: judge(n, val, 10))
     steps = teacher.run("tracker", step, measure)
     print(f"tracker: {steps} steps of {count}")
     average: FaceTracker = teacher.average  # type: ignore[assignment]
@@ -186,6 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--minutes", type=float, default=25)
     p.add_argument("--batch", type=int, default=0, help="default: 32 on a CPU, 384 on a GPU")
     p.add_argument("--report", type=float, default=240, help="seconds between lines with figures")
+    p.add_argument("--far", type=float, default=0.5, help="share of pictures changed more than a cropper errs")
     add_options(p)
     p.set_defaults(lr=1.5e-3)
     args = p.parse_args(argv)
@@ -193,7 +198,8 @@ def main(argv: list[str] | None = None) -> None:
     pack, val = Pack(args.pack, "train", device), Pack(args.pack, "val", device)
     start = read_tracker(args.weights) if args.weights else None
     tracker = train_tracker(
-        pack, val, args.minutes, tracker=start, batch=args.batch, rate=args.lr, seed=args.seed, report=args.report
+        pack, val, args.minutes, tracker=start, batch=args.batch, rate=args.lr, seed=args.seed, report=args.report,
+        far=args.far,
     )  # fmt: skip
     figures = judge(tracker, val, 2)
     about = {"figures": figures, "options": {k: str(v) for k, v in vars(args).items()}, **machine(device)}

@@ -34,8 +34,9 @@ class Faces(NamedTuple):
 class FaceSource:
     """Draws examples from a split of a pack, pictures and decoded keyframes; the host never waits for the device."""
 
-    def __init__(self, pack: Pack, seed: int = 0) -> None:
-        self.pack, device = pack, pack.device
+    def __init__(self, pack: Pack, seed: int = 0, far: float = 0.5) -> None:
+        """``far``: share of the pictures that are turned, scaled and moved further than a cropper errs."""
+        self.pack, self.far, device = pack, far, pack.device
         self.random = torch.Generator(device).manual_seed(seed)
         self.host = np.random.default_rng(seed)
         starts = torch.tensor([start for _, start, _ in pack.clips], device=device)
@@ -106,8 +107,7 @@ class FaceSource:
 
     def _moved(self, picture: Tensor, marks: Tensor, none: int) -> tuple[Tensor, Tensor]:
         count = len(picture)
-        # Half of them a little, as croppers err; half of them far.
-        far = (self._rand(count) < 0.5).float()
+        far = (self._rand(count) < self.far).float()
         angle = (0.08 + 0.22 * far) * self._normal(count)
         size = ((0.3 + 0.5 * far) * (self._rand(count) - 0.5)).exp()  # more: the face becomes smaller
         middle = (0.06 + 0.2 * far)[:, None] * self._normal(count, 2)

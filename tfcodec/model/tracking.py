@@ -1,0 +1,129 @@
+"""Following a face through the frames of a clip or a call: the tracker, frame by frame, smoothed in time.
+
+Smoothing has no lag: a frame's landmarks are a weighted mean of its own and those of the frames about it. In files
+these are two to either side; in calls one to come, so that a frame's landmarks are known when the next one is there.
+Lids close within two frames, so that they are smoothed least.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import MediaError
+from .blocks import from_pixels
+from .landmarks import COUNT
+from .tracker import FOUND, FaceTracker, load_tracker
+
+Frames = NDArray[np.uint8]
+Points = NDArray[np.float32]
+Weights = Mapping[tuple[int, ...], tuple[float, ...]]
+
+_BATCH = 16
+_SIZE = 256
+_JUMP = 0.35
+"""How far the landmarks may go between frames, in eye distances: the mean of all, beyond which it is another scene."""
+_EYES = (*range(36, 48), 68, 69)
+_MOUTH = tuple(range(48, 68))
+_HEAD = tuple(range(36))
+GROUPS = (_HEAD, _MOUTH, _EYES)
+"""Landmarks that are smoothed alike: jaw, brows and nose; lips; lids and irises."""
+
+FILE: Weights = {_HEAD: (12 / 35, -3 / 35), _MOUTH: (12 / 35, -3 / 35), _EYES: (12 / 35, -3 / 35)}
+"""Weights of the frames at a distance of 1, 2, ... to either side, by group of landmarks; the rest is the frame's own.
+These are for files, where all frames are known."""
+CALL: Weights = {_HEAD: (0.25,), _MOUTH: (0.25,), _EYES: (0.25,)}
+"""... with one frame to come."""
+RAW: Weights = {}
+
+
+def runs(marks: Points, found: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number of the run that each frame belongs to, [T]: of frames in a row with a face that goes on from the last."""
+    number = np.zeros(len(marks), np.int64)
+    for t in range(1, len(marks)):
+        number[t] = number[t - 1] + (not (found[t] and found[t - 1] and _goes_on(marks[t - 1], marks[t])))
+    return number
+
+
+def _goes_on(before: Points, after: Points) -> bool:
+    size = float(np.linalg.norm(before[36:42].mean(0) - before[42:48].mean(0)))
+    return float(np.linalg.norm(after - before, axis=-1).mean()) < _JUMP * size
+
+
+def smooth(marks: Points, found: NDArray[np.bool_], weights: Weights = FILE) -> Points:
+    """Landmarks [T, 70, 2] smoothed within each run of frames with a face.
+
+    Frames to one side count only with those to the other: what moves evenly is left as it is, at a run's ends too.
+    """
+    number, out, every = runs(marks, found), marks.copy(), np.arange(len(marks))
+    for group, kernel in weights.items():
+        points = marks[:, list(group)]
+        total = points.astype(np.float64)
+        for distance, weight in enumerate(kernel, 1):
+            before, after = np.maximum(every - distance, 0), np.minimum(every + distance, len(marks) - 1)
+            whole = (after - before == 2 * distance) & (number[before] == number[after])
+            bend = points[before] - 2 * points + points[after]
+            total += weight * whole[:, None, None] * bend
+        out[:, list(group)] = total
+    return out
+
+
+@torch.no_grad()
+def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, NDArray[np.float32]]:
+    """Landmarks [T, 70, 2] in pixels and scores [T] of frames [T, 256, 256, 3] uint8, each by itself.
+
+    Raises MediaError on frames of another shape or type, WeightsError when there are no weights.
+    """
+    if frames.ndim != 4 or frames.shape[1:] != (_SIZE, _SIZE, 3) or frames.dtype != np.uint8:
+        raise MediaError(f"the face tracker needs [T, 256, 256, 3] uint8 frames, got {frames.shape} {frames.dtype}")
+    tracker = load_tracker() if tracker is None else tracker
+    device = next(tracker.parameters()).device
+    marks, scores = np.empty((len(frames), COUNT, 2), np.float32), np.empty(len(frames), np.float32)
+    for first in range(0, len(frames), _BATCH):
+        some = slice(first, first + _BATCH)
+        points, score = tracker(from_pixels(torch.from_numpy(np.ascontiguousarray(frames[some])).to(device)))
+        marks[some], scores[some] = ((points + 1) * (_SIZE / 2)).cpu().numpy(), score.cpu().numpy()
+    return marks, scores
+
+
+def track(
+    frames: Frames, tracker: FaceTracker | None = None, ahead: int | None = None
+) -> tuple[Points, NDArray[np.bool_]]:  # fmt: skip
+    """Landmarks [T, 70, 2] in pixels of the face in frames [T, 256, 256, 3] uint8, and whether it was found, [T].
+
+    ``ahead``: how many frames to come are known: None all, as in files; 1 as in calls (what `LiveTracker` gives); 0
+    none, so that nothing is smoothed. Landmarks mean nothing where no face was found. Raises as `find`.
+    """
+    marks, scores = find(frames, tracker)
+    found = scores > FOUND
+    return smooth(marks, found, FILE if ahead is None else CALL if ahead else RAW), found
+
+
+class LiveTracker:
+    """The same in a call, frame by frame, one behind: each call gives the landmarks of the frame before."""
+
+    def __init__(self, tracker: FaceTracker | None = None) -> None:
+        self.tracker = tracker
+        self._seen: deque[tuple[Points, bool]] = deque(maxlen=3)
+
+    def push(self, frame: Frames) -> tuple[Points, bool] | None:
+        """Take the next frame [256, 256, 3] uint8; gives landmarks [70, 2] in pixels of the one before, and whether a
+        face was found in it; None for the first. Raises as `find`."""
+        marks, scores = find(frame[None], self.tracker)
+        self._seen.append((marks[0], bool(scores[0] > FOUND)))
+        return self._smoothed(len(self._seen) - 2) if len(self._seen) > 1 else None
+
+    def flush(self) -> tuple[Points, bool] | None:
+        """The last frame's, when no other comes; None when there was none. The next frame begins anew."""
+        last = self._smoothed(len(self._seen) - 1) if self._seen else None
+        self._seen.clear()
+        return last
+
+    def _smoothed(self, which: int) -> tuple[Points, bool]:
+        marks = np.stack([marks for marks, _ in self._seen])
+        found = np.array([found for _, found in self._seen])
+        return smooth(marks, found, CALL)[which], bool(found[which])
