@@ -164,6 +164,16 @@ def test_landmarks_lie_on_the_face(meter: faces.FaceMeter, portrait: np.ndarray)
     assert np.linalg.norm(mirrored[faces._MIRRORED] - first, axis=-1).mean() < 0.02 * unit
 
 
+def test_tiny_numbers_are_zero_only_while_landmarks_are_sought() -> None:
+    tiny = np.float32(1e-40)
+    with faces._tiny_numbers_as_zero():
+        assert tiny * np.float32(1) == 0
+        with faces._tiny_numbers_as_zero():
+            pass
+        assert tiny * np.float32(1) == 0
+    assert tiny * np.float32(1) > 0
+
+
 def test_an_opening_mouth_is_seen_and_a_moving_head_taken_out(meter: faces.FaceMeter, portrait: np.ndarray) -> None:
     own = meter.landmarks(portrait[None])
     assert faces.mouth_opening(own)[0] > 0.03  # she smiles
