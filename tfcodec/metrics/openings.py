@@ -21,13 +21,14 @@ Curve = NDArray[np.float64]
 FPS = 25.0
 # Standard deviation of an opening as the meter reads it from a picture and from the same picture coded as JPEG, in
 # inter-ocular units.
-MOUTH_NOISE, EYE_NOISE = 0.006, 0.004
+MOUTH_NOISE, EYE_NOISE = 0.007, 0.002
 # Something moves where its opening's standard deviation is at least so many times the noise.
 MOVING = 2.0
-# A blink closes the eyes by this share of how far they are open in this clip, and opens them again as far...
-BLINK_DEPTH = 0.4
+# A blink closes the eyes by this share of how far they are open in this clip, and opens them again as far; the meter
+# sees shut eyes half open...
+BLINK_DEPTH = 0.2
 # ... and where one of two videos has such a blink, the other has it too if it closes them by this share.
-BLINK_ECHO = 0.3
+BLINK_ECHO = 0.14
 # Seconds before and after the least opening within which the eyes are open.
 BLINK_REACH = 0.4
 # Seconds by which the same blink may be early or late in the other video.
@@ -130,7 +131,7 @@ def compare_blinks(decoded: Curve, source: Curve, fps: float = FPS) -> BlinkCoun
     """
     _check(decoded, source)
     ours, own = find_blinks(decoded, fps, BLINK_ECHO), find_blinks(source, fps, BLINK_ECHO)
-    pairs = _matched(ours, own, BLINK_SHIFT * fps)
+    pairs = matched_blinks(ours, own, fps)
     deep = [[b.depth >= BLINK_DEPTH for b in blinks] for blinks in (own, ours)]
     with_source, with_ours = {j for _, j in pairs}, {i for i, _ in pairs}
     return BlinkCount(
@@ -141,8 +142,9 @@ def compare_blinks(decoded: Curve, source: Curve, fps: float = FPS) -> BlinkCoun
     )
 
 
-def _matched(a: list[Blink], b: list[Blink], within: float) -> list[tuple[int, int]]:
-    # Nearest pairs first, each blink once.
+def matched_blinks(a: list[Blink], b: list[Blink], fps: float = FPS) -> list[tuple[int, int]]:
+    """Pairs of indices of blinks that lie within `BLINK_SHIFT` of one another; the nearest first, each blink once."""
+    within = BLINK_SHIFT * fps
     near = sorted((abs(x.at - y.at), i, j) for i, x in enumerate(a) for j, y in enumerate(b))
     used_a, used_b, pairs = set(), set(), []
     for distance, i, j in near:
