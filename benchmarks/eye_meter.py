@@ -1,7 +1,7 @@
 """How exact the meter of mouth and eye openings is, and from which depth on it reads a blink. Sets the constants of
 `tfcodec.metrics.openings`.
 
-    python benchmarks/eye_meter.py [--clips 100] [-o JSON]
+    python benchmarks/eye_meter.py [--clips 40] [-o JSON]
 
 On clips of `train` of two seconds and more, at every frame; nothing of it is seen again in `val`. The other method's
 landmarks (a 478-point face mesh) come with the clips. Its depths of blinks fall into two heaps, twitches and blinks,
@@ -73,7 +73,7 @@ def histogram(curves: list[Curve]) -> list[int]:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--clips", type=int, default=100)
+    p.add_argument("--clips", type=int, default=40)
     p.add_argument("-o", "--output", type=Path, help="JSON file in place of results/eye_meter.json")
     args = p.parse_args()
     meter, paths = faces.FaceMeter(), chosen(args.clips)
