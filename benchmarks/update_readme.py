@@ -197,7 +197,8 @@ def compared() -> str:
         f"more, every {result['every']}th frame, network {result['network']}, {machine['date']}. "
         'Median of the clips and the range of 80 % of them; "at most" where the codec\'s coarsest setting is better '
         'already, "at least" where its '
-        f"finest is still worse; the coarsest CRF: {coarsest(part['curves'])}. Right of it, at that rate, the other's figure / tfcodec's.\n\n"
+        f"finest is still worse; the coarsest CRF: {coarsest(part['curves'])}. "
+        "Right of it, at that rate, the other's figure / tfcodec's.\n\n"
         "| codec | class | kbit/s / tfcodec | multiple of tfcodec's bits | PSNR, dB | mouth | frame difference |\n"
         "|---|---|---|---|---|---|---|\n"
     )
