@@ -80,6 +80,8 @@ def measure(path: Path, quality: int, every: int, judge: LPIPS, sheets: Path | N
     luma, chroma = tiny_error(plain, frames)
     call_luma, call_chroma = tiny_error(call, frames)
     first = np.broadcast_to(clip.keyframes[0][1], frames.shape)
+    motion = {f"{mode}motion_bits_per_frame": 8 * of.bytes["motion"] / of.frames
+              for mode, of in (("", info), ("call_", call_info)) if "motion" in of.bytes}  # fmt: skip
     lpips, frozen_lpips = lpips_of_arms(judge, [clip.frames[::every], still[::every]], frames[::every])
     if sheets is not None:
         sheet(sheets / f"{path.stem}.png", frames, clip.frames, still)
@@ -92,6 +94,7 @@ def measure(path: Path, quality: int, every: int, judge: LPIPS, sheets: Path | N
         "tiny_luma_mse": luma, "tiny_chroma_mse": chroma,
         "call_tiny_bits_per_frame": 8 * call_info.bytes["tiny"] / info.frames,
         "call_tiny_luma_mse": call_luma, "call_tiny_chroma_mse": call_chroma, "call_keyframes": call_info.keyframes,
+        **motion,
         "keyframe_bytes": info.bytes["keyframe"] / info.keyframes, "keyframe_psnr": float(psnr(frames, first).max()),
         "psnr": float(psnr(frames, clip.frames).mean()), "frozen_psnr": float(psnr(frames, still).mean()),
         "lpips": float(lpips.mean()), "frozen_lpips": float(frozen_lpips.mean()),

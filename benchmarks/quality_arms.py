@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,15 +16,20 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfcodec
+from tfcodec.bitstream import write_signature
 from tfcodec.codec.file.decoder import ExactParts, read_exact
 from tfcodec.codec.file.encoder import encode_clip
 from tfcodec.codec.file.refine import Refiner
+from tfcodec.codec.parts import Sending, StreamEncoder
+from tfcodec.codec.parts.stream import stream_header
+from tfcodec.codec.policy import CallPolicy, signature
 from tfcodec.media import open_source
 from tfcodec.metrics import faces, pixels
 from tfcodec.metrics.faces import FaceMeter
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.frechet import Backbone, find_backbone
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
+from tfcodec.metrics.openings import EYE_NOISE, FPS, MOUTH_NOISE, BlinkCount, compare_blinks, moves, opening_correlation
 from tfcodec.model.blocks import from_pixels, to_pixels
 from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from tfcodec.model.logmel import log_mel
@@ -40,6 +46,10 @@ FROZEN, BICUBIC = "frozen_keyframe", "bicubic_8x8"
 # As it ships, but for the tiny frames, which are the pictures' box means.
 PLAIN = "box_means"
 SOURCE = "source"
+# What the meter itself can do: landmarks of another method, and the source's own pictures coded as JPEG.
+LABELS, JPEG = "other_landmarks", "source_as_jpeg"
+JPEG_QUALITY = 35
+# Of sound in a frame.
 
 
 @dataclass
@@ -134,8 +144,11 @@ class Own:
     frames: Frames
     landmarks: NDArray[np.float64]
     identity: NDArray[np.float64]
-    mouths: Frames | None
-    """None without a face in every judged frame."""
+    crops: dict[str, Frames]
+    """Of mouths and eyes; none without a face in every judged frame."""
+
+
+CROPS = {"mouth_lpips": faces.mouth_crops, "eye_lpips": faces.eye_crops}
 
 
 @dataclass
@@ -145,27 +158,45 @@ class ClipResult:
     """For the Frechet distances: [judged frames, D] of the source and of each arm."""
 
 
-def measure(path: Path, quality: int, every: int, networks: dict[str, Network], judges: Judges) -> ClipResult:
+@dataclass(frozen=True)
+class Plan:
+    """What is measured of a clip, and how closely."""
+
+    quality: int
+    every: int
+    """Pictures: every n-th frame."""
+    openings_every: int = 1
+    """Mouth and eyes over time: every n-th frame, of what is drawn in full."""
+    call: bool = False
+    """Streams as calls code them (without refining), in place of files."""
+    ways: bool = True
+    """Draw with the first network in every way, or only as it ships."""
+
+
+def measure(path: Path, plan: Plan, networks: dict[str, Network], judges: Judges) -> ClipResult:
     """Encode a clip, draw it with each network, judge every n-th frame (changes in time: all of them).
 
     The first network is drawn in every way; those after it only as they would ship. Each draws the stream that was
     encoded with it; those that are not judged in time, and the ways without a network, the one with box means.
     """
     source = read_clip(path)
-    plain = tfcodec.encode(path, quality=quality, refine=False)
+    plain = encode_call(path, plan.quality) if plan.call else tfcodec.encode(path, quality=plan.quality, refine=False)
     exact = read_exact(plain)
-    streams = {name: encode_with(n, path, quality) for name, n in networks.items() if n.in_time}
+    streams = {
+        name: plain if plan.call else encode_with(n, path, plan.quality) for name, n in networks.items() if n.in_time
+    }
     info = tfcodec.probe(next(iter(streams.values())))
-    at = np.arange(0, len(source), every)
+    at = np.arange(0, len(source), plan.every)
     judged = np.ascontiguousarray(source[at])
     landmarks = judges.meter.landmarks(judged)
     seen = bool(np.isfinite(landmarks).all())
     own = Own(judged, landmarks, judges.meter.identity(judged, landmarks),
-              faces.mouth_crops(judged, landmarks) if seen else None)  # fmt: skip
+              {name: cut(judged, landmarks) for name, cut in CROPS.items() if seen})  # fmt: skip
 
     whole = {FROZEN: frozen_keyframes(exact.keyframes, len(source))}
-    arms = {FROZEN: whole[FROZEN][at]}
-    arms[BICUBIC] = _pixels(_enlarge(_tensor(exact.tiny[at])))
+    arms = {FROZEN: whole[FROZEN][:: plan.every]}
+    if plan.ways:
+        arms[BICUBIC] = _pixels(_enlarge(_tensor(exact.tiny[at])))
     everything = np.arange(len(source))
     for i, (name, network) in enumerate(networks.items()):
         if not network.in_time:
@@ -174,7 +205,7 @@ def measure(path: Path, quality: int, every: int, networks: dict[str, Network], 
         parts = read_exact(streams[name])
         whole[name], coarse = network.draw(parts, everything)
         arms[name] = whole[name][at]
-        if i == 0:
+        if i == 0 and plan.ways:
             arms[COARSE] = coarse[at]
             arms[PLAIN], _ = network.draw(exact, at)
             arms[SINGLE], _ = network.draw(parts, at, window=False)
@@ -184,16 +215,86 @@ def measure(path: Path, quality: int, every: int, networks: dict[str, Network], 
     scores = judge(arms, own, judges)
     for name, frames in whole.items():
         scores[name] |= in_time(frames, source)
+    followed = follow(path, source, whole, plan.openings_every, judges.meter)
+    for name, values in followed.correlations.items():
+        scores.setdefault(name, {}).update(values)
     row = {
         "clip": path.name, "frames": len(source), "judged_frames": len(at), "keyframes": len(exact.keyframes),
         "speech": exact.audio is not None, "video_kbps": info.video_kbps,
         "video_kbps_box_means": tfcodec.probe(plain).video_kbps,
-        "faces_found": float(np.isfinite(landmarks).all((1, 2)).mean()),
+        "faces_found": float(np.isfinite(landmarks).all((1, 2)).mean()), **followed.moving,
         "arms": {name: {k: round(v, 6) for k, v in values.items()} for name, values in scores.items()},
+        "blinks": {name: asdict(count) for name, count in followed.blinks.items()},
     }  # fmt: skip
     # Without priors (bicubic), without stage 2, and as it ships.
     pooled = {SOURCE: judged, **{n: f for n, f in arms.items() if n in (FROZEN, BICUBIC, COARSE, PLAIN, *networks)}}
     return ClipResult(row, {name: judges.backbone.features(frames) for name, frames in pooled.items()})
+
+
+@dataclass
+class Followed:
+    """How mouth and eyes follow the source's over time."""
+
+    moving: dict[str, bool]
+    """``mouth_moves``, ``eyes_move``: whether the source's do."""
+    correlations: dict[str, dict[str, float]]
+    """Of the openings, by arm."""
+    blinks: dict[str, BlinkCount]
+
+
+def follow(path: Path, source: Frames, whole: dict[str, Frames], every: int, meter: FaceMeter) -> Followed:
+    """Openings of every n-th frame of what is drawn in full, and what the meter itself makes of the source.
+
+    An eye's opening counts only in clips whose eyes move, as elsewhere it is noise that is correlated.
+    """
+    some = source[::every]
+    own = meter.landmarks(some)
+    marks = {name: _once_for_stills(frames[::every], meter.landmarks) for name, frames in whole.items()}
+    marks[JPEG] = meter.landmarks(np.stack([as_jpeg(frame) for frame in some]))
+    labels = labelled_landmarks(path)
+    if labels is not None and len(labels) == len(source):
+        marks[LABELS] = labels[::every]
+    mouth, eyes = faces.mouth_opening(own), faces.eye_opening(own)
+    moving = {"mouth_moves": moves(mouth, MOUTH_NOISE), "eyes_move": moves(eyes, EYE_NOISE)}
+    correlations, blinks = {}, {}
+    for name, found in marks.items():
+        correlations[name] = {"mouth_opening_correlation": opening_correlation(faces.mouth_opening(found), mouth)}
+        if moving["eyes_move"]:
+            correlations[name]["eye_opening_correlation"] = opening_correlation(faces.eye_opening(found), eyes)
+        blinks[name] = compare_blinks(faces.eye_opening(found), eyes, FPS / every)
+    return Followed(moving, correlations, blinks)
+
+
+def as_jpeg(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture as JPEG of quality 35 leaves it: what the meter reads differently there is its own noise."""
+    coded = cv2.imencode(".jpg", np.ascontiguousarray(frame), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+
+
+def labelled_landmarks(path: Path) -> NDArray[np.float64] | None:
+    """The landmarks that come with a clip, [T, 68, 2] in pixels, NaN without a face; None where there are none."""
+    for file in sorted(path.parent.parent.glob(f"landmarks_{path.parent.name}*.npz")):
+        with np.load(file) as marks:
+            if path.stem in marks:
+                found = marks[path.stem][:, :68].astype(np.float64) / 16
+                found[found[:, 0, 0] < 0] = np.nan
+                return np.asarray(found)
+    return None
+
+
+def encode_call(path: Path, quality: int) -> bytes:
+    """The clip coded frame by frame, as a call codes it, in the chunks of a file; without its sound."""
+    stream, sends, chunks = StreamEncoder(Sending(quality, "call")), CallPolicy(), []
+    count = 0
+    with open_source(path, crop="auto") as clip:
+        for frame in clip.frames_iter():
+            mark = signature(frame)
+            if sends.wants(count, mark):
+                chunks.append(stream.keyframe(frame, count))
+                sends.sent(count, mark)
+            chunks += stream.chunks(frame[None], count)
+            count += 1
+    return b"".join([write_signature(), *(c.to_bytes() for c in (stream_header(None, count), *chunks))])
 
 
 def encode_with(network: Network, path: Path, quality: int) -> bytes:
@@ -221,12 +322,14 @@ def judge(arms: dict[str, Frames], own: Own, judges: Judges) -> dict[str, dict[s
             "mouth_distance": float(np.nanmean(faces.mouth_distance(marks, own.landmarks))),
             "mouth_shape_distance": float(np.nanmean(faces.mouth_shape_distance(marks, own.landmarks))),
             "identity_cosine": float(np.nanmean(faces.identity_cosine(person, own.identity))),
-            "mouth_opening_correlation": _correlation(faces.mouth_opening(marks), faces.mouth_opening(own.landmarks)),
+            "mouth_opening_correlation": opening_correlation(
+                faces.mouth_opening(marks), faces.mouth_opening(own.landmarks)
+            ),
         }
-    if own.mouths is not None:
-        mouths = [faces.mouth_crops(frames, own.landmarks) for frames in arms.values()]
-        for name, row in zip(names, lpips_of_arms(judges.lpips, mouths, own.mouths), strict=True):
-            scores[name]["mouth_lpips"] = float(row.mean())
+    for metric, reference in own.crops.items():
+        cut = [CROPS[metric](frames, own.landmarks) for frames in arms.values()]
+        for name, row in zip(names, lpips_of_arms(judges.lpips, cut, reference), strict=True):
+            scores[name][metric] = float(row.mean())
     return scores
 
 
@@ -234,13 +337,6 @@ def _once_for_stills(frames: Frames, measure: Any) -> NDArray[np.float64]:
     if frames.strides[0] == 0 and len(frames):
         return np.repeat(measure(frames[:1]), len(frames), 0)
     return np.asarray(measure(frames))
-
-
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    both = np.isfinite(a) & np.isfinite(b)
-    if both.sum() < 3 or a[both].std() < 1e-6 or b[both].std() < 1e-6:
-        return 0.0
-    return float(np.corrcoef(a[both], b[both])[0, 1])
 
 
 def in_time(frames: Frames, source: Frames) -> dict[str, float]:

@@ -41,6 +41,42 @@ def faces(mean: dict[str, dict[str, float]], key: dict[str, float]) -> list[tupl
     ]  # fmt: skip
 
 
+def openings(quality: dict[str, Any]) -> list[tuple[str, str]]:
+    """How mouth and eyes follow over time, as far as it was measured; beside it what the meter itself can do."""
+    mean, blinks = quality["mean"], quality.get("blinks", {}).get("decoded")
+    ours, still, ceiling = mean["decoded"], mean["frozen_keyframe"], mean.get("source_as_jpeg", {})
+    rows = []
+    for metric, of in (("mouth", "the mouth's opening"), ("eye", "the eyes' opening, clips whose eyes move")):
+        key = f"{metric}_opening_correlation"
+        if key in ours:
+            best = f" / {ceiling[key]:.2f}" if key in ceiling else ""
+            which = ": decoded / the source as JPEG" if best else ""
+            rows.append((f"correlation of {of}, within clips{which}", f"{ours[key]:.2f}{best}"))
+    if blinks:
+        false = "–" if blinks["false_share"] is None else f"{100 * blinks['false_share']:.0f} %"
+        shown = "–" if blinks["shown_share"] is None else f"{100 * blinks['shown_share']:.0f} %"
+        rows.append((f"blinks of the source that are shown, of {blinks['source']} / blinks that are false, of "
+                     f"{blinks['decoded']}", f"{shown} / {false}"))  # fmt: skip
+    if "eye_lpips" in ours:
+        both = f"{ours['eye_lpips']:.4f} / {still['eye_lpips']:.4f}"
+        rows.append(("LPIPS(alex) of the eyes: decoded / frozen keyframe", both))
+    return rows
+
+
+def calls() -> list[tuple[str, str]]:
+    """How the mouth follows in calls, if that was measured."""
+    if not (ROOT / "benchmarks" / "results" / "quality_val_call.json").exists():
+        return []
+    ours = load("quality_val_call")["mean"]["decoded"]
+    return [("correlation of the mouth's opening in call mode", f"{ours['mouth_opening_correlation']:.2f}")]
+
+
+def motion(mean: dict[str, float]) -> list[tuple[str, str]]:
+    """Bits of the motion layer, if there is one."""
+    keys = {"file": "motion_bits_per_frame", "call": "call_motion_bits_per_frame"}
+    return [(f"motion layer, {mode} mode", f"{mean[key]:.1f} bits/frame") for mode, key in keys.items() if key in mean]
+
+
 def against(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Speed as a multiple of the classical codecs', with as many threads, in the same run."""
     others = [row for row in rows if row["codec"] != "tfcodec"]
@@ -72,6 +108,7 @@ def table() -> str:
         ("tiny frames, file mode", f"{mean['tiny_bits_per_frame']:.1f} bits/frame"),
         ("... if they were box means", f"{mean['box_means_bits_per_frame']:.1f} bits/frame"),
         ("tiny frames, call mode", f"{mean['call_tiny_bits_per_frame']:.1f} bits/frame"),
+        *motion(mean),
         ("keyframe", f"{mean['keyframe_bytes']:.0f} bytes, {mean['keyframe_psnr']:.1f} dB"),
         ("container and checksums, of the video's bytes, 5 s and more", f"{100 * long['container_share']:.1f} %"),
         ("PSNR: decoded / frozen keyframe", f"{mean['psnr']:.2f} / {mean['frozen_psnr']:.2f} dB"),
@@ -79,6 +116,8 @@ def table() -> str:
         ("LPIPS(alex): decoded / frozen keyframe", f"{mean['lpips']:.4f} / {mean['frozen_lpips']:.4f}"),
         ("... lower than the frozen keyframe's on", f"{100 * lower:.0f} % of the clips"),
         *faces(quality["mean"], load("face_meter")["keyframe_by_quality"][str(codec["quality"])]),
+        *openings(quality),
+        *calls(),
         ("decode, 1 / 2 threads", f"{one['decode']:.0f} / {two['decode']:.0f} frames/s"),
         ("... in bfloat16 (`fast=True`)", f"{one['decode_fast']:.0f} / {two['decode_fast']:.0f} frames/s"),
         ("encode, file mode, 1 / 2 threads", f"{one['encode']:.0f} / {two['encode']:.0f} frames/s"),
@@ -139,6 +178,13 @@ def _against_frozen(curves: dict[str, list[dict[str, Any]]], quality: int) -> st
     )
 
 
+def coarsest(curves: dict[str, list[dict[str, Any]]]) -> str:
+    """The coarsest setting of each classical codec that was measured."""
+    last = {codec: max((p["point"] for name, curve in curves.items() if name.startswith(f"{codec}-") for p in curve),
+                       default=None) for codec in ("x264", "x265", "svtav1")}  # fmt: skip
+    return ", ".join(f"{NAMES[codec]} {crf}" for codec, crf in last.items() if crf is not None)
+
+
 def compared() -> str:
     """The comparison with classical codecs."""
     result = load("val/results")
@@ -151,7 +197,8 @@ def compared() -> str:
         f"more, every {result['every']}th frame, network {result['network']}, {machine['date']}. "
         'Median of the clips and the range of 80 % of them; "at most" where the codec\'s coarsest setting is better '
         'already, "at least" where its '
-        "finest is still worse. Right of it, at that rate, the other's figure / tfcodec's.\n\n"
+        f"finest is still worse; the coarsest CRF: {coarsest(part['curves'])}. "
+        "Right of it, at that rate, the other's figure / tfcodec's.\n\n"
         "| codec | class | kbit/s / tfcodec | multiple of tfcodec's bits | PSNR, dB | mouth | frame difference |\n"
         "|---|---|---|---|---|---|---|\n"
     )

@@ -128,6 +128,23 @@ def test_a_coder_that_stands_still_is_given_up(
         codec_of(arm).encode(arm, moving_face[0][:2], None, tmp_path / "x.mp4")
 
 
+def test_av1_goes_beyond_the_last_crf_of_ffmpeg(
+    moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    coarsest, last = Arm("svtav1", "file", 256, 70), Arm("svtav1", "file", 256, 63)
+    assert coarsest in select(["svtav1"], False)
+    assert last in select(["svtav1"], False)
+    assert "crf=" not in classical.options(last)["svtav1-params"]
+    sizes = []
+    for arm in (coarsest, last):
+        path = tmp_path / f"{arm.name}.mp4"
+        codec_of(arm).encode(arm, moving_face[0][:10], None, path)
+        sizes.append(codec_of(arm).account(arm, path).payload)
+    assert sizes[0] < 0.85 * sizes[1]
+    with pytest.raises(tfcodec.TfcodecError, match="71: it ends at 70"):
+        classical.options(Arm("svtav1", "file", 256, 71))
+
+
 def test_a_coder_that_fails_says_why(tmp_path: Path) -> None:
     arm = Arm("svtav1", "call", 64, 99)
     with pytest.raises(tfcodec.MediaError, match="libsvtav1"):

@@ -23,6 +23,28 @@ def test_figures_are_those_of_the_committed_results(document: str, script: str) 
     assert updated(text) == text
 
 
+def test_readme_has_rows_for_what_was_measured() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        rows = importlib.import_module("update_readme")
+    finally:
+        sys.path.pop(0)
+    still = {"eye_lpips": 0.2}
+    ours = {"mouth_opening_correlation": 0.26, "eye_opening_correlation": 0.1, "eye_lpips": 0.13}
+    mean = {"decoded": ours, "frozen_keyframe": still}
+    assert dict(rows.openings({"mean": {**mean, "decoded": {"mouth_opening_correlation": 0.26}}})) == {
+        "correlation of the mouth's opening, within clips": "0.26"
+    }
+    ceiling = {"mouth_opening_correlation": 0.97, "eye_opening_correlation": 0.95}
+    blinks = {"source": 40, "shown": 4, "decoded": 10, "false": 7, "shown_share": 0.1, "false_share": 0.7}
+    found = rows.openings({"mean": {**mean, "source_as_jpeg": ceiling}, "blinks": {"decoded": blinks}})
+    assert [value for _, value in found] == ["0.26 / 0.97", "0.10 / 0.95", "10 % / 70 %", "0.1300 / 0.2000"]
+    assert rows.motion({"psnr": 25.0}) == []
+    assert rows.motion({"call_motion_bits_per_frame": 14.04}) == [("motion layer, call mode", "14.0 bits/frame")]
+    curves = {"svtav1-file-256": [{"point": 63}], "svtav1-call-64": [{"point": 70}], "x265-file-256": [{"point": 51}]}
+    assert rows.coarsest(curves) == "x265 51, SVT-AV1 70"
+
+
 def test_readme_shows_both_commands() -> None:
     readme = (ROOT / "README.md").read_text()
     assert "make demo" in readme

@@ -63,14 +63,23 @@ def test_mouth_opening() -> None:
     assert faces.mouth_opening(points).tolist() == [0, 0.2]
 
 
+def test_eye_opening() -> None:
+    points = np.zeros((2, 68, 2))
+    points[:, 45, 0] = 50
+    points[1, [40, 41, 46, 47], 1] = 5
+    assert faces.eye_opening(points).tolist() == [0, 0.1]
+    assert faces.eye_opening(turned(3 * points, 20, 1.5, (7, 8))) == pytest.approx([0, 0.1])
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(TfcodecError, match="68"):
         faces.mouth_distance(POINTS, POINTS[:2])
     with pytest.raises(TfcodecError, match="128"):
         faces.identity_cosine(np.zeros((2, 128)), np.zeros((3, 128)))
     pytest.importorskip("cv2")
-    with pytest.raises(TfcodecError, match="finite"):
-        faces.mouth_crops(np.zeros((5, 256, 256, 3), np.uint8), np.full((5, 68, 2), np.nan))
+    for crops in (faces.mouth_crops, faces.eye_crops):
+        with pytest.raises(TfcodecError, match=f"{crops.__name__} needs finite"):
+            crops(np.zeros((5, 256, 256, 3), np.uint8), np.full((5, 68, 2), np.nan))
 
 
 def test_missing_networks_and_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +130,21 @@ def opened(portrait: np.ndarray, landmarks: np.ndarray, pixels: float, sway: flo
     return np.round(np.stack(planes, -1)).astype(np.uint8)
 
 
+def blinking(portrait: np.ndarray, landmarks: np.ndarray, closed: float) -> np.ndarray:
+    """The portrait with its upper lids drawn down over the eyes by so much of the gap."""
+    y, x = np.mgrid[:256, :256].astype(np.float64)
+    down = np.zeros_like(y)
+    for eye, upper, lower in ((slice(36, 42), [37, 38], [40, 41]), (slice(42, 48), [43, 44], [46, 47])):
+        (cx, _), top, bottom = landmarks[eye].mean(0), landmarks[upper, 1].mean(), landmarks[lower, 1].mean()
+        gap, wide = bottom - top, np.ptp(landmarks[eye, 0]) / 2
+        width = np.exp(-(((x - cx) / (1.2 * wide)) ** 4))
+        # What lies a gap above the upper lid comes down to the lower one; below it nothing moves.
+        fall = np.clip((bottom + 0.3 * gap - y) / (0.5 * gap), 0, 1) * np.clip((y - top + 3 * gap) / (2 * gap), 0, 1)
+        down += closed * 1.1 * gap * width * fall
+    planes = [map_coordinates(p, (y - down, x), order=1, mode="nearest") for p in portrait.transpose(2, 0, 1)]
+    return np.round(np.stack(planes, -1)).astype(np.uint8)
+
+
 def test_landmarks_lie_on_the_face(meter: faces.FaceMeter, portrait: np.ndarray) -> None:
     frames = np.stack((portrait, np.zeros_like(portrait), np.roll(portrait, (5, -9), (0, 1)), portrait[:, ::-1]))
     points = meter.landmarks(frames)
@@ -138,6 +162,16 @@ def test_landmarks_lie_on_the_face(meter: faces.FaceMeter, portrait: np.ndarray)
     mirrored = points[3].copy()
     mirrored[:, 0] = 256 - mirrored[:, 0]
     assert np.linalg.norm(mirrored[faces._MIRRORED] - first, axis=-1).mean() < 0.02 * unit
+
+
+def test_tiny_numbers_are_zero_only_while_landmarks_are_sought() -> None:
+    tiny = np.float32(1e-40)
+    with faces._tiny_numbers_as_zero():
+        assert tiny * np.float32(1) == 0
+        with faces._tiny_numbers_as_zero():
+            pass
+        assert tiny * np.float32(1) == 0
+    assert tiny * np.float32(1) > 0
 
 
 def test_an_opening_mouth_is_seen_and_a_moving_head_taken_out(meter: faces.FaceMeter, portrait: np.ndarray) -> None:
@@ -182,11 +216,47 @@ def test_mouth_crops_show_the_mouth(meter: faces.FaceMeter, portrait: np.ndarray
     assert np.array_equal(faces.mouth_crops(shaded[None], points), crop)
 
 
+def test_eye_crops_show_both_eyes_level(meter: faces.FaceMeter, portrait: np.ndarray) -> None:
+    points = meter.landmarks(portrait[None])
+    crop = faces.eye_crops(portrait[None], points)
+    assert crop.shape == (1, 64, 192, 3)
+    lids = points[0, faces.UPPER_LIDS + faces.LOWER_LIDS].mean(0).round().astype(int)
+    middle = portrait[lids[1] - 2 : lids[1] + 2, lids[0] - 2 : lids[0] + 2].mean((0, 1))
+    assert np.abs(crop[0, 28:36, 92:100].mean((0, 1)) - middle).max() < 8
+    shaded = portrait.copy()
+    shaded[points[0, 48:68, 1].min().astype(int) :] = 0  # nothing but the eyes is looked at
+    assert np.array_equal(faces.eye_crops(shaded[None], points), crop)
+    # Turned and enlarged together with its landmarks, the picture has the same eyes.
+    turn = np.radians(14)
+    c, s = 1.2 * np.cos(turn), 1.2 * np.sin(turn)
+    away = np.array([128.0, 128.0])
+    moved = (points - away) @ np.array([[c, s], [-s, c]]) + away
+    y, x = np.mgrid[:256, :256] + 0.5 - 128
+    back = ((c * y - s * x) / 1.44 + 127.5, (c * x + s * y) / 1.44 + 127.5)
+    planes = [map_coordinates(p, back, order=1, mode="nearest") for p in portrait.transpose(2, 0, 1)]
+    turned_crop = faces.eye_crops(np.round(np.stack(planes, -1)).astype(np.uint8)[None], moved)
+    assert np.abs(turned_crop.astype(int) - crop).mean() < 5
+    assert np.abs(turned_crop[:, :, ::-1].astype(int) - crop).mean() > 15
+
+
+def test_closing_eyes_are_seen(meter: faces.FaceMeter, portrait: np.ndarray) -> None:
+    own = meter.landmarks(portrait[None])[0]
+    seen = meter.landmarks(np.stack([blinking(portrait, own, closed) for closed in (0, 0.4, 0.8)]))
+    opening = faces.eye_opening(seen)
+    assert opening[0] > opening[1] > opening[2]
+    assert opening[2] < 0.75 * opening[0]
+
+
 def test_selftest_with_everything(meter: faces.FaceMeter, portrait: np.ndarray) -> None:
     own = meter.landmarks(portrait[None])[0]
-    clip = np.stack([opened(portrait, own, p, s) for p, s in ((0, 0), (6, 3), (9, 5), (4, 4))])
+    shut = [blinking(portrait, own, closed) for closed in (0.4, 0, 0.9, 0)]
+    clip = np.stack([opened(x, own, p, s) for x, p, s in zip(shut, (0, 6, 9, 4), (0, 3, 5, 4), strict=True)])
     wall = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 256, 3))
     report = selftest.selftest(clip, wall)
     assert not report.skipped
     assert report.figures["mouth_distance"]["unrelated"] == np.inf  # no face
+    assert report.figures["eye_opening_correlation"]["identical"] == pytest.approx(1)
+    assert report.figures["eye_opening_correlation"]["frozen"] == 0
+    stiff = selftest.selftest(np.stack([opened(portrait, own, p, p) for p in (0, 3, 5, 8)]), wall)
+    assert "noise" in stiff.skipped["eye_opening_correlation"]
     assert report.figures["identity_cosine"]["unrelated"] == -1

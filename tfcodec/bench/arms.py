@@ -28,11 +28,12 @@ TITLES = {
     "x265": "x265 (H.265)", "svtav1": "SVT-AV1 (AV1)",
 }  # fmt: skip
 
-# CRF by size of the coded picture. The coarsest is the coarsest there is; the finest lies beyond tfcodec's ladder.
+# CRF by size of the coded picture. The coarsest is the coarsest there is (SVT-AV1 has 70, of which FFmpeg's option lets
+# through 63); the finest lies beyond tfcodec's ladder.
 _CRF: dict[str, dict[int, tuple[int, ...]]] = {
     "x264": {256: (51, 46, 40), 128: (51, 43), 64: (51,)},
     "x265": {256: (51, 43, 38), 128: (51, 43), 64: (51,)},
-    "svtav1": {256: (63, 54, 48), 128: (63, 55), 64: (63,)},
+    "svtav1": {256: (70, 63, 54, 48), 128: (70, 63, 55), 64: (70, 63)},
 }
 QUALITIES: dict[str, tuple[int, ...]] = {"file": (0, 2, 4, 5, 6, 8, 10), "call": (2, 5, 8)}
 _TRIVIAL: dict[str, tuple[int, ...]] = {"frozen": (0, 2, 5, 8, 10), "bicubic8": (0, 5, 10)}

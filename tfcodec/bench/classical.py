@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MediaError
+from ..errors import MediaError, TfcodecError
 from ..rates import FPS
 from .arms import Arm, Coded, Frames, Sound
 
@@ -26,6 +26,9 @@ STALL_SECONDS, ATTEMPTS = 30, 10
 _ROOT = Path(__file__).resolve().parents[2]
 _BT709, _LIMITED = 1, 1
 _ENCODERS = {"x264": "libx264", "x265": "libx265", "svtav1": "libsvtav1"}
+# FFmpeg's option ends at 63, SVT-AV1's own at 70 (it says so from release 3.0 on). Beyond its own end the library keeps
+# the last CRF that it understood, and FFmpeg does no more than warn.
+_FFMPEG_CRF, _SVT_CRF = 63, 70
 
 # What each option is for: one intra frame, no scene cuts, one thread (the rates depend on the number of threads), no
 # information SEI. Low delay: no frame waits for a later one. x264's SEI cannot be switched off and is filtered out.
@@ -50,9 +53,13 @@ _USER_DATA_SEI = {"x264": ("h264", "filter_units=remove_types=6"), "x265": ("hev
 
 
 def options(arm: Arm) -> dict[str, str]:
-    """FFmpeg options of an arm's encoder."""
-    low_delay = _LOW_DELAY[arm.codec] if arm.delay == "call" else {}
-    return {**_OPTIONS[arm.codec], **low_delay, "crf": str(arm.point)}
+    """FFmpeg options of an arm's encoder. Raises TfcodecError for a CRF that SVT-AV1 does not have."""
+    chosen = {**_OPTIONS[arm.codec], **(_LOW_DELAY[arm.codec] if arm.delay == "call" else {}), "crf": str(arm.point)}
+    if arm.codec == "svtav1" and arm.point > _FFMPEG_CRF:
+        if arm.point > _SVT_CRF:
+            raise TfcodecError(f"libsvtav1 has no CRF {arm.point}: it ends at {_SVT_CRF}")
+        chosen |= {"crf": str(_FFMPEG_CRF), "svtav1-params": f"{chosen['svtav1-params']}:crf={arm.point}"}
+    return chosen
 
 
 class Classical:
@@ -200,7 +207,7 @@ def _main(arguments: list[str]) -> int:
     try:
         arm = Arm(codec, "call" if delay == "call" else "file", int(size), int(point))
         Classical().encode_here(arm, frames, Path(path), lambda: os.write(1, b"."))
-    except MediaError as error:
+    except TfcodecError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -183,7 +183,7 @@ def _settings(arms: list[Arm], result: Row) -> str:
         seen.setdefault(arm.curve, []).append(arm.point)
     lines = []
     for curve, points in seen.items():
-        arm = next(a for a in arms if a.curve == curve)
+        arm = min((a for a in arms if a.curve == curve), key=lambda a: a.point)
         text = (
             " ".join(f"{k}={v}" for k, v in options(arm).items() if k != "crf")
             if arm.codec in CLASSICAL
@@ -219,7 +219,8 @@ Speech is in a column of its own; the classical files hold none, and the same sp
 tiny frames alone, enlarged. LPIPS forgives a still picture: read it together with PSNR, the mouth and the
 frame-difference error. <b>Random access</b> and <b>low delay</b> are never compared with one another: tfcodec's files
 look ahead; its calls send two frames in a packet, whose heads are counted, and look at nothing beyond it. One intra
-frame for the classical codecs, slow presets, one thread.</p>
+frame for the classical codecs, slow presets, one thread, up to the coarsest CRF of each; SVT-AV1's beyond 63, where
+FFmpeg's option ends, is given as <code>crf=</code> in <code>svtav1-params</code>.</p>
 """
 
 

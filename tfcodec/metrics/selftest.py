@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,19 @@ from scipy.ndimage import gaussian_filter
 
 from ..errors import TfcodecError, WeightsError
 from . import frechet, pixels
-from .faces import FaceMeter, identity_cosine, mouth_crops, mouth_distance, mouth_shape_distance
+from .faces import (
+    FaceMeter,
+    eye_crops,
+    eye_opening,
+    identity_cosine,
+    mouth_crops,
+    mouth_distance,
+    mouth_opening,
+    mouth_shape_distance,
+)
 from .files import MissingPackage
 from .frames import Frames, check_frames
+from .openings import EYE_NOISE, MOUTH_NOISE, moves, opening_correlation
 
 # Standard deviation in pixels. At 1.0 LPIPS prefers two seconds of a frozen frame.
 BLUR = 0.5
@@ -60,6 +71,7 @@ def selftest(source: Frames, unrelated: Frames, weights: str | Path | None = Non
 
     Args:
         source: [T, H, W, 3] uint8, four frames or more of a face that moves clearly; sides of more than 160 pixels.
+            Where its mouth or eyes keep still, correlations of their opening are skipped.
         unrelated: [H, W, 3] uint8, another person's picture, or none at all.
         weights: folder of metric networks; default as `tfcodec.metrics.files.find_weights`.
 
@@ -136,7 +148,10 @@ def _learned(source: Frames, weights: str | Path | None, report: Report) -> list
 
 
 def _faces(source: Frames, weights: str | Path | None, report: Report) -> list[tuple[str, _Order, Score]]:
-    names = ("mouth_distance", "mouth_shape_distance", "identity_cosine", "mouth_lpips")
+    openings = {"mouth_opening": (mouth_opening, MOUTH_NOISE), "eye_opening": (eye_opening, EYE_NOISE)}
+    crops = {"mouth_lpips": mouth_crops, "eye_lpips": eye_crops}
+    correlations = [f"{name}_correlation" for name in openings]
+    names = ("mouth_distance", "mouth_shape_distance", "identity_cosine", *correlations, *crops)
     try:
         meter = FaceMeter(weights)
         own = meter.landmarks(source)
@@ -162,15 +177,29 @@ def _faces(source: Frames, weights: str | Path | None, report: Report) -> list[t
     ]
     # The frozen frame shows the same person sharply.
     found.append(("identity_cosine", _Order(True, ("identical", "blurred,frozen", "unrelated")), cosine))
+    # No still follows anything.
+    follows = _Order(True, ("identical", "blurred", "frozen,unrelated"))
+    for name, (opening, noise) in openings.items():
+        curve = opening(own)
+        if not moves(curve, noise):
+            report.skipped[f"{name}_correlation"] = f"{name}: the source does not move by more than the meter's noise"
+            continue
+
+        def follow(x: Frames, opening: Callable[..., Any] = opening, curve: NDArray[np.float64] = curve) -> float:
+            return opening_correlation(opening(meter.landmarks(x)), curve)
+
+        found.append((f"{name}_correlation", follows, follow))
     try:
         from .lpips import LPIPS, lpips_of_frames
 
         judge = LPIPS("alex", weights)
     except WeightsError as error:
-        report.skipped["mouth_lpips"] = str(error)
+        report.skipped.update(dict.fromkeys(crops, str(error)))
         return found
-    crops = mouth_crops(source, own)
-    found.append(
-        ("mouth_lpips", _Order(False), lambda x: float(lpips_of_frames(judge, mouth_crops(x, own), crops).mean()))
-    )
+    for name, cut in crops.items():
+
+        def looks(x: Frames, cut: Callable[..., Frames] = cut, of: Frames = cut(source, own)) -> float:  # noqa: B008
+            return float(lpips_of_frames(judge, cut(x, own), of).mean())
+
+        found.append((name, _Order(False), looks))
     return found
