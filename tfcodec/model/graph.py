@@ -16,19 +16,29 @@ from torch import Tensor, nn
 
 from .blocks import to_pixels
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
-from .stage1 import KeyframeFeatures
+from .landmarks import COUNT
+from .stage1 import MAPS, KeyframeFeatures
 from .upsampler import Upsampler
 
 WARM_UP = 3
 """Runs in which TorchScript watches and rewrites a graph, and is slower than it is afterwards."""
 
-Recording = Callable[[KeyframeFeatures, Tensor, Tensor], Tensor]
-"""Keyframe's features [1, ...], tiny frames [1, 5, 3, 8, 8] and log-mel [1, 20, 80] -> picture [1, S, S, 3] uint8."""
+Recording = Callable[[KeyframeFeatures, Tensor, Tensor, Tensor], Tensor]
+"""Keyframe's features [1, ...], tiny frames [1, 5, 3, 8, 8], log-mel [1, 20, 80] and landmarks [1, 70, 2] -> picture
+[1, S, S, 3] uint8."""
 
 
-def picture(model: Upsampler, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, coarse: bool) -> Tensor:
-    """What the network draws, [B, 256, 256, 3] uint8; with ``coarse`` stage 1's [B, 64, 64, 3]."""
-    return to_pixels(model.stage1(key, tiny, mel).picture if coarse else model(key, tiny, mel).frame)
+def picture(
+    model: Upsampler, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor, coarse: bool
+) -> Tensor:  # fmt: skip
+    """What the network draws, [B, 256, 256, 3] uint8; with ``coarse`` stage 1's [B, 64, 64, 3].
+
+    ``marks`` [B, 70, 2] in -1..1 count only for networks that take landmarks.
+    """
+    given = marks if model.config.motion else None
+    if coarse:
+        return to_pixels(model.stage1(key, tiny, mel, None, given).picture)
+    return to_pixels(model(key, tiny, mel, marks=given).frame)
 
 
 class _Flat(nn.Module):
@@ -38,8 +48,8 @@ class _Flat(nn.Module):
         super().__init__()
         self.model, self.coarse = model, coarse
 
-    def forward(self, tiny: Tensor, mel: Tensor, *key: Tensor) -> Tensor:
-        return picture(self.model, KeyframeFeatures(*key), tiny, mel, self.coarse)
+    def forward(self, tiny: Tensor, mel: Tensor, marks: Tensor, *key: Tensor) -> Tensor:
+        return picture(self.model, KeyframeFeatures(*key), tiny, mel, marks, self.coarse)
 
 
 _lock = threading.Lock()
@@ -70,13 +80,14 @@ def reduced(key: KeyframeFeatures, fast: bool) -> KeyframeFeatures:
     """The features in the precision that frames are drawn in."""
     if not fast:
         return key
-    return key._replace(**{name: value.bfloat16() for name, value in key._asdict().items() if name.startswith("f")})
+    return key._replace(**{name: value.bfloat16() for name, value in key._asdict().items() if name in MAPS})
 
 
 def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
     with torch.inference_mode(False), torch.no_grad():
         key = reduced(model.encode_keyframe(torch.zeros(1, 3, 256, 256)), fast)
-        given = [torch.zeros(1, WINDOW, 3, 8, 8), torch.zeros(1, MEL_COLUMNS, MEL_BANDS), *_tensors(key)]
+        marks = torch.zeros(1, COUNT, 2) if key.marks is None else key.marks
+        given = [torch.zeros(1, WINDOW, 3, 8, 8), torch.zeros(1, MEL_COLUMNS, MEL_BANDS), marks, *_tensors(key)]
         try:
             with (
                 warnings.catch_warnings(),
@@ -91,13 +102,13 @@ def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
         for _ in range(WARM_UP):
             graph(*given)
 
-    def draw(key: KeyframeFeatures, tiny: Tensor, mel: Tensor) -> Tensor:
-        out: Tensor = graph(tiny, mel, *_tensors(key))
+    def draw(key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
+        out: Tensor = graph(tiny, mel, marks, *_tensors(key))
         return out
 
     return draw
 
 
 def _tensors(key: KeyframeFeatures) -> list[Tensor]:
-    # The last may be missing: networks without a landmark prior have no landmarks.
+    # The last may be missing: older networks have no landmarks, or no close-ups.
     return [value for value in key if value is not None]

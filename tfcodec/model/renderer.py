@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..motion.geometry import NUMBERS, POINTS, synthesise
 from .inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .registry import ModelEntry
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .graph import Recording
     from .stage1 import KeyframeFeatures
 
+SIZE = 256
 MEL_SILENCE = -1.0
 BATCH = 8
 PREPARE_FROM = 64
@@ -51,6 +53,8 @@ class Renderer:
         self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
+        self.marks: NDArray[np.float32] | None = None
+        """Landmarks [70, 2] of its face in pixels; None if the network looks for none, or finds no face."""
 
     def prepare(self, coarse: bool = False) -> None:
         """Record the network as a graph (see `tfcodec.model.graph`), from which `render` draws from now on.
@@ -66,15 +70,23 @@ class Renderer:
             tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
             key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
             self._key = self._graph.reduced(key, self.fast)
+            self.marks = None
+            if self._model.config.motion and key.marks is not None and key.face is not None and key.face[0] > 0:
+                self.marks = (key.marks[0].numpy() + 1) * (SIZE / 2)
         self.keyframe = picture
 
-    def render(self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False) -> NDArray[np.uint8]:
+    def render(
+        self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
+        motion: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.uint8]:  # fmt: skip
         """Draw frames; after `prepare` as many side by side as torch has threads.
 
         Args:
             tiny: windows [N, 5, 8, 8, 3] uint8, each with the frame to draw in the middle.
             mel: log-mel windows [N, 20, 80].
             coarse: return stage 1's 64x64 pictures instead.
+            motion: numbers of the motion layer and whether they were sent, [N, 17] (see `tfcodec.motion`); None if the
+                stream has no such layer. Where they were not, the tiny frames say how the face moved.
 
         Returns:
             [N, 256, 256, 3] uint8 RGB, or [N, 64, 64, 3] with ``coarse``.
@@ -86,29 +98,49 @@ class Renderer:
         with torch.inference_mode():
             windows = torch.from_numpy(np.ascontiguousarray(tiny)).permute(0, 1, 4, 2, 3).float() / 255
             sound = torch.from_numpy(np.ascontiguousarray(mel, np.float32))
+            marks = self._landmarks(key, windows, motion)
             if drawing is None:
                 key = key.select(torch.zeros(len(tiny), dtype=torch.long))
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
-                    pictures = self._graph.picture(self._model, key, windows, sound, coarse)
+                    pictures = self._graph.picture(self._model, key, windows, sound, marks, coarse)
             else:
-                pictures = torch.cat(self._side_by_side(drawing, key, windows.split(1), sound.split(1)))
+                each = (windows.split(1), sound.split(1), marks.split(1))
+                pictures = torch.cat(self._side_by_side(drawing, key, *each))
             return np.ascontiguousarray(pictures.numpy())
 
+    def _landmarks(self, key: KeyframeFeatures, windows: Tensor, motion: NDArray[np.int32] | None) -> Tensor:
+        """Landmarks [N, 70, 2] of the frames in -1..1: those that were sent, else what the tiny frames say."""
+        torch, count = self._torch, len(windows)
+        if not self._model.config.motion:
+            return torch.zeros(count, POINTS, 2)
+        out = np.zeros((count, POINTS, 2), np.float32)
+        sent = np.zeros(count, bool)
+        if motion is not None and self.marks is not None:
+            sent = motion[:, NUMBERS] > 0
+            out[sent] = synthesise(self.marks, motion[sent, :NUMBERS]) * (2 / SIZE) - 1
+        marks = torch.from_numpy(out)
+        if not sent.all():
+            missing = torch.from_numpy(~sent)
+            some = key.select(torch.zeros(int((~sent).sum()), dtype=torch.long))
+            marks[missing] = self._model.guess(some, windows[missing])
+        return marks
+
     def _side_by_side(
-        self, drawing: Recording, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor]
-    ) -> list[Tensor]:
+        self, drawing: Recording, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor],
+        marks: Sequence[Tensor],
+    ) -> list[Tensor]:  # fmt: skip
         torch = self._torch
         threads = min(torch.get_num_threads(), BATCH)
         if threads == 1 or len(windows) == 1:
-            return [drawing(key, window, mel) for window, mel in zip(windows, sound, strict=True)]
+            return [drawing(key, *each) for each in zip(windows, sound, marks, strict=True)]
         if self._threads is None:
             self._threads = ThreadPoolExecutor(threads, "tfcodec-drawing", torch.set_num_threads, (1,))
 
-        def draw(window: Tensor, mel: Tensor) -> Tensor:
+        def draw(window: Tensor, mel: Tensor, where: Tensor) -> Tensor:
             with torch.inference_mode():  # each thread has a mode of its own
-                return drawing(key, window, mel)
+                return drawing(key, window, mel, where)
 
-        return list(self._threads.map(draw, windows, sound))
+        return list(self._threads.map(draw, windows, sound, marks))
 
 
 def has_bfloat16() -> bool:
@@ -142,11 +174,13 @@ def render_all(
     coarse: bool = False,
     *,
     only: NDArray[np.int64] | None = None,
+    motion: NDArray[np.int32] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Draw a clip in batches [n, 256, 256, 3]; windows do not reach across a keyframe (it may be a scene cut).
 
     Args:
         only: ascending indices of the frames to draw (frames do not depend on one another's pictures); None: all.
+        motion: of all frames, [T, 17], as `Renderer.render` takes it.
     """
     if only is None:
         only = np.arange(len(tiny))
@@ -163,6 +197,6 @@ def render_all(
         for at in range(0, len(wanted), BATCH):
             frames = wanted[at : at + BATCH]
             windows = tiny_windows(tiny[begin:end], frames - begin)
-            yield renderer.render(windows, mel_windows(mel, frames), coarse)
+            yield renderer.render(windows, mel_windows(mel, frames), coarse, None if motion is None else motion[frames])
             if len(only) >= PREPARE_FROM:  # after the first batch, so that nobody waits for it
                 renderer.prepare(coarse)

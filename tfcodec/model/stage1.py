@@ -21,6 +21,8 @@ from .landmarks import HINTS, Hints, LandmarkPrior
 
 WIDTHS = SHAPES["standard"].widths
 AUDIO_WIDTH = 128
+MAPS = ("f128", "f64", "f32", "f16", "f8")
+"""Fields of `KeyframeFeatures` that are feature maps."""
 FLOW_UNIT = 0.1  # head output 1.0 = 12.8 pixels at 256
 
 

@@ -106,7 +106,7 @@ def render_exact(
     """
     renderer = Renderer(find_model(parts.header.model_id, parts.header.model_hash), fast=fast)
     mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
-    return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse, only=only)
+    return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse, only=only, motion=parts.layers.get("motion"))
 
 
 def decode_bytes(
