@@ -177,7 +177,7 @@ def code_clip(task: tuple[IntArray, int, float, float, int, int]) -> list[tuple[
     return payloads
 
 
-def replay(coded: list[list[tuple[int, list[Group]]]]) -> Rows:
+def replay(coded: list[list[tuple[int, list[Group]]]], samples: int = SAMPLES) -> Rows:
     """The contexts of every row, as the decoder would have them."""
     out: list[tuple[int, int, int, int, int]] = []
     previous: list[IntArray] = []
@@ -187,7 +187,7 @@ def replay(coded: list[list[tuple[int, list[Group]]]]) -> Rows:
     sizes: list[tuple[int, int, int]] = []
     for payloads in coded:
         for step, groups in payloads:
-            history = History()
+            history = History(samples)
             left = sum(len(g.rows) for g in groups)
             for g in groups:
                 for s in range(len(layout.SIZES) - 1, 0, -1):
@@ -240,10 +240,11 @@ def fit(
         leaves[n] = leaves[n] - shared[n]
     for leaf in (*leaves.values(), *shared.values()):
         leaf.requires_grad_(True)
-    off_diagonal = 3 - 2 * torch.eye(SAMPLES)
+    samples = rows.levels.shape[1]
+    off_diagonal = 3 - 2 * torch.eye(samples)
     # signs can be foretold from frame to frame (motion goes on), hardly within a group
     sign_decay = torch.tensor([decay[2], *[decay[3]] * (layout.CLASSES - 1)])[:, None, None]
-    upper = torch.triu(torch.ones(SAMPLES, SAMPLES), 1)
+    upper = torch.triu(torch.ones(samples, samples), 1)
     kind, index, recent, density, step = (
         torch.from_numpy(x) for x in (rows.kind, rows.index, rows.recent, rows.density, rows.step)
     )
@@ -293,7 +294,7 @@ def fit(
                 sign = trend[at] @ w["sign_previous"][c] + m @ (w["sign_current"][c] * upper)
                 loss = loss + bce(sign[present], (q[present] > 0).float(), reduction="sum")
                 bins = ((score.detach() * UNIT).clamp(-320, 319) + 320).long() // 32
-                column = torch.arange(SAMPLES).expand_as(q)
+                column = torch.arange(samples).expand_as(q)
                 size = q.abs()
                 for i in range(2):
                     asked = size > i

@@ -57,11 +57,23 @@ class TinyDecoder:
             BitstreamError: the payload is malformed; the decoder's state is as before the call.
             TfcodecError: no :meth:`reset` yet, or `frames` out of range.
         """
+        coder = RangeDecoder(payload)
+        before = self._state, self._history, self._step, self._first, self._last
+        planes = self.decode_from(coder, frames)
+        if self._history is not None:  # a payload that could not be read was not read to its end
+            try:
+                coder.finish()
+            except BitstreamError:
+                self._state, self._history, self._step, self._first, self._last = before
+                raise
+        return planes
+
+    def decode_from(self, coder: RangeDecoder, frames: int) -> TinyPlanes:
+        """As :meth:`decode`, out of a range coder that may hold another layer before."""
         if self._state is None:
             raise TfcodecError("TinyDecoder.reset must come before decode")
         if not 1 <= frames <= MAX_FRAMES:
             raise BitstreamError(f"a tiny-frame payload holds 1..{MAX_FRAMES} frames, not {frames}")
-        coder = RangeDecoder(payload)
         history, step = self._history, self._step
         if self._first or coder.decode(FRESH):
             history, step = History(), coder.decode_bits(6)
@@ -84,7 +96,6 @@ class TinyDecoder:
             state = parts[-1][-1]
             history.add(size, rows)
             done += SIZES[size]
-        coder.finish()
         self._state, self._history, self._step, self._first = state, history, step, False
         planes = TinyPlanes.from_samples(self._model.synthesise(np.concatenate(parts)))
         self._last = planes[-1]

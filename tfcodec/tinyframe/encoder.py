@@ -91,23 +91,31 @@ class TinyEncoder:
 
         An empty payload is valid: nothing changed.
         """
+        coder = RangeEncoder()
+        self.encode_into(coder, planes)
+        return coder.finish()
+
+    def encode_into(self, coder: RangeEncoder, planes: TinyPlanes) -> None:
+        """As :meth:`encode`, into a range coder that may hold another layer before."""
         if self._state is None:
             raise TfcodecError("TinyEncoder.reset must come before encode")
         if not 1 <= len(planes) <= MAX_FRAMES:
             raise TfcodecError(f"a tiny-frame payload holds 1..{MAX_FRAMES} frames, not {len(planes)}")
         fresh = self._history is None or not self._call or self._since_fresh >= self._refresh
         history = History() if fresh or self._history is None else self._history
-        groups = self._groups_call(planes, history, fresh) if self._call else self._groups_file(planes, history)
-        payload = self._write(groups, history, fresh)
+        groups = self._groups_call(planes, history, fresh, coder.bits) if self._call else self._groups_file(planes, history)
+        self._write(coder, groups, history, fresh)
         self._since_fresh = (0 if fresh else self._since_fresh) + len(planes)
         self._first = False
         states = np.concatenate([g.state for g in groups])
         self._state = states[-1]
         self._reconstruction = TinyPlanes.from_samples(self._model.synthesise(states))
-        return payload
 
-    def _groups_call(self, planes: TinyPlanes, history: History, fresh: bool) -> list[Group]:
-        """Each frame at the price of its whole bytes, the price steered by the errors so far."""
+    def _groups_call(self, planes: TinyPlanes, history: History, fresh: bool, before: float) -> list[Group]:
+        """Each frame at the price of its whole bytes, the price steered by the errors so far.
+
+        `before` is what the payload holds already, in bits.
+        """
         frames, base, groups = self._model.analyse(planes.samples()), self._base(), []
         samples = planes.samples()
         for index, wanted in enumerate(frames):
@@ -124,7 +132,8 @@ class TinyEncoder:
                 bits = group.bits
                 if single:  # a half-full byte costs as much as a full one
                     header = 6.05 if self._first else 11.0 if fresh else 0.07 if self._step == self._sent_step else 12.0
-                    bits = 8.0 * np.ceil((bits + header - BYTE_LUCK) / 8) if bits + header > 0.5 else 0.0
+                    total = bits + header + before
+                    bits = 8.0 * np.ceil((total - BYTE_LUCK) / 8) if total > 0.5 else 0.0
                 cost = group.error + self._rate * bits
                 if best is None or cost < best_cost:
                     best, best_cost = group, cost
@@ -259,8 +268,8 @@ class TinyEncoder:
             raise TfcodecError("TinyEncoder.reset must come before encode")
         return self._state
 
-    def _write(self, groups: list[Group], history: History, fresh: bool) -> bytes:
-        coder, step = RangeEncoder(), self._step
+    def _write(self, coder: RangeEncoder, groups: list[Group], history: History, fresh: bool) -> None:
+        step = self._step
         if not self._first:
             coder.encode(fresh, FRESH)
         if fresh:
@@ -287,4 +296,3 @@ class TinyEncoder:
             history.add(group.size, group.rows)
             left -= len(group.rows)
         self._history = history
-        return coder.finish()

@@ -2,7 +2,7 @@
 
 A *group* of N frames becomes N *rows* of 96 quantised coefficients, one per temporal frequency; a group of one frame
 is plain prediction from the frame before. Rows are coded one after the other; the scores of a row come from tables
-indexed by the rows coded before it.
+indexed by the rows coded before it. The motion layer uses all this with tables of its own and rows of 16.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class History:
         last_size: index of the last group's length; 6 before the first group.
     """
 
-    def __init__(self) -> None:
-        self.first = np.zeros(SAMPLES, np.int64)
-        self.trend = np.zeros(SAMPLES, np.int64)
-        self.trace = np.full(SAMPLES, 4, np.int64)
+    def __init__(self, samples: int = SAMPLES) -> None:
+        self.first = np.zeros(samples, np.int64)
+        self.trend = np.zeros(samples, np.int64)
+        self.trace = np.full(samples, 4, np.int64)
         self.density = 48
         self.last_size = len(SIZES)
 
@@ -87,10 +87,11 @@ class CoderState:
 
 
 class Model:
-    """The tables in the shape the coder uses them."""
+    """The tables in the shape the coder uses them; `samples` is 96, or what another layer's tables are for."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
+        self.samples = len(tables.inverse)
         self.forward, self.inverse = tables.forward, tables.inverse
         self.steps = [int(s) for s in tables.steps]
         self.one = [int(w) for w in tables.weight_of_one]
@@ -142,7 +143,7 @@ class GroupContext:
         score += t.zero_step[kind, self._bin]
         for k in np.flatnonzero(self._previous).tolist():
             score += t.zero_previous[kind, k] * abs(self._previous[k])
-        sign = np.zeros(SAMPLES, np.int64)
+        sign = np.zeros(self._model.samples, np.int64)
         for k in np.flatnonzero(self._trend).tolist():
             sign += t.sign_previous[kind, k] * self._trend[k]
         return filled, score, sign >> 3, kind

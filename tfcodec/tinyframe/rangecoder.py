@@ -7,6 +7,8 @@ big-endian; the tail is cut to the shortest byte string that still decodes when 
 
 from __future__ import annotations
 
+import math
+
 from tfcodec.errors import BitstreamError
 
 PRECISION = 24
@@ -23,6 +25,11 @@ class RangeEncoder:
         self._words: list[int] = []
         self._low = 0  # may carry one bit above 64: settled when a word leaves
         self._range = MASK64
+
+    @property
+    def bits(self) -> float:
+        """Information of the decisions so far."""
+        return 32.0 * len(self._words) + 64.0 - math.log2(self._range)
 
     def encode(self, bit: int, one: int) -> None:
         scale = self._range >> PRECISION
@@ -72,9 +79,10 @@ class RangeEncoder:
 class RangeDecoder:
     """Reads the decisions back; bytes past the end are zero."""
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes, name: str = "tiny-frame") -> None:
+        self.name = name  # of the layer, for messages
         if payload.endswith(b"\0"):
-            raise BitstreamError("tiny-frame payload ends in a zero byte")
+            raise BitstreamError(f"{name} payload ends in a zero byte")
         self._bytes = len(payload)
         padded = payload + bytes(-len(payload) % 4)
         self._words = [int.from_bytes(padded[i : i + 4], "big") for i in range(0, len(padded), 4)]
@@ -95,7 +103,7 @@ class RangeDecoder:
             self._offset -= split
             self._range = scale * one
             if self._offset >= self._range:
-                raise BitstreamError("tiny-frame payload holds no valid symbol")
+                raise BitstreamError(f"{self.name} payload holds no valid symbol")
             bit = 1
         if self._range <= MASK32:
             self._offset = self._offset << 32 | self._word(self._next)
@@ -112,4 +120,4 @@ class RangeDecoder:
     def finish(self) -> None:
         """Check that the payload is no longer than what was read."""
         if self._bytes > 4 * self._next:
-            raise BitstreamError(f"tiny-frame payload has {self._bytes} bytes, {4 * self._next} at most were needed")
+            raise BitstreamError(f"{self.name} payload has {self._bytes} bytes, {4 * self._next} at most were needed")

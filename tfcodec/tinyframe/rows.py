@@ -6,7 +6,7 @@ import numpy as np
 
 from tfcodec.errors import BitstreamError
 from tfcodec.tinyframe.entropy import LEVEL_LIMIT, Context, Model, clip_score
-from tfcodec.tinyframe.planes import SAMPLES, IntArray
+from tfcodec.tinyframe.planes import IntArray
 from tfcodec.tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from tfcodec.tinyframe.tables import SCORE_LIMIT
 
@@ -65,11 +65,11 @@ def read_row(coder: RangeDecoder, model: Model, context: Context) -> IntArray:
     """Inverse of :func:`write_row`."""
     filled, score, sign, kind = context
     one, decode = model.one, coder.decode
-    row = np.zeros(SAMPLES, np.int64)
+    row = np.zeros(model.samples, np.int64)
     if not decode(one[clip_score(filled)]):
         return row
     start = 0
-    while start < SAMPLES:
+    while start < model.samples:
         indices = np.clip(score[start:] + SCORE_LIMIT, 0, 2 * SCORE_LIMIT - 1).tolist()
         offset = next((i for i, index in enumerate(indices) if decode(one[index])), None)
         if offset is None:
@@ -82,7 +82,7 @@ def read_row(coder: RangeDecoder, model: Model, context: Context) -> IntArray:
         update(model, context, k, level)
         start = k + 1
     if start == 0:
-        raise BitstreamError("tiny-frame row announced as non-zero holds only zeros")
+        raise BitstreamError(f"{coder.name} row announced as non-zero holds only zeros")
     return row
 
 
@@ -99,6 +99,6 @@ def _read_magnitude(coder: RangeDecoder, model: Model, kind: int, k: int, level_
     while not coder.decode_bits(1):
         length += 1
         if length > 15:
-            raise BitstreamError("tiny-frame level is out of range")
+            raise BitstreamError(f"{coder.name} level is out of range")
     rest = 1 << (length - 1) | coder.decode_bits(length - 1)
     return min(rest + UNARY + 2, LEVEL_LIMIT)

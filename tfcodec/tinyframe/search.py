@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfcodec.tinyframe.entropy import SHIFT, Context, GroupContext, History, Model
-from tfcodec.tinyframe.planes import SAMPLES, IntArray
+from tfcodec.tinyframe.planes import IntArray
 from tfcodec.tinyframe.tables import SCORE_LIMIT, SIZES
 
 FloatArray = npt.NDArray[np.float64]
@@ -77,7 +77,7 @@ class Search:
         """
         filled, score, sign, kind = context
         at_filled = min(max(filled + SCORE_LIMIT, 0), TOP)
-        levels = np.zeros(SAMPLES, np.int64)
+        levels = np.zeros(self.model.samples, np.int64)
         size = np.abs(target)
         candidates = np.flatnonzero(size > 0.55)
         if not len(candidates):
@@ -113,7 +113,7 @@ class Search:
         bits = self.row_bits(context, levels, score, sign)
         gain = float(np.sum(weight * (size**2 - np.square(target - levels))))
         if gain < rate * (bits - zeros[at_filled]):
-            return np.zeros(SAMPLES, np.int64), zeros[at_filled]
+            return np.zeros(self.model.samples, np.int64), zeros[at_filled]
         return levels, bits
 
     def row_bits(self, context: Context, levels: IntArray, score: IntArray, sign: IntArray) -> float:
@@ -136,7 +136,7 @@ class Search:
         model = self.model
         delta = float(model.steps[step])
         target = (model.temporal[size] @ (wanted - base)) / (delta * (1 << SHIFT))
-        rows = np.zeros((SIZES[size], SAMPLES), np.int64)
+        rows = np.zeros((SIZES[size], model.samples), np.int64)
         bits = 0.0
         context = GroupContext(model, size, step, history)
         for n, row in enumerate(rows):

@@ -1,6 +1,6 @@
 """The shipped integer tables: transforms, quantiser steps and the entropy model's weights.
 
-One binary file, `tables.bin`: 8 bytes magic, then for each array in the order of `LAYOUT` its values, big-endian,
+One binary file, `tables.bin`: 8 bytes magic, then for each array in the order of `layout` its values, big-endian,
 row by row. Nothing else is in the file, so its length is fixed.
 """
 
@@ -28,35 +28,44 @@ STEPS = 64
 STEP_BINS = 16
 SCORE_LIMIT = 320  # scores are log-odds in 1/32 nat
 
-LAYOUT: tuple[tuple[str, str, tuple[int, ...]], ...] = (
-    ("forward", ">i2", (SAMPLES, SAMPLES)),
-    ("inverse", ">i2", (SAMPLES, SAMPLES)),
-    ("temporal", ">i2", (sum(n * n for n in SIZES),)),
-    ("steps", ">i2", (STEPS,)),
-    ("weight_of_one", ">i4", (2 * SCORE_LIMIT,)),
-    ("group_split", ">i2", (len(SIZES) + 1, len(SIZES))),
-    ("filled_row", ">i2", (ROWS,)),
-    ("filled_recent", ">i2", (CLASSES, BINS)),
-    ("filled_density", ">i2", (CLASSES, BINS)),
-    ("filled_step", ">i2", (CLASSES, STEP_BINS)),
-    ("zero_row", ">i2", (ROWS, SAMPLES)),
-    ("zero_recent", ">i2", (CLASSES, BINS, SAMPLES)),
-    ("zero_density", ">i2", (CLASSES, BINS, SAMPLES)),
-    ("zero_step", ">i2", (CLASSES, STEP_BINS, SAMPLES)),
-    ("zero_previous", "i1", (CLASSES, SAMPLES, SAMPLES)),
-    ("zero_trace", "i1", (CLASSES, SAMPLES, SAMPLES)),
-    ("zero_current", "i1", (CLASSES, SAMPLES, SAMPLES)),
-    ("sign_previous", "i1", (CLASSES, SAMPLES, SAMPLES)),
-    ("sign_current", "i1", (CLASSES, SAMPLES, SAMPLES)),
-    ("large", ">i2", (2, CLASSES, SAMPLES)),
-    ("large_score", ">i2", (2, CLASSES, 2 * SCORE_LIMIT // 32)),
-    ("larger", ">i2", (12,)),
-)
+Layout = tuple[tuple[str, str, tuple[int, ...]], ...]
+
+
+def layout(samples: int) -> Layout:
+    """Name, type and shape of each array of a coder of rows of `samples` coefficients, in the file's order."""
+    n = samples
+    return (
+        ("forward", ">i2", (n, n)),
+        ("inverse", ">i2", (n, n)),
+        ("temporal", ">i2", (sum(k * k for k in SIZES),)),
+        ("steps", ">i2", (STEPS,)),
+        ("weight_of_one", ">i4", (2 * SCORE_LIMIT,)),
+        ("group_split", ">i2", (len(SIZES) + 1, len(SIZES))),
+        ("filled_row", ">i2", (ROWS,)),
+        ("filled_recent", ">i2", (CLASSES, BINS)),
+        ("filled_density", ">i2", (CLASSES, BINS)),
+        ("filled_step", ">i2", (CLASSES, STEP_BINS)),
+        ("zero_row", ">i2", (ROWS, n)),
+        ("zero_recent", ">i2", (CLASSES, BINS, n)),
+        ("zero_density", ">i2", (CLASSES, BINS, n)),
+        ("zero_step", ">i2", (CLASSES, STEP_BINS, n)),
+        ("zero_previous", "i1", (CLASSES, n, n)),
+        ("zero_trace", "i1", (CLASSES, n, n)),
+        ("zero_current", "i1", (CLASSES, n, n)),
+        ("sign_previous", "i1", (CLASSES, n, n)),
+        ("sign_current", "i1", (CLASSES, n, n)),
+        ("large", ">i2", (2, CLASSES, n)),
+        ("large_score", ">i2", (2, CLASSES, 2 * SCORE_LIMIT // 32)),
+        ("larger", ">i2", (12,)),
+    )
+
+
+LAYOUT = layout(SAMPLES)
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The arrays of `LAYOUT` as int64."""
+    """The arrays of a layout as int64."""
 
     arrays: dict[str, IntArray]
     sha256: str
@@ -68,10 +77,10 @@ class Tables:
             raise AttributeError(name) from None
 
 
-def table_bytes(arrays: dict[str, IntArray]) -> bytes:
+def table_bytes(arrays: dict[str, IntArray], arrangement: Layout = LAYOUT, magic: bytes = MAGIC) -> bytes:
     """The file's content for these arrays."""
-    parts = [MAGIC]
-    for name, kind, shape in LAYOUT:
+    parts = [magic]
+    for name, kind, shape in arrangement:
         values = arrays[name]
         if values.shape != shape:
             raise WeightsError(f"table {name} must have shape {shape}, not {values.shape}")
@@ -82,14 +91,14 @@ def table_bytes(arrays: dict[str, IntArray]) -> bytes:
     return b"".join(parts)
 
 
-def parse_tables(content: bytes) -> Tables:
+def parse_tables(content: bytes, arrangement: Layout = LAYOUT, magic: bytes = MAGIC) -> Tables:
     """Read a table file; the caller checks its hash."""
-    expected = len(MAGIC) + sum(np.dtype(kind).itemsize * int(np.prod(shape)) for _, kind, shape in LAYOUT)
-    if len(content) != expected or not content.startswith(MAGIC):
-        raise WeightsError(f"the tiny-frame tables are not {expected} bytes beginning with {MAGIC!r}")
+    expected = len(magic) + sum(np.dtype(kind).itemsize * int(np.prod(shape)) for _, kind, shape in arrangement)
+    if len(content) != expected or not content.startswith(magic):
+        raise WeightsError(f"the tables are not {expected} bytes beginning with {magic!r}")
     arrays: dict[str, IntArray] = {}
-    offset = len(MAGIC)
-    for name, kind, shape in LAYOUT:
+    offset = len(magic)
+    for name, kind, shape in arrangement:
         count = int(np.prod(shape))
         array = np.frombuffer(content, kind, count, offset).astype(np.int64).reshape(shape)
         array.flags.writeable = False

@@ -1,0 +1,167 @@
+"""Encoding of motion: payloads at a fixed step for each quality, with the levels that are worth their bits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tfcodec.errors import TfcodecError
+from tfcodec.motion.decoder import NUMBER_LIMIT, PRESENCE_CHANGE, START, BoolArray, MotionState, numbers_of, spread
+from tfcodec.motion.geometry import NUMBERS
+from tfcodec.motion.tables import load_tables
+from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
+from tfcodec.tinyframe.entropy import MAX_FRAMES, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.planes import IntArray
+from tfcodec.tinyframe.rangecoder import RangeEncoder
+from tfcodec.tinyframe.rows import write_row
+from tfcodec.tinyframe.search import Group, Search
+from tfcodec.tinyframe.tables import SIZES
+
+STEP = 24  # at quality 5: the nominal steps
+STEPS_PER_QUALITY = 3  # eighths of an octave
+FILE_RATE, CALL_RATE = 0.12, 0.09  # price of a bit, in squared quantiser steps
+REFRESH = 25  # frames between payloads that can be read after a loss, in calls
+
+
+class MotionEncoder:
+    """Motion numbers to payloads.
+
+    The numbers should be smooth in time (:func:`tfcodec.motion.smooth`): the encoder does not smooth them.
+
+    Args:
+        quality: 0..10; each step makes the quantiser 1.3 times finer.
+        mode: "file" looks ahead over the frames of a payload and uses temporal transforms; "call" codes every frame
+            by itself from the frames before it.
+        refresh: in calls, frames between payloads that do not rely on earlier payloads' contexts (each costs
+            about 11 bits more).
+
+    Raises:
+        TfcodecError: parameters out of range.
+    """
+
+    def __init__(self, quality: int = 5, mode: Literal["file", "call"] = "file", *, refresh: int = REFRESH) -> None:
+        if quality not in range(11):
+            raise TfcodecError(f"quality must be 0..10, not {quality!r}")
+        if mode not in ("file", "call"):
+            raise TfcodecError(f"mode must be 'file' or 'call', not {mode!r}")
+        if refresh < 1:
+            raise TfcodecError(f"refresh must be at least 1 frame, not {refresh}")
+        self._call, self._refresh = mode == "call", refresh
+        self._model = Model(load_tables())
+        self._search = Search(self._model)
+        self._step = STEP + STEPS_PER_QUALITY * (5 - quality)
+        self._rate = CALL_RATE if self._call else FILE_RATE
+        self._state = START
+        self._since_fresh = 0
+        self._reconstruction = np.zeros((0, NUMBERS), np.int64), np.zeros(0, np.bool_)
+
+    @property
+    def reconstruction(self) -> tuple[IntArray, BoolArray]:
+        """Numbers [n, 16] and presence [n] that the decoder gets from the last payload."""
+        return self._reconstruction
+
+    def reset(self) -> None:
+        """Start a keyframe group: predict from the keyframe's own landmarks, where all numbers are 0."""
+        self._state = START
+
+    @property
+    def state(self) -> MotionState:
+        """What the next payload would be predicted from."""
+        return self._state
+
+    def restore(self, state: MotionState) -> None:
+        """Predict the next payload from an earlier state, which the decoder has to restore too."""
+        self._state = state
+
+    def encode(self, numbers: npt.ArrayLike, present: npt.ArrayLike | None = None) -> bytes:
+        """One payload for the numbers [n, 16] (in 1/1024) of 1..128 frames, predicted from all since :meth:`reset`.
+
+        `present` [n] says which frames have a face (None: all); the numbers of the others are not looked at.
+        An empty payload is valid: nothing changed.
+
+        Raises:
+            TfcodecError: wrong shapes, or numbers of present frames that are not finite.
+        """
+        coder = RangeEncoder()
+        self.encode_into(coder, numbers, present)
+        return coder.finish()
+
+    def encode_into(self, coder: RangeEncoder, numbers: npt.ArrayLike, present: npt.ArrayLike | None = None) -> None:
+        """As :meth:`encode`, into a range coder that may hold other layers before and after."""
+        values, there = _checked(numbers, present)
+        before = self._state
+        fresh = before.history is None or not self._call or self._since_fresh >= self._refresh
+        history = History(NUMBERS) if fresh or before.history is None else before.history
+        wanted = self._model.analyse(values[there])
+        groups = self._divide(wanted, before.coefficients, history)
+        if not before.first:
+            coder.encode(fresh, FRESH)
+        if fresh:
+            coder.encode_bits(self._step, 6)
+        else:
+            coder.encode(self._step != before.step, STEP_CHANGE)
+            if self._step != before.step:
+                coder.encode_bits(self._step, 6)
+        last = True if fresh else before.present
+        for now in there.tolist():
+            coder.encode(now != last, PRESENCE_CHANGE[last])
+            last = now
+        history = self._write(coder, groups, history)
+        states = np.concatenate([before.coefficients[None], *(g.state for g in groups)])
+        self._state = MotionState(states[-1], history, self._step, False, last)
+        self._since_fresh = (0 if fresh else self._since_fresh) + len(there)
+        self._reconstruction = spread(numbers_of(self._model, states), there)
+
+    def _divide(self, wanted: IntArray, base: IntArray, history: History) -> list[Group]:
+        """Groups for all of `wanted` [n, 16]: of one frame in calls, of the best lengths in files."""
+        weight = np.ones(NUMBERS)
+        largest = 0 if self._call else len(SIZES) - 1
+        groups: list[Group] = []
+        done = 0
+        while done < len(wanted):
+            left = len(wanted) - done
+            n = SIZES[largest]
+            while n > left:
+                n //= 2
+            new, history = self._search.tree(
+                wanted[done : done + n], base, self._step, history, weight, self._rate, left, largest
+            )
+            groups += new
+            base = new[-1].state[-1]
+            done += n
+        return groups
+
+    def _write(self, coder: RangeEncoder, groups: list[Group], history: History) -> History:
+        left = sum(len(g.rows) for g in groups)
+        history = history.copy()
+        for group in groups:
+            for size in range(len(SIZES) - 1, 0, -1):
+                if SIZES[size] <= left:
+                    score = int(self._model.tables.group_split[history.last_size, size])
+                    coder.encode(size == group.size, self._model.one[clip_score(score)])
+                    if size == group.size:
+                        break
+            context = GroupContext(self._model, group.size, self._step, history)
+            for row in group.rows:
+                write_row(coder, self._model, context.scores(), row)
+                context.push(row)
+            history.add(group.size, group.rows)
+            left -= len(group.rows)
+        return history
+
+
+def _checked(numbers: npt.ArrayLike, present: npt.ArrayLike | None) -> tuple[IntArray, BoolArray]:
+    values = np.asarray(numbers, np.float64)
+    if values.ndim != 2 or values.shape[1] != NUMBERS:
+        raise TfcodecError(f"motion numbers must have shape [n, {NUMBERS}], not {list(values.shape)}")
+    there = np.ones(len(values), np.bool_) if present is None else np.asarray(present, np.bool_)
+    if there.shape != (len(values),):
+        raise TfcodecError(f"presence must have shape [{len(values)}], not {list(there.shape)}")
+    if not 1 <= len(values) <= MAX_FRAMES:
+        raise TfcodecError(f"a motion payload holds 1..{MAX_FRAMES} frames, not {len(values)}")
+    if not np.isfinite(values[there]).all():
+        raise TfcodecError("motion numbers of frames with a face must be finite")
+    limited = np.clip(np.where(there[:, None], values, 0), -NUMBER_LIMIT, NUMBER_LIMIT)
+    return np.rint(limited).astype(np.int64), there

@@ -1,0 +1,37 @@
+"""The motion coder's integer tables: a file of the layout of the tiny frames' tables, for rows of 16 numbers.
+
+`inverse` is diagonal and holds each number's nominal quantiser step: coefficients are numbers in units of 1/128 of it, so
+that one step for all coefficients is a step of its own for every number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import resources
+
+from tfcodec.errors import WeightsError
+from tfcodec.motion.geometry import NUMBERS
+from tfcodec.tinyframe.tables import Tables, layout, parse_tables
+
+TABLES_ID = 1
+TABLES_SHA256 = "6d49313fa9364806ac0b26de61bdf19242170e81912260056505c9bc56d0c7ef"
+MAGIC = b"TFMOTTA1"
+LAYOUT = tuple((name, ">i4" if name == "forward" else kind, shape) for name, kind, shape in layout(NUMBERS))
+
+
+@cache
+def load_tables() -> Tables:
+    """The tables that come with the package.
+
+    Raises:
+        WeightsError: the file is missing or is not the one this version was made with.
+    """
+    try:
+        content = resources.files("tfcodec.motion").joinpath("tables.bin").read_bytes()
+    except OSError as error:
+        raise WeightsError(f"the motion tables are missing from the installation: {error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != TABLES_SHA256:
+        raise WeightsError(f"motion/tables.bin is damaged: SHA-256 {digest}, expected {TABLES_SHA256}")
+    return parse_tables(content, LAYOUT, MAGIC)
