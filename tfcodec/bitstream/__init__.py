@@ -27,6 +27,8 @@ from tfcodec.bitstream.chunks import (
     KeyframeChunk,
     KeyframePartChunk,
     KeyframeRequestChunk,
+    MotionChunk,
+    MotionTablesChunk,
     SpeechChunk,
     TinyChunk,
 )
@@ -65,6 +67,8 @@ __all__ = [
     "Limits",
     "MediaPacket",
     "MetaChunk",
+    "MotionChunk",
+    "MotionTablesChunk",
     "PaddingChunk",
     "ParsedStream",
     "SequenceCounter",

@@ -1,20 +1,21 @@
-"""The chunks of the media: keyframes, tiny frames, speech, and the end of the stream."""
+"""The chunks of the media: keyframes, tiny frames, motion, speech, and the end of the stream."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from tfcodec.bitstream import registry
 from tfcodec.bitstream.limits import Limits
 from tfcodec.bitstream.primitives import FieldReader, fail, write_varint
-from tfcodec.bitstream.registry import build_chunk
+from tfcodec.bitstream.registry import build_chunk, chunk_name
 from tfcodec.errors import BitstreamError, LimitExceeded
 
 TAGS = 4
 """Keyframe tags count modulo this."""
 MAX_FRAMES_PER_CHUNK = 128
-"""Most frames of one TINY chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
+"""Most frames of one TINY or MOTION chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
+MOTION_HASH_BYTES = 4
 _MAX_TAGGED = 1 << 30
 
 
@@ -98,15 +99,15 @@ class KeyframePartChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class TinyChunk:
-    """Consecutive tiny frames; the payload belongs to the tiny-frame layer."""
+class _FramesChunk:
+    """Consecutive frames coded together."""
 
-    TYPE: ClassVar[int] = registry.TINY
+    TYPE: ClassVar[int]
 
     first_frame: int
     frame_count: int
     payload: bytes
-    """Data of the tiny-frame layer; may be empty."""
+    """Data of the layer; may be empty."""
     keyframe_tag: int = 0
     """Tag of the keyframe that the frames refer to."""
 
@@ -118,12 +119,14 @@ class TinyChunk:
     def to_bytes(self) -> bytes:
         """The whole chunk. Raises BitstreamError if a field cannot be written."""
         if not 1 <= self.frame_count <= MAX_FRAMES_PER_CHUNK:
-            raise BitstreamError(f"a TINY chunk holds 1 to {MAX_FRAMES_PER_CHUNK} frames, not {self.frame_count}")
+            raise BitstreamError(
+                f"a {chunk_name(self.TYPE)} chunk holds 1 to {MAX_FRAMES_PER_CHUNK} frames, not {self.frame_count}"
+            )
         head = _tagged(self.first_frame, self.keyframe_tag) + write_varint(self.frame_count - 1)
         return build_chunk(self.TYPE, head + self.payload)
 
     @classmethod
-    def read(cls, reader: FieldReader, limits: Limits) -> TinyChunk:
+    def read(cls, reader: FieldReader, limits: Limits) -> Self:
         """Parse the payload."""
         start = reader.position
         first_frame, tag = divmod(reader.varint("position"), TAGS)
@@ -134,11 +137,52 @@ class TinyChunk:
                 BitstreamError,
                 27,
                 position,
-                f"{count} frames in a TINY chunk, {MAX_FRAMES_PER_CHUNK} at most",
+                f"{count} frames in a {chunk_name(cls.TYPE)} chunk, {MAX_FRAMES_PER_CHUNK} at most",
             )
         if first_frame + count > limits.max_frames:
-            fail(LimitExceeded, 21, start, f"tiny frames up to {first_frame + count} are past the limit")
+            fail(LimitExceeded, 21, start, f"{chunk_name(cls.TYPE)} up to frame {first_frame + count}, past the limit")
         return cls(first_frame, count, reader.rest(), tag)
+
+
+@dataclass(frozen=True, slots=True)
+class TinyChunk(_FramesChunk):
+    """Consecutive tiny frames; the payload belongs to the tiny-frame layer."""
+
+    TYPE: ClassVar[int] = registry.TINY
+
+
+@dataclass(frozen=True, slots=True)
+class MotionChunk(_FramesChunk):
+    """The motion of consecutive frames; the payload belongs to the motion layer."""
+
+    TYPE: ClassVar[int] = registry.MOTION
+
+
+@dataclass(frozen=True, slots=True)
+class MotionTablesChunk:
+    """Says that the stream has a motion layer, and names its components and tables."""
+
+    TYPE: ClassVar[int] = registry.MOTION_TABLES
+
+    motion_id: int
+    """Registry number of components and tables."""
+    motion_hash: bytes
+    """First 4 bytes of the SHA-256 of the file of components followed by the file of tables."""
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        if len(self.motion_hash) != MOTION_HASH_BYTES:
+            raise BitstreamError(f"the motion hash must be {MOTION_HASH_BYTES} bytes, not {len(self.motion_hash)}")
+        return build_chunk(self.TYPE, write_varint(self.motion_id) + self.motion_hash)
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> MotionTablesChunk:
+        """Parse the payload."""
+        del limits  # nothing is allocated from the fields
+        motion_id = reader.varint("motion_id")
+        motion_hash = reader.take(MOTION_HASH_BYTES, "motion_hash")
+        reader.finish("MOTION_TABLES")
+        return cls(motion_id, motion_hash)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from tfcodec.bitstream.chunks import (
     KeyframeChunk,
     KeyframePartChunk,
     KeyframeRequestChunk,
+    MotionChunk,
+    MotionTablesChunk,
     SpeechChunk,
     TinyChunk,
 )
@@ -26,6 +28,8 @@ Chunk: TypeAlias = (
     | KeyframeChunk
     | KeyframePartChunk
     | TinyChunk
+    | MotionTablesChunk
+    | MotionChunk
     | SpeechChunk
     | EndChunk
     | MetaChunk
@@ -44,6 +48,8 @@ _READERS: dict[int, Callable[[FieldReader, Limits], Chunk]] = {
     registry.META: MetaChunk.read,
     registry.PADDING: PaddingChunk.read,
     registry.KEYFRAME_REQUEST: KeyframeRequestChunk.read,
+    registry.MOTION_TABLES: MotionTablesChunk.read,
+    registry.MOTION: MotionChunk.read,
 }
 
 KNOWN_TYPES = frozenset(_READERS)
@@ -54,12 +60,14 @@ _FIELD_BYTES = 16
 
 def payload_limit(chunk_type: int, limits: Limits) -> int:
     """Longest payload, in bytes, that a chunk of that type may have."""
-    if chunk_type in (registry.HEADER, registry.END):
+    if chunk_type in (registry.HEADER, registry.END, registry.MOTION_TABLES):
         return limits.max_header_bytes
     if chunk_type in (registry.KEYFRAME, registry.KEYFRAME_PART):
         return limits.max_keyframe_bytes + _FIELD_BYTES
     if chunk_type == registry.TINY:
         return limits.max_tiny_bytes
+    if chunk_type == registry.MOTION:
+        return limits.max_motion_bytes
     if chunk_type == registry.SPEECH:
         return limits.max_speech_bytes
     return limits.max_ancillary_bytes
