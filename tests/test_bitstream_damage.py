@@ -28,16 +28,19 @@ def stream(*chunks: bs.Chunk) -> bytes:
     return bs.write_signature() + b"".join(chunk.to_bytes() for chunk in chunks)
 
 
-def long_stream(rng: random.Random) -> tuple[bytes, list[tuple[int, int]]]:
-    """A file of two keyframes, 20 TINY and 10 SPEECH chunks, and where each chunk lies."""
+def long_stream(rng: random.Random, moving: bool = False) -> tuple[bytes, list[tuple[int, int]]]:
+    """A file of two keyframes, 20 TINY and 10 SPEECH chunks, with motion or without, and where each chunk lies."""
     audio = replace(AUDIO, total_samples=20 * 2880)
     chunks: list[bs.Chunk] = [
         replace(HEADER, frame_count=200, audio=audio),
+        *([bs.MotionTablesChunk(1, b"hash")] if moving else []),
         bs.KeyframeChunk(0, rng.randbytes(900)),
     ]
     for k in range(20):
         if k == 10:
             chunks.append(bs.KeyframeChunk(100, rng.randbytes(700), 1))
+        if moving:
+            chunks.append(bs.MotionChunk(10 * k, 10, rng.randbytes(rng.randrange(5, 20)), k // 10))
         chunks.append(bs.TinyChunk(10 * k, 10, rng.randbytes(rng.randrange(5, 60)), k // 10))
         if k % 2 == 0:
             chunks.append(bs.SpeechChunk(k, (rng.randbytes(40), rng.randbytes(30))))
@@ -160,10 +163,10 @@ def test_payloads_parse_or_are_refused(payload: bytes) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_damage_costs_only_the_chunks_it_hits(seed: int) -> None:
-    rng = random.Random(seed)
-    data, places = long_stream(rng)
+    rng, moving = random.Random(seed), seed % 2 == 1
+    data, places = long_stream(rng, moving)
     whole = bs.read_stream(data)
-    hit = rng.randrange(1, len(places))
+    hit = rng.randrange(1 + moving, len(places))  # not what says that there is motion: all of it would be lost
     start, stop = places[hit]
     damaged = bytearray(data)
     for _ in range(rng.randrange(1, 6)):
@@ -179,7 +182,7 @@ def test_damage_costs_only_the_chunks_it_hits(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_lost_and_inserted_bytes_are_survived(seed: int) -> None:
     rng = random.Random(100 + seed)
-    data, places = long_stream(rng)
+    data, places = long_stream(rng, seed % 4 > 1)
     whole = bs.read_stream(data)
     start = rng.randrange(places[2][0], places[-3][0])
     cut = rng.randrange(1, 400)

@@ -19,9 +19,10 @@ from tfcodec.tinyframe.rows import write_row
 from tfcodec.tinyframe.search import Group, Search
 from tfcodec.tinyframe.tables import SIZES
 
-STEP = 24  # at quality 5: the nominal steps
+FILE_STEP, CALL_STEP = 24, 22  # at quality 5; 24 are the nominal steps
 STEPS_PER_QUALITY = 3  # eighths of an octave
-FILE_RATE, CALL_RATE = 0.12, 0.09  # price of a bit, in squared quantiser steps
+FILE_RATE, CALL_RATE = 0.14, 0.05  # price of a bit, in squared quantiser steps
+WEIGHTS = (1.0,) * NUMBERS  # of squared errors, in quantiser steps
 REFRESH = 25  # frames between payloads that can be read after a loss, in calls
 
 
@@ -51,7 +52,7 @@ class MotionEncoder:
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
-        self._step = STEP + STEPS_PER_QUALITY * (5 - quality)
+        self._step = (CALL_STEP if self._call else FILE_STEP) + STEPS_PER_QUALITY * (5 - quality)
         self._rate = CALL_RATE if self._call else FILE_RATE
         self._state = START
         self._since_fresh = 0
@@ -116,7 +117,7 @@ class MotionEncoder:
 
     def _divide(self, wanted: IntArray, base: IntArray, history: History) -> list[Group]:
         """Groups for all of `wanted` [n, 16]: of one frame in calls, of the best lengths in files."""
-        weight = np.ones(NUMBERS)
+        weight = np.array(WEIGHTS)
         largest = 0 if self._call else len(SIZES) - 1
         groups: list[Group] = []
         done = 0

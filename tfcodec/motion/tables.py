@@ -15,7 +15,7 @@ from tfcodec.motion.geometry import NUMBERS
 from tfcodec.tinyframe.tables import Tables, layout, parse_tables
 
 TABLES_ID = 1
-TABLES_SHA256 = "6d49313fa9364806ac0b26de61bdf19242170e81912260056505c9bc56d0c7ef"
+TABLES_SHA256 = "e96de9740016785c814422ff2785431d0a9f937d7d0826192aaf06da878e7310"
 MAGIC = b"TFMOTTA1"
 LAYOUT = tuple((name, ">i4" if name == "forward" else kind, shape) for name, kind, shape in layout(NUMBERS))
 
