@@ -290,6 +290,7 @@ def encode_call(path: Path, quality: int) -> bytes:
         for frame in clip.frames_iter():
             mark = signature(frame)
             if sends.wants(count, mark):
+                chunks += [] if chunks else stream.announcements
                 chunks.append(stream.keyframe(frame, count))
                 sends.sent(count, mark)
             chunks += stream.chunks(frame[None], count)

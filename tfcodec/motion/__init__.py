@@ -4,7 +4,7 @@ from tfcodec.motion.decoder import MotionDecoder, MotionState
 from tfcodec.motion.encoder import MotionEncoder
 from tfcodec.motion.geometry import BASES_ID, BASES_SHA256, NUMBERS, PARTS, UNIT, analyse, distance, synthesise
 from tfcodec.motion.smooth import smooth
-from tfcodec.motion.tables import TABLES_ID, TABLES_SHA256
+from tfcodec.motion.tables import TABLES_ID, TABLES_SHA256, motion_hash
 
 __all__ = [
     "BASES_ID",
@@ -19,6 +19,7 @@ __all__ = [
     "MotionState",
     "analyse",
     "distance",
+    "motion_hash",
     "smooth",
     "synthesise",
 ]

@@ -1,7 +1,7 @@
 """The motion coder's integer tables: a file of the layout of the tiny frames' tables, for rows of 16 numbers.
 
-`inverse` is diagonal and holds each number's nominal quantiser step: coefficients are numbers in units of 1/128 of it, so
-that one step for all coefficients is a step of its own for every number.
+`inverse` is diagonal and holds each number's nominal quantiser step: coefficients are numbers in units of 1/128 of it,
+so that one step for all coefficients is a step of its own for every number.
 """
 
 from __future__ import annotations
@@ -35,3 +35,11 @@ def load_tables() -> Tables:
     if digest != TABLES_SHA256:
         raise WeightsError(f"motion/tables.bin is damaged: SHA-256 {digest}, expected {TABLES_SHA256}")
     return parse_tables(content, LAYOUT, MAGIC)
+
+
+@cache
+def motion_hash() -> bytes:
+    """What a stream names components and tables by, beside `TABLES_ID`: the first 4 bytes of the SHA-256 of the file of
+    components followed by that of tables."""
+    files = (resources.files("tfcodec.motion").joinpath(name).read_bytes() for name in ("bases.bin", "tables.bin"))
+    return hashlib.sha256(b"".join(files)).digest()[:4]

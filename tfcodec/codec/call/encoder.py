@@ -176,7 +176,7 @@ class CallEncoder:
         self._policy.sent(self.frames, mark)
         self._requested, self._restart, self._reference = False, True, None
         header = stream_header(speech.audio_config(PACKET_MS) if self.audio else None)
-        self._object = header.to_bytes() + chunk.to_bytes()
+        self._object = b"".join(part.to_bytes() for part in (header, *self.stream.announcements, chunk))
         self._object_at, self._resent = self.frames, {}
         return self._resend([(0, len(self._object))])
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...bitstream import (
     DEFAULT_LIMITS,
+    Chunk,
     EndPacket,
     FeedbackPacket,
     KeyframeChunk,
@@ -216,20 +217,21 @@ class Receiver:
 
     def _keyframe(self, data: bytes, frame: int, tag: int) -> None:
         header = chunk = None
-        for part in iter_chunks(data, _LIMITS):
+        parts = list(iter_chunks(data, _LIMITS))
+        for part in parts:
             if isinstance(part, StreamHeader):
                 header = part
             elif isinstance(part, KeyframeChunk):
                 chunk = part
         if header is None or chunk is None or chunk.keyframe_tag != tag:
             raise BitstreamError("a keyframe object needs HEADER and KEYFRAME")
-        decoder = self._stream or self._begin(header)
+        decoder = self._stream or self._begin(header, parts)
         picture = decoder.keyframe(chunk)
         self._keyframes[tag] = Keyframe(frame, tag, picture, decoder.state)
         self._decode()
 
-    def _begin(self, header: StreamHeader) -> StreamDecoder:
-        decoder = StreamDecoder(header)
+    def _begin(self, header: StreamHeader, parts: list[Chunk]) -> StreamDecoder:
+        decoder = StreamDecoder(header, parts)
         if header.audio is not None:
             if header.audio.packet_samples not in CALL_PACKET_SAMPLES:
                 raise BitstreamError(f"speech packets of {header.audio.packet_samples / OPUS_PER_MS:g} ms in a call")

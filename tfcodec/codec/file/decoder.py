@@ -50,7 +50,7 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_L
     """Decode tiny frames, keyframes and speech; needs no network. Raises BitstreamError."""
     stream = read_stream(data, errors=errors, limits=limits)
     strict = errors == "raise"
-    track = Track(stream.header, strict=strict)
+    track = Track(stream.header, stream.chunks, strict=strict)
     said: dict[str, list[NDArray[Any]]] = {name: [] for name in track.layers}
     reached = dict.fromkeys(track.layers, 0)
     keyframes: list[tuple[int, NDArray[np.uint8]]] = []

@@ -147,6 +147,8 @@ class FileEncoder:
         first = self.frames - len(self._window)
         if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
             best = policy.choose_keyframe(self._signatures, self._window)
+            if self._key is None:
+                out += self.stream.announcements
             serves = policy.TYPICAL_FRAMES if self._expected is None else self._expected - first
             out.append(self.stream.keyframe(self._window[best], first, serves))
             self._key, self._wanted = self._signatures[best], False

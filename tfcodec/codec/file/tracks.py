@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bitstream import BY_CLASS, AudioConfig, KeyframeChunk, LayerChunk, StreamHeader
+from ...bitstream import BY_CLASS, AudioConfig, Chunk, KeyframeChunk, LayerChunk, StreamHeader
 from ...errors import BitstreamError
 from ...rates import OPUS_PER_SAMPLE
 from ..parts import StreamDecoder, speech
@@ -20,10 +21,10 @@ class Track:
     ``damaged``; frames of a keyframe that never came are held too, because they mean nothing without it.
     """
 
-    def __init__(self, header: StreamHeader, *, strict: bool) -> None:
+    def __init__(self, header: StreamHeader, chunks: Iterable[Chunk] = (), *, strict: bool) -> None:
         self.strict = strict
         self.damaged: list[str] = []
-        self._decoder = StreamDecoder(header)
+        self._decoder = StreamDecoder(header, chunks)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -6,11 +6,9 @@ import numpy as np
 
 from ...tinyframe import CoderState, TinyDecoder, TinyEncoder, tiny_from_frames, tiny_to_rgb
 from .. import policy
-from .layer import Frames, Refining, Sending
+from .layer import NEVER, Frames, Refining, Said, Sending
 
 GREY = 128
-NEVER = 1 << 30
-"""Frames. In calls payloads name the state they are predicted from, so contexts need not start anew by themselves."""
 
 
 class TinyLayerEncoder:
@@ -24,11 +22,15 @@ class TinyLayerEncoder:
         self._coder.reset(tiny_from_frames(keyframe[None]))
         self._keyframe = keyframe
 
-    def encode(self, frames: Frames) -> bytes:
+    def encode(self, frames: Frames, beside: Said) -> bytes:
         planes = tiny_from_frames(frames)
         if self._refiner is not None and self._keyframe is not None:
-            planes = self._refiner.refine(self._keyframe, frames, planes)
+            planes = self._refiner.refine(self._keyframe, frames, planes, beside.get("motion"))
         return self._coder.encode(planes)
+
+    @property
+    def said(self) -> Frames:
+        return tiny_to_rgb(self._coder.reconstruction)
 
     @property
     def state(self) -> CoderState:
@@ -72,5 +74,6 @@ def encoder(sending: Sending) -> TinyLayerEncoder:
     return TinyLayerEncoder(coder, sending.refiner)
 
 
-def decoder() -> TinyLayerDecoder:
+def decoder(announced: None) -> TinyLayerDecoder:
+    del announced  # all streams have tiny frames
     return TinyLayerDecoder()

@@ -1,0 +1,133 @@
+"""The layer of motion: how the face moved since the keyframe, as a tracker sees it.
+
+The receiver looks for the face's landmarks in the decoded keyframe, with the tracker that comes with the network, and
+the sender does the same: only how they moved is sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bitstream import MotionTablesChunk
+from ...errors import UnsupportedVersion
+from ...motion import NUMBERS, TABLES_ID, MotionDecoder, MotionEncoder, MotionState, analyse, motion_hash
+from .. import policy
+from .layer import NEVER, Frames, Said, Sending
+
+if TYPE_CHECKING:
+    from ...model.tracker import FaceTracker
+    from ...model.tracking import Points
+
+Numbers = NDArray[np.int32]
+"""[n, 17]: the numbers of a frame, and whether they were sent (there is a face)."""
+
+
+def announcement() -> MotionTablesChunk:
+    """What says that a stream has the layer."""
+    return MotionTablesChunk(TABLES_ID, motion_hash())
+
+
+def numbers(values: NDArray[Any], present: NDArray[np.bool_]) -> Numbers:
+    """What a coder gives, in one array [n, 17]."""
+    return np.concatenate((values, present[:, None]), 1).astype(np.int32)
+
+
+class MotionLayerEncoder:
+    """Tracks the face and codes how it moved."""
+
+    def __init__(self, coder: MotionEncoder, tracker: FaceTracker | None, mode: str) -> None:
+        from ...model import tracking
+
+        self._coder, self._tracking = coder, tracking
+        self._tracker = tracking.default_tracker() if tracker is None else tracker
+        self._weights = tracking.FILE if mode == "file" else tracking.CALL
+        self._before: tuple[Points, NDArray[np.bool_]] | None = None
+        self._reference: Points | None = None
+        self._said = np.zeros((0, NUMBERS + 1), np.int32)
+
+    def reset(self, keyframe: Frames) -> None:
+        marks, scores = self._tracking.find(keyframe[None], self._tracker)
+        self._reference = marks[0] if scores[0] > self._tracking.FOUND else None
+        self._coder.reset()
+
+    def encode(self, frames: Frames, beside: Said) -> bytes:
+        del beside
+        marks, found = self._track(frames)
+        present = found & (self._reference is not None)
+        values = np.zeros((len(frames), NUMBERS))
+        if self._reference is not None and present.any():
+            values[present] = analyse(self._reference, marks[present])
+        payload = self._coder.encode(values, present)
+        self._said = numbers(*self._coder.reconstruction)
+        return payload
+
+    def _track(self, frames: Frames) -> tuple[Points, NDArray[np.bool_]]:
+        """Landmarks of the frames, smoothed with what is known of those before."""
+        marks, scores = self._tracking.find(frames, self._tracker)
+        found = scores > self._tracking.FOUND
+        kept = 0
+        if self._before is not None:
+            kept = len(self._before[0])
+            marks, found = np.concatenate((self._before[0], marks)), np.concatenate((self._before[1], found))
+        reach = max(len(kernel) for kernel in self._weights.values())
+        self._before = marks[-reach:], found[-reach:]
+        return self._tracking.smooth(marks, found, self._weights)[kept:], found[kept:]
+
+    @property
+    def said(self) -> Numbers:
+        return self._said
+
+    @property
+    def state(self) -> MotionState:
+        return self._coder.state
+
+    @state.setter
+    def state(self, state: MotionState) -> None:
+        self._coder.restore(state)
+
+
+class MotionLayerDecoder:
+    """Payloads to numbers [n, 17] int32."""
+
+    def __init__(self) -> None:
+        self._coder = MotionDecoder()
+        self._begun = False
+
+    def reset(self, keyframe: Frames) -> None:
+        del keyframe
+        self._coder.reset()
+        self._begun = True
+
+    def decode(self, payload: bytes, frames: int) -> Numbers:
+        return numbers(*self._coder.decode(payload, frames))
+
+    def lose(self, frames: int) -> Numbers:
+        if not self._begun:
+            return np.zeros((frames, NUMBERS + 1), np.int32)
+        return numbers(*self._coder.conceal(frames))
+
+    @property
+    def state(self) -> MotionState:
+        return self._coder.state
+
+    @state.setter
+    def state(self, state: MotionState) -> None:
+        self._coder.restore(state)
+
+
+def encoder(sending: Sending) -> MotionLayerEncoder | None:
+    if not sending.motion:
+        return None
+    coder = MotionEncoder(policy.motion_quality(sending.quality), sending.mode, refresh=NEVER)
+    return MotionLayerEncoder(coder, sending.tracker, sending.mode)
+
+
+def decoder(announced: MotionTablesChunk) -> MotionLayerDecoder:
+    known = announcement()
+    if announced != known:
+        asked, here = (f"{chunk.motion_id} ({chunk.motion_hash.hex()})" for chunk in (announced, known))
+        raise UnsupportedVersion(f"the stream's motion is coded with tables {asked}; this version has {here}")
+    return MotionLayerDecoder()
