@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
-from ...bitstream import LAYERS, TAGS, AudioConfig, KeyframeChunk, LayerChunk, StreamHeader, join_layers, split_layers
+from ...bitstream import (
+    LAYERS,
+    TAGS,
+    AudioConfig,
+    Chunk,
+    KeyframeChunk,
+    LayerChunk,
+    StreamHeader,
+    join_layers,
+    split_layers,
+)
 from ...errors import UnsupportedVersion
 from ...keyframe import decode_keyframe, encode_keyframe
 from ...model.registry import default_model
@@ -85,7 +95,8 @@ class StreamDecoder:
         header: the stream's. Raises UnsupportedVersion if its tables are not here.
     """
 
-    def __init__(self, header: StreamHeader) -> None:
+    def __init__(self, header: StreamHeader, chunks: Iterable[Chunk] = ()) -> None:
+        del chunks  # of those behind HEADER none announces a layer yet
         if header.tables_id != TABLES_ID:
             raise UnsupportedVersion(
                 f"the stream uses entropy tables {header.tables_id}; this version has {TABLES_ID}"
