@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...bitstream import (
     DEFAULT_LIMITS,
+    SIGNATURE,
     Chunk,
     EndPacket,
     FeedbackPacket,
@@ -23,6 +24,7 @@ from ...bitstream import (
     TinyUnit,
     extend,
     iter_chunks,
+    parse_chunk,
     parse_packet,
 )
 from ...errors import BitstreamError, UnsupportedVersion
@@ -78,7 +80,7 @@ class Receiver:
 
     Attributes:
         header: the stream's HEADER, once a keyframe has come.
-        frames: decoded frames by number, the last 128 at most.
+        frames: decoded frames by number: the newest, and of the last 128 those that could be decoded.
         newest: number of the newest decoded frame, -1 before the first.
         seen: number of the newest frame that any packet has named.
         end: number of frames, once the sender has ended the call.
@@ -110,11 +112,17 @@ class Receiver:
     def push(self, packet: bytes) -> StreamHeader | None:
         """Take one packet; gives HEADER when it has come for the first time, which says which network is needed.
 
-        A packet that cannot be read is counted and ignored. Raises UnsupportedVersion if a newer version is needed.
+        A packet that cannot be read is counted and ignored. Raises UnsupportedVersion if a newer version is needed, and
+        BitstreamError if the call begins with a piece of a file, which no network makes of a packet.
         """
         try:
             parsed = parse_packet(bytes(packet))
         except BitstreamError:
+            if self.seen is None and _is_of_a_file(bytes(packet)):
+                raise BitstreamError(
+                    "this is a piece of a .tfc file, and Decoder is for calls: decode files with tfcodec.decode, "
+                    'or make packets with Encoder(latency="call")'
+                ) from None
             self.damaged += 1
             return None
         if isinstance(parsed, FeedbackPacket) or not self.arrivals.add(parsed.sequence):
@@ -253,7 +261,8 @@ class Receiver:
                     progress |= self._decode_unit(waiting, *state)
         oldest = (self.seen or 0) - KEEP
         for kept in (self._waiting, self.frames, self._states):
-            for old in [f for f in kept if f < oldest]:
+            # The newest frame stays, however old it is: until another comes, it is all that there is to show.
+            for old in [f for f in kept if f < oldest and not (kept is self.frames and f == self.newest)]:
                 del kept[old]
 
     def _state_for(self, waiting: _Waiting) -> tuple[Keyframe, State] | None:
@@ -281,3 +290,11 @@ class Receiver:
         self._states[last] = (keyframe, decoder.state)
         self.newest = max(self.newest, last)
         return True
+
+
+def _is_of_a_file(packet: bytes) -> bool:
+    try:
+        parse_chunk(packet.removeprefix(SIGNATURE), 0, _LIMITS)
+    except BitstreamError:
+        return packet.startswith(SIGNATURE)
+    return True

@@ -7,7 +7,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ...bitstream import LAYERS, TAGS, AudioConfig, Chunk, KeyframeChunk, LayerChunk, StreamHeader, join_layers, split_layers
+from ...bitstream import (
+    LAYERS,
+    TAGS,
+    AudioConfig,
+    Chunk,
+    KeyframeChunk,
+    LayerChunk,
+    StreamHeader,
+    join_layers,
+    split_layers,
+)
 from ...errors import UnsupportedVersion
 from ...keyframe import decode_keyframe, encode_keyframe
 from ...model.registry import default_model
