@@ -27,9 +27,9 @@ from tfcodec.bitstream.chunks import (
     TAGS,
     EndChunk,
     KeyframeChunk,
+    LayerChunk,
     MotionChunk,
     MotionTablesChunk,
-    LayerChunk,
     SpeechChunk,
     TinyChunk,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,9 +29,12 @@ from ...speech import SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent
 from ..parts import Sending, StreamEncoder, speech
-from ..parts.layer import State
+from ..parts.layer import State, follow
 from ..parts.stream import stream_header, unit_payload
 from ..results import Packet
+
+if TYPE_CHECKING:
+    from ...model.tracker import FaceTracker
 
 Redundancy = int | Literal["auto"]
 
@@ -50,7 +53,10 @@ AUTO_REDUNDANCY = ((0.02, 1), (0.10, 2))
 class CallEncoder:
     """What `tfcodec.Encoder` does in calls; the arguments are described there."""
 
-    def __init__(self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int) -> None:
+    def __init__(
+        self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int,
+        motion: bool | FaceTracker = True,
+    ) -> None:  # fmt: skip
         if not 1 <= bundle <= MAX_UNIT_FRAMES:
             raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {bundle!r}")
         if redundancy != "auto" and redundancy not in range(MAX_UNITS):
@@ -62,7 +68,7 @@ class CallEncoder:
         self.frames = 0
         self.fraction_lost = 0.0
         self._bundle, self._redundancy, self._refresh = bundle, redundancy, refresh
-        self.stream = StreamEncoder(Sending(quality, "call"))
+        self.stream = StreamEncoder(Sending(quality, "call", None, *follow(motion)))
         self._policy = policy.CallPolicy()
         self._requested = False
         self._sequence = 0

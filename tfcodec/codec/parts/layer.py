@@ -51,6 +51,11 @@ class Sending:
     """Follows the face; None: the one that comes with the network."""
 
 
+def follow(motion: bool | FaceTracker) -> tuple[bool, FaceTracker | None]:
+    """`Sending.motion` and `Sending.tracker` of what a user asks for: yes, no, or with a tracker of their own."""
+    return (motion, None) if isinstance(motion, bool) else (True, motion)
+
+
 class LayerEncoder(Protocol):
     """Frames to payloads."""
 
