@@ -40,8 +40,9 @@ class MotionLayerEncoder:
 
     def __init__(self, coder: MotionEncoder, tracker: FaceTracker | None, mode: str) -> None:
         from ...model import tracking
+        from ...model.tracker import FOUND
 
-        self._coder, self._tracking = coder, tracking
+        self._coder, self._tracking, self._threshold = coder, tracking, FOUND
         self._tracker = tracking.default_tracker() if tracker is None else tracker
         self._weights = tracking.FILE if mode == "file" else tracking.CALL
         self._before: tuple[Points, NDArray[np.bool_]] | None = None
@@ -50,7 +51,7 @@ class MotionLayerEncoder:
 
     def reset(self, keyframe: Frames) -> None:
         marks, scores = self._tracking.find(keyframe[None], self._tracker)
-        self._reference = marks[0] if scores[0] > self._tracking.FOUND else None
+        self._reference = marks[0] if scores[0] > self._threshold else None
         self._coder.reset()
 
     def encode(self, frames: Frames, beside: Said) -> bytes:
@@ -67,7 +68,7 @@ class MotionLayerEncoder:
     def _track(self, frames: Frames) -> tuple[Points, NDArray[np.bool_]]:
         """Landmarks of the frames, smoothed with what is known of those before."""
         marks, scores = self._tracking.find(frames, self._tracker)
-        found = scores > self._tracking.FOUND
+        found = scores > self._threshold
         kept = 0
         if self._before is not None:
             kept = len(self._before[0])
