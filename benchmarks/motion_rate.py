@@ -31,11 +31,9 @@ from tfcodec.motion import (
     smooth,
     synthesise,
 )
-from tfcodec.motion.encoder import History
 from tfcodec.motion.geometry import HEAD
 from tfcodec.tinyframe import MAX_FRAMES
-from tfcodec.tinyframe.model import GroupContext, clip_score
-from tfcodec.tinyframe.planes import IntArray
+from tfcodec.tinyframe.model import GroupContext, History, clip_score
 from tfcodec.tinyframe.rangecoder import RangeEncoder
 from tfcodec.tinyframe.rows import update
 from tfcodec.tinyframe.search import Group
@@ -173,7 +171,7 @@ def main() -> None:
                 "environment": environment(),
                 "bases": BASES_SHA256,
                 "tables": TABLES_SHA256,
-                "clips": {name: int(len(marks)) for name, (marks, _) in clips.items()},
+                "clips": {name: len(marks) for name, (marks, _) in clips.items()},
                 "results": results,
             },
         )

@@ -43,7 +43,7 @@ class TinyUnit:
     reference: int
     """How many frames before the unit's first the frame lies whose state it is predicted from; 0: the keyframe."""
     payload: bytes
-    """Data of the tiny-frame layer; may be empty."""
+    """Data of the motion layer, if there is one, and of the tiny-frame layer, in one range coder; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class MediaPacket:
 
 @dataclass(frozen=True, slots=True)
 class KeyframePacket:
-    """A fragment of a *keyframe object*: the HEADER and KEYFRAME chunks, one after the other."""
+    """A fragment of a *keyframe object*: the chunks HEADER, MOTION_TABLES (if there is motion) and KEYFRAME."""
 
     KIND: ClassVar[int] = KEYFRAME
 
