@@ -15,7 +15,7 @@ from tfcodec.motion.geometry import NUMBERS, bases_content
 from tfcodec.tinyframe.tables import Tables, layout, parse_tables
 
 MOTION_ID = 1  # of these tables together with the components
-TABLES_SHA256 = "e96de9740016785c814422ff2785431d0a9f937d7d0826192aaf06da878e7310"
+TABLES_SHA256 = "b31b75e6d081dbf0bc84de6052dad92565b3e47de9060a32757faf93d72fa89f"
 MAGIC = b"TFMOTTA1"
 LAYOUT = tuple((name, ">i4" if name == "forward" else kind, shape) for name, kind, shape in layout(NUMBERS))
 
