@@ -3,7 +3,9 @@
     python benchmarks/train_motion.py [--data FOLDER] [--rounds 3] [--fraction 0.5]
 
 Writes tfcodec/motion/tables.bin and its SHA-256 into tables.py, for the components of tfcodec/motion/bases.bin. As in
-train_tables.py, each round codes clips with the tables so far and fits the tables to the levels that were chosen.
+train_tables.py, each round codes clips with the tables so far and fits the tables to the levels that were chosen. The
+tables in the package come from several runs with --resume on growing parts of the clips (0.08, 0.3, 0.5, 0.9), the
+first with somewhat other steps.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from fit_motion import MIN_DISTANCE, MIN_FRAMES, FloatArray
 from train_tables import UNIT, Arrays, fit, replay, sine_transform
 
 from tfcodec.motion import analyse, distance, smooth
+from tfcodec.motion.encoder import WEIGHTS
 from tfcodec.motion.geometry import NUMBERS
 from tfcodec.motion.tables import LAYOUT, MAGIC
 from tfcodec.tinyframe.entropy import SHIFT, History, Model
@@ -106,7 +109,7 @@ def code_clip(task: Task) -> list[tuple[int, list[Group]]]:
     if _search is None:
         raise RuntimeError("worker not started")
     wanted = _search.model.analyse(motion(marks, seed, 2 if largest else 1))
-    base, weight = np.zeros(NUMBERS, np.int64), np.ones(NUMBERS)
+    base, weight = np.zeros(NUMBERS, np.int64), np.array(WEIGHTS)
     payloads: list[tuple[int, list[Group]]] = []
     for start in range(0, len(wanted), 128):
         part, done, history = wanted[start : start + 128], 0, History(NUMBERS)
@@ -131,8 +134,8 @@ def tasks(clips: list[FloatArray], single: bool, seed: int) -> list[Task]:
     return [
         (
             clip,
-            int(np.clip(np.rint(rng.normal(22 if single else 24, 6)), 4, 44)),
-            float(rng.uniform(0.04, 0.1) if single else rng.uniform(0.08, 0.2)),
+            int(np.clip(np.rint(rng.normal(20 if single else 24, 6)), 4, 44)),
+            float(rng.uniform(0.05, 0.11) if single else rng.uniform(0.1, 0.2)),
             0 if single else 5,
             int(rng.integers(1 << 30)),
         )

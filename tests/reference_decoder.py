@@ -52,9 +52,7 @@ def read_tables(path: Path) -> dict[str, list]:  # type: ignore[type-arg]
     return read_arrays(path, b"TFTABLE1", SHAPES)
 
 
-def read_arrays(
-    path: Path, magic: bytes, shapes: Sequence[tuple[str, int, tuple[int, ...]]]
-) -> dict[str, list]:  # type: ignore[type-arg]
+def read_arrays(path: Path, magic: bytes, shapes: Sequence[tuple[str, int, tuple[int, ...]]]) -> dict[str, list]:  # type: ignore[type-arg]
     content = path.read_bytes()
     assert content[:8] == magic
     tables, at = {}, 8

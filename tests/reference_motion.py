@@ -13,7 +13,7 @@ from reference_decoder import Coder, Malformed, ReferenceDecoder
 
 
 def read_motion_tables(path: Path) -> dict[str, list]:  # type: ignore[type-arg]
-    """Section 11.2: the arrays of section 10.2 with 16 for 96, and `forward` of 32 bits."""
+    """Section 22.2: the arrays of section 10.2 with 16 for 96, and `forward` of 32 bits."""
     shapes = [
         (name, 4 if name == "forward" else width, tuple(16 if side == 96 else side for side in shape))
         for name, width, shape in tiny.SHAPES

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tfcodec.errors import TfcodecError
 from tfcodec.motion.decoder import NUMBER_LIMIT, PRESENCE_CHANGE, START, BoolArray, MotionState, numbers_of, spread
-from tfcodec.motion.geometry import NUMBERS
+from tfcodec.motion.geometry import HEAD, NUMBERS
 from tfcodec.motion.tables import load_tables
 from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
 from tfcodec.tinyframe.entropy import MAX_FRAMES, GroupContext, History, Model, clip_score
@@ -19,10 +19,11 @@ from tfcodec.tinyframe.rows import write_row
 from tfcodec.tinyframe.search import Group, Search
 from tfcodec.tinyframe.tables import SIZES
 
-FILE_STEP, CALL_STEP = 24, 22  # at quality 5; 24 are the nominal steps
+FILE_STEP, CALL_STEP = 24, 20  # at quality 5; 24 are the nominal steps
 STEPS_PER_QUALITY = 3  # eighths of an octave
-FILE_RATE, CALL_RATE = 0.14, 0.05  # price of a bit, in squared quantiser steps
-WEIGHTS = (1.0,) * NUMBERS  # of squared errors, in quantiser steps
+FILE_RATE, CALL_RATE = 0.14, 0.08  # price of a bit, in squared quantiser steps
+# of squared errors in quantiser steps, in the choice of levels: mouth and lids count more than their steps say
+WEIGHTS = (0.8,) * HEAD + (1.5,) * 4 + (2.0,) * 2 + (0.8,) * 6
 REFRESH = 25  # frames between payloads that can be read after a loss, in calls
 
 

@@ -30,7 +30,7 @@ from .. import policy
 from ..frames import Frame, check_frames, check_silent
 from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import State, follow
-from ..parts.stream import stream_header, unit_payload
+from ..parts.stream import stream_header
 from ..results import Packet
 
 if TYPE_CHECKING:
@@ -216,14 +216,14 @@ class CallEncoder:
         elif state is None:
             reference = 1
         self._restart, self._reference = False, None
-        payloads = self.stream.encode(np.stack(self._unit))
+        payload, shares = self.stream.unit(np.stack(self._unit))
         self._unit = []
         last = first + count - 1
         self._states[last] = self.stream.state
         for old in [f for f in self._states if f < last - MAX_REFERENCE]:
             del self._states[old]
-        unit = TinyUnit(count, reference, unit_payload(payloads))
-        out = self._media((unit, *self._recent[: self._repeats()]), last, payloads)
+        unit = TinyUnit(count, reference, payload)
+        out = self._media((unit, *self._recent[: self._repeats()]), last, shares)
         self._recent = [unit, *self._recent[: MAX_UNITS - 2]]
         return out
 
@@ -262,7 +262,7 @@ class CallEncoder:
     # Packets
 
     def _media(
-        self, units: tuple[TinyUnit, ...], timestamp: int, layers: Mapping[str, bytes] | None = None
+        self, units: tuple[TinyUnit, ...], timestamp: int, layers: Mapping[str, int] | None = None
     ) -> list[Packet]:
         """Packets of units, whose first has these ``layers``, and of the speech that is ready."""
         sound, self._speech_ready = tuple(self._speech_ready), []
@@ -282,9 +282,9 @@ class CallEncoder:
         return self._sequence - 1
 
 
-def _accounted(packet: MediaPacket, layers: Mapping[str, bytes]) -> Packet:
+def _accounted(packet: MediaPacket, layers: Mapping[str, int]) -> Packet:
     data = packet.to_bytes()
-    parts = {name: len(payload) for name, payload in layers.items()}
+    parts = dict(layers)
     parts["redundancy"] = sum(len(unit.payload) for unit in packet.units[1:])
     parts["speech"] = sum(len(p) for p in packet.speech)
     return Packet(data, False, {"header": len(data) - sum(parts.values()), **parts})

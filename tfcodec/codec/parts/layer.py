@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from ...model.tracker import FaceTracker
     from ...tinyframe import TinyPlanes
+    from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 
 Frames = NDArray[np.uint8]
 Mode = Literal["file", "call"]
@@ -71,6 +72,9 @@ class LayerEncoder(Protocol):
         ``beside``: what the layers before this one, in the order of the registry, say of the same frames.
         """
 
+    def encode_into(self, coder: RangeEncoder, frames: Frames, beside: Said) -> None:
+        """As `encode`, into a range coder that layers share, as in the units of calls."""
+
     @property
     def said(self) -> NDArray[Any]:
         """What a decoder gets from the last payload, [n, ...]."""
@@ -90,6 +94,9 @@ class LayerDecoder(Protocol):
 
         Raises BitstreamError when it is malformed; the state then is the one before.
         """
+
+    def decode_from(self, coder: RangeDecoder, frames: int) -> NDArray[Any]:
+        """As `decode`, out of a range coder that layers share; when it raises, the state is any."""
 
     def lose(self, frames: int) -> NDArray[Any]:
         """Stand-ins for so many frames that are lost, [frames, ...]; also before the first `reset`."""

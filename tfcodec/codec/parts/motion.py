@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bitstream import MotionTablesChunk
-from ...errors import UnsupportedVersion
-from ...motion import NUMBERS, TABLES_ID, MotionDecoder, MotionEncoder, MotionState, analyse, motion_hash
+from ...motion import MOTION_ID, NUMBERS, MotionDecoder, MotionEncoder, MotionState, analyse, check_motion, motion_hash
+from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .layer import NEVER, Frames, Said, Sending
 
@@ -27,7 +27,7 @@ Numbers = NDArray[np.int32]
 
 def announcement() -> MotionTablesChunk:
     """What says that a stream has the layer."""
-    return MotionTablesChunk(TABLES_ID, motion_hash())
+    return MotionTablesChunk(MOTION_ID, motion_hash())
 
 
 def numbers(values: NDArray[Any], present: NDArray[np.bool_]) -> Numbers:
@@ -55,15 +55,19 @@ class MotionLayerEncoder:
         self._coder.reset()
 
     def encode(self, frames: Frames, beside: Said) -> bytes:
+        coder = RangeEncoder()
+        self.encode_into(coder, frames, beside)
+        return coder.finish()
+
+    def encode_into(self, coder: RangeEncoder, frames: Frames, beside: Said) -> None:
         del beside
         marks, found = self._track(frames)
         present = found & (self._reference is not None)
         values = np.zeros((len(frames), NUMBERS))
         if self._reference is not None and present.any():
             values[present] = analyse(self._reference, marks[present])
-        payload = self._coder.encode(values, present)
+        self._coder.encode_into(coder, values, present)
         self._said = numbers(*self._coder.reconstruction)
-        return payload
 
     def _track(self, frames: Frames) -> tuple[Points, NDArray[np.bool_]]:
         """Landmarks of the frames, smoothed with what is known of those before."""
@@ -105,6 +109,9 @@ class MotionLayerDecoder:
     def decode(self, payload: bytes, frames: int) -> Numbers:
         return numbers(*self._coder.decode(payload, frames))
 
+    def decode_from(self, coder: RangeDecoder, frames: int) -> Numbers:
+        return numbers(*self._coder.decode_from(coder, frames))
+
     def lose(self, frames: int) -> Numbers:
         if not self._begun:
             return np.zeros((frames, NUMBERS + 1), np.int32)
@@ -127,8 +134,5 @@ def encoder(sending: Sending) -> MotionLayerEncoder | None:
 
 
 def decoder(announced: MotionTablesChunk) -> MotionLayerDecoder:
-    known = announcement()
-    if announced != known:
-        asked, here = (f"{chunk.motion_id} ({chunk.motion_hash.hex()})" for chunk in (announced, known))
-        raise UnsupportedVersion(f"the stream's motion is coded with tables {asked}; this version has {here}")
+    check_motion(announced.motion_id, announced.motion_hash)
     return MotionLayerDecoder()

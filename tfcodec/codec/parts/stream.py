@@ -15,13 +15,12 @@ from ...bitstream import (
     KeyframeChunk,
     LayerChunk,
     StreamHeader,
-    join_layers,
-    split_layers,
 )
 from ...errors import UnsupportedVersion
 from ...keyframe import decode_keyframe, encode_keyframe
 from ...model.registry import default_model
 from ...tinyframe import TABLES_ID
+from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .layer import Frames, LayerDecoder, LayerEncoder, Sending, State, layer
 
@@ -86,6 +85,20 @@ class StreamEncoder:
             part.chunk(first, len(frames), payloads[part.key], self.tag) for part in LAYERS if part.key in payloads
         ]  # fmt: skip
 
+    def unit(self, frames: Frames) -> tuple[bytes, dict[str, int]]:
+        """The payload of a call's unit of frames [n, 256, 256, 3] uint8, all layers in one range coder; and how many
+        of its bytes each layer takes, to the nearest."""
+        whole = RangeEncoder()
+        said: Values = {}
+        ends: list[float] = []
+        for name, coder in self.layers.items():
+            coder.encode_into(whole, frames, said)
+            said[name] = coder.said
+            ends.append(whole.bits / 8)
+        payload = whole.finish()
+        edges = [0, *(min(round(end), len(payload)) for end in ends[:-1]), len(payload)]
+        return payload, {name: end - start for name, start, end in zip(said, edges, edges[1:], strict=True)}
+
     @property
     def state(self) -> States:
         """What the next payloads depend on; to be set when they are to follow others than the last."""
@@ -131,8 +144,10 @@ class StreamDecoder:
 
     def decode(self, payload: bytes, frames: int) -> Values:
         """What a unit of a call says. Raises BitstreamError when it is malformed; the state then is any."""
-        payloads = split_layers(payload, len(self.layers))
-        return {name: self.layers[name].decode(p, frames) for name, p in zip(self.layers, payloads, strict=True)}
+        whole = RangeDecoder(payload)
+        values = {name: coder.decode_from(whole, frames) for name, coder in self.layers.items()}
+        whole.finish()
+        return values
 
     @property
     def state(self) -> States:
@@ -143,8 +158,3 @@ class StreamDecoder:
     def state(self, states: States) -> None:
         for name, state in states.items():
             self.layers[name].state = state
-
-
-def unit_payload(payloads: Mapping[str, bytes]) -> bytes:
-    """What `StreamEncoder.encode` gave, as the payload of a unit of a call."""
-    return join_layers(list(payloads.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...tinyframe import CoderState, TinyDecoder, TinyEncoder, tiny_from_frames, tiny_to_rgb
+from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .layer import NEVER, Frames, Refining, Said, Sending
 
@@ -23,10 +24,15 @@ class TinyLayerEncoder:
         self._keyframe = keyframe
 
     def encode(self, frames: Frames, beside: Said) -> bytes:
+        coder = RangeEncoder()
+        self.encode_into(coder, frames, beside)
+        return coder.finish()
+
+    def encode_into(self, coder: RangeEncoder, frames: Frames, beside: Said) -> None:
         planes = tiny_from_frames(frames)
         if self._refiner is not None and self._keyframe is not None:
             planes = self._refiner.refine(self._keyframe, frames, planes, beside.get("motion"))
-        return self._coder.encode(planes)
+        self._coder.encode_into(coder, planes)
 
     @property
     def said(self) -> Frames:
@@ -54,6 +60,9 @@ class TinyLayerDecoder:
 
     def decode(self, payload: bytes, frames: int) -> Frames:
         return tiny_to_rgb(self._coder.decode(payload, frames))
+
+    def decode_from(self, coder: RangeDecoder, frames: int) -> Frames:
+        return tiny_to_rgb(self._coder.decode_from(coder, frames))
 
     def lose(self, frames: int) -> Frames:
         if not self._begun:
