@@ -13,6 +13,7 @@ from tfcodec.model.closeup import (
     EYES_SQUARE,
     MOUTH_SQUARE,
     SQUARES,
+    CloseUp,
     CloseUps,
     HeadFrame,
     Square,
@@ -80,7 +81,9 @@ def test_what_is_cut_out_is_pasted_where_it_was(square: Square, pose: int) -> No
 @pytest.mark.parametrize("pose", range(3))
 def test_dots_lie_at_the_landmarks_of_the_cut_square(square: Square, pose: int) -> None:
     """A bright spot at a landmark of the picture and the landmark's dot are at the same place of the square."""
-    marks = posed(pose)
+    marks = face_marks()
+    marks[0, :17] *= 0.85  # the drawn face's chin would lie below the square
+    marks = turned(marks, *POSES[pose])
     frame = head_frame(marks)
     line = (torch.arange(256) * 2 + 1) / 256 - 1
     for plane, members in enumerate(square.planes):
@@ -108,6 +111,7 @@ def taught(seed: int = 0) -> CloseUps:
     torch.manual_seed(seed)
     closeups = CloseUps().eval().requires_grad_(False)
     for part in closeups.parts:
+        assert isinstance(part, CloseUp)
         for head in (part.flow, part.paint):
             torch.nn.init.normal_(head.weight, std=0.02)
     return closeups
