@@ -136,9 +136,10 @@ class Quarter:
         if not self.goes_on:
             self.train_restorer(pack, args.restorer_seconds)
         until = time.monotonic() + args.wait
+        self.take_late_shares(pack)
         while self.missing and time.monotonic() < min(until, self.end):
-            if not self.take_late_shares(pack):
-                time.sleep(0.2)
+            time.sleep(0.2)
+            self.take_late_shares(pack)
         if not self.goes_on:
             self.train_tracker(pack, args.tracker_seconds)
         for split in (pack, self.val):
@@ -176,7 +177,7 @@ class Quarter:
         tracker = self.trainer.model.tracker
         assert tracker is not None
         tracks = run_tracker(tracker, pack)
-        seen, keys, scores, key_scores = (torch.from_numpy(np.asarray(x)).to(self.device) for x in tracks)
+        seen, scores, keys, key_scores = (torch.from_numpy(np.asarray(x)).to(self.device) for x in tracks)
         pack.see(smoothed(seen, pack), keys, scores > FOUND, key_scores > FOUND)
         self.say(f"tracked {len(seen)} frames: {float((scores > FOUND).float().mean()):.4f} with a face")
 
