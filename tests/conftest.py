@@ -64,10 +64,9 @@ PACK_FRAMES = 20
 
 
 @pytest.fixture(scope="session")
-def prepared_pack(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training pack made by the product's own preparation, of two drawn clips of 20 frames; frame 3 has no face."""
+def drawn_clips(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training pack is made of: two drawn clips of 20 frames for each split; frame 3 has no face."""
     from tfcodec.media import write_video
-    from tfcodec.training.prepare import main as prepare
 
     frames, audio = moving_face
     count = PACK_FRAMES
@@ -81,8 +80,16 @@ def prepared_pack(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: 
         write_video(source / split / "d1_00.mp4", frames[:count], 25, audio[: 640 * count], 16000)
         write_video(source / split / "n1_00.mp4", frames[count : 2 * count], 25)
         np.savez(source / f"landmarks_{split}.npz", d1_00=marks[:count], n1_00=marks[count:])
+    return source
+
+
+@pytest.fixture(scope="session")
+def prepared_pack(drawn_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training pack made of them by the product's own preparation."""
+    from tfcodec.training.prepare import main as prepare
+
     folder = tmp_path_factory.mktemp("pack")
-    prepare([str(source), str(folder), "--keys", "2", "--parts-mib", "0.12"])
+    prepare([str(drawn_clips), str(folder), "--keys", "2", "--parts-mib", "0.12"])
     return folder
 
 

@@ -13,13 +13,17 @@ import torch
 
 from tfcodec.errors import TfcodecError
 from tfcodec.model.blocks import box_down
-from tfcodec.model.config import NetworkConfig
+from tfcodec.model.config import BEFORE, NetworkConfig
 from tfcodec.model.landmarks import COUNT, GROUPS, LandmarkPrior, cut, mouth_change, mouth_place
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.model.weights import read_weights, save_weights
-from tfcodec.training import batch, data, landmarks, train
+from tfcodec.training import data, landmarks, plans
 from tfcodec.training.landmark_examples import Source, mirror_marks
 from tfcodec.training.options import parse
+from tfcodec.training.start import start_network
+
+SECOND = NetworkConfig(**{**BEFORE, "landmarks": True})
+"""Network 2's options: no landmarks are sent, so that the prior finds the keyframe's by itself."""
 
 
 def face_marks() -> torch.Tensor:
@@ -109,8 +113,9 @@ def test_a_square_about_the_mouth() -> None:
 
 def test_a_new_prior_says_that_nothing_moves() -> None:
     torch.manual_seed(0)
-    prior = LandmarkPrior().eval()
+    prior = LandmarkPrior(SECOND).eval()
     tiny = torch.rand(2, 5, 3, 8, 8)
+    assert prior.finder is not None
     hints = prior(prior.finder(torch.rand(2, 3, 256, 256)), tiny[:, 0], tiny)
     assert hints.motion.abs().max() == 0
     assert hints.moved.shape == (2, COUNT, 2)
@@ -130,7 +135,7 @@ def test_examples_are_what_the_decoder_will_see(loaded_pack: data.Pack) -> None:
     clip_start = {5: (0, 5), 18: (0, 18), 0: (0, 0), 25: (1, 5)}
     for i, f in enumerate(frame.tolist()):
         clip, place = clip_start[f]
-        window = loaded_pack.tiny[batch.window(loaded_pack, clip, place)] / 255
+        window = loaded_pack.tiny[plans.window(loaded_pack, clip, place)] / 255
         assert (got.tiny[i] - window).abs().mean() < 0.02  # quantised, chroma refined
     assert torch.allclose((got.marks + 1) * 128, loaded_pack.marks[frame])
 
@@ -189,9 +194,10 @@ def test_training_the_prior(prepared_pack: Path, tmp_path: Path) -> None:
     common = [str(prepared_pack), str(out), "--batch", "64", "--threads", "1", "--lr", "3e-3"]
     landmarks.main([*common, "--only", "finder", "mouth", "--minutes", "0.05"])
     landmarks.main([*common, "--only", "motion", "--minutes", "0.05"])
-    network = Upsampler()
-    assert network.stage1.prior is not None
-    landmarks.read_prior(out, network.stage1.prior)
+    for config in (SECOND, NetworkConfig()):  # with a finder, and with a tracker in its place
+        prior = Upsampler(config).stage1.prior
+        assert prior is not None
+        landmarks.read_prior(out, prior)
     import safetensors
 
     with safetensors.safe_open(out, framework="pt") as file:
@@ -203,7 +209,7 @@ def test_training_the_prior(prepared_pack: Path, tmp_path: Path) -> None:
     save_weights(Upsampler(NetworkConfig(landmarks=False)), old)
     options = ["--weights", str(old), "--prior", str(out), "--freeze-prior", "--keys", "1", "--targets", "2"]
     args = parse([str(prepared_pack), str(tmp_path / "run"), *options, "--loss", "perceptual=0", "--hint-rate", "4"])
-    network = train.start_network(args)
+    network = start_network(args)
     assert network.stage1.prior is not None
     given = {n: t.clone() for n, t in network.stage1.prior.state_dict().items()}
     assert any(t.abs().sum() > 0 for n, t in given.items() if n.startswith("motion.out"))
@@ -214,9 +220,10 @@ def test_training_the_prior(prepared_pack: Path, tmp_path: Path) -> None:
 def test_the_prior_reaches_the_picture() -> None:
     """With full trust the picture follows the landmarks."""
     torch.manual_seed(0)
-    network = Upsampler().eval()
+    network = Upsampler(SECOND).eval()
     prior = network.stage1.prior
     assert prior is not None
+    assert prior.finder is not None
     with torch.no_grad():
         marks = face_marks()
         prior.finder.forward = lambda picture: marks  # type: ignore[method-assign]

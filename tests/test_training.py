@@ -24,7 +24,22 @@ from tfcodec.metrics.lpips import find_weights
 from tfcodec.model.blocks import box_down, luma_of, refine_chroma
 from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.weights import read_weights
-from tfcodec.training import ablate, batch, compact, data, evaluate, losses, options, report, restoration, state, train
+from tfcodec.training import (
+    ablate,
+    batch,
+    compact,
+    data,
+    evaluate,
+    feed,
+    losses,
+    options,
+    plans,
+    report,
+    restoration,
+    start,
+    state,
+    train,
+)  # fmt: skip
 from tfcodec.training.export import main as export
 from tfcodec.training.steps import psnr
 
@@ -126,7 +141,7 @@ def reference_quantiser(tiny: np.ndarray, key: np.ndarray, luma: float, chroma: 
     out = np.zeros_like(delta)
     planes = [delta[..., 0], *(delta[..., c].reshape(4, 2, 4, 2).mean((1, 3)) for c in (1, 2))]
     for c, (plane, step) in enumerate(zip(planes, (luma, chroma, chroma), strict=True)):
-        basis = batch._dct(len(plane))
+        basis = batch.dct(len(plane))
         levels = basis @ plane @ basis.T / step
         levels = np.sign(levels) * np.floor(np.abs(levels) + 0.4)
         coded = basis.T @ (levels * step) @ basis
@@ -152,23 +167,28 @@ def test_quantiser() -> None:
 
 
 def test_windows(loaded_pack: data.Pack) -> None:
-    assert batch.window(loaded_pack, 0, 0).tolist() == [0, 0, 0, 1, 2]
-    assert batch.window(loaded_pack, 0, 10, future=0).tolist() == [8, 9, 10, 10, 10]
-    assert batch.window(loaded_pack, 0, 10, lost=2).tolist() == [8, 9, 9, 11, 12]
-    assert batch.window(loaded_pack, 0, 10, speed=2).tolist() == [6, 8, 10, 12, 14]
-    assert batch.window(loaded_pack, 1, COUNT - 1).tolist() == [2 * COUNT - 3, 2 * COUNT - 2] + 3 * [2 * COUNT - 1]
+    assert plans.window(loaded_pack, 0, 0).tolist() == [0, 0, 0, 1, 2]
+    assert plans.window(loaded_pack, 0, 10, future=0).tolist() == [8, 9, 10, 10, 10]
+    assert plans.window(loaded_pack, 0, 10, lost=2).tolist() == [8, 9, 9, 11, 12]
+    assert plans.window(loaded_pack, 0, 10, speed=2).tolist() == [6, 8, 10, 12, 14]
+    assert plans.window(loaded_pack, 1, COUNT - 1).tolist() == [2 * COUNT - 3, 2 * COUNT - 2] + 3 * [2 * COUNT - 1]
+    frames = [[0, 10], [3, 19]]
+    many = plans.window(loaded_pack, [[0], [1]], frames, [[0], [2]], [[-1, 1], [0, 4]], 2)
+    assert many.shape == (2, 2, 5)
+    assert many[0, 1].tolist() == plans.window(loaded_pack, 0, 10, 0, 1, 2).tolist() == [6, 6, 10, 10, 10]
+    assert many[1, 1].tolist() == plans.window(loaded_pack, 1, 19, 2, 4, 2).tolist()
     silence = len(loaded_pack.mel) - 1
-    whole, past = batch.mel_window(loaded_pack, 0, 10), batch.mel_window(loaded_pack, 0, 10, future=0)
+    whole, past = plans.mel_window(loaded_pack, 0, 10), plans.mel_window(loaded_pack, 0, 10, future=0)
     assert whole.tolist() == list(range(32, 52))
     assert past.tolist() == list(range(32, 44)) + 8 * [silence]
-    assert batch.mel_window(loaded_pack, 0, 0)[:8].tolist() == 8 * [silence]
-    assert batch.mel_window(loaded_pack, 1, 10)[0] == 4 * COUNT + 32
-    assert batch.mel_window(loaded_pack, 0, 10, speed=2).tolist() == [*range(22, 60, 2), silence]
+    assert plans.mel_window(loaded_pack, 0, 0)[:8].tolist() == 8 * [silence]
+    assert plans.mel_window(loaded_pack, 1, 10)[0] == 4 * COUNT + 32
+    assert plans.mel_window(loaded_pack, 0, 10, speed=2).tolist() == [*range(22, 60, 2), silence]
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_batches_are_what_the_decoder_will_see(loaded_pack: data.Pack, full: bool) -> None:
-    sampler = batch.Sampler(loaded_pack, batch.Drawing(keys=3, targets=3, seed=1, full=full))
+    sampler = plans.Sampler(loaded_pack, plans.Drawing(keys=3, targets=3, seed=1, full=full))
     got = batch.make_batch(loaded_pack, sampler.plan(0))
     assert got.key.shape == (3, 3, 256, 256)
     assert got.target.shape == (9, 3, 256, 256)
@@ -199,7 +219,7 @@ def test_landmarks_follow_the_picture(loaded_pack: data.Pack) -> None:
     painted.marks = torch.full_like(loaded_pack.marks, -1.0)
     painted.marks[:, 36] = torch.tensor([90.0, 140.0])  # outer corner of one eye; mirrored, of the other
     painted.frames[:, 137:143, 87:93] = 230
-    plan = batch.Sampler(painted, batch.Drawing(keys=8, targets=1, seed=5, full=True)).plan(0)
+    plan = plans.Sampler(painted, plans.Drawing(keys=8, targets=1, seed=5, full=True)).plan(0)
     assert plan.flip.any()
     assert not plan.flip.all()
     got = batch.make_batch(painted, plan)
@@ -218,10 +238,10 @@ def test_mirroring_landmarks_twice_changes_nothing() -> None:
 
 def test_a_plan_depends_on_seed_process_and_step_alone(loaded_pack: data.Pack) -> None:
     def plan(step: int, seed: int = 0, rank: int = 0) -> dict[str, object]:
-        drawn = batch.Sampler(loaded_pack, batch.Drawing(seed=seed), rank).plan(step)
+        drawn = plans.Sampler(loaded_pack, plans.Drawing(seed=seed), rank).plan(step)
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(drawn).items()}
 
-    sampler = batch.Sampler(loaded_pack, batch.Drawing())
+    sampler = plans.Sampler(loaded_pack, plans.Drawing())
     for step in (3, 0, 7):
         drawn = sampler.plan(step)
         assert plan(step) == {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(drawn).items()}
@@ -231,23 +251,28 @@ def test_a_plan_depends_on_seed_process_and_step_alone(loaded_pack: data.Pack) -
 
 
 def test_pairs_are_neighbours(loaded_pack: data.Pack) -> None:
-    plan = batch.Sampler(loaded_pack, batch.Drawing(keys=6, targets=4, pairs=True)).plan(0)
+    plan = plans.Sampler(loaded_pack, plans.Drawing(keys=6, targets=4, pairs=True)).plan(0)
     gaps = plan.frame[:, 1::2] - plan.frame[:, ::2]
     assert set(gaps.flatten().tolist()) <= {1, 2}
 
 
 def test_batches_are_made_ahead_in_order_and_errors_come_through(loaded_pack: data.Pack) -> None:
-    sampler = batch.Sampler(loaded_pack, batch.Drawing(keys=1, targets=1))
-    stream = batch.batches(sampler, 5)
+    sampler = plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=1))
+    stream = feed.batches(sampler, 5)
     for step in (5, 6):
         got, expected = next(stream), batch.make_batch(loaded_pack, sampler.plan(step))
         assert torch.equal(got.target, expected.target)
         assert torch.equal(got.tiny, expected.tiny)
     stream.close()
+    other = plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=1, full=True))
+    stream = feed.batches([sampler, other], 4)
+    for step, one in ((4, sampler), (5, other)):
+        assert torch.equal(next(stream).target, batch.make_batch(loaded_pack, one.plan(step)).target)
+    stream.close()
     broken = data.Pack.__new__(data.Pack)
-    vars(broken).update(vars(loaded_pack) | {"keys_of_clip": {}})
-    with pytest.raises(KeyError):
-        next(batch.batches(batch.Sampler(broken, batch.Drawing(keys=1, targets=1)), 0))
+    vars(broken).update(vars(loaded_pack) | {"frames": loaded_pack.frames[:0]})
+    with pytest.raises(IndexError):
+        next(feed.batches(plans.Sampler(broken, plans.Drawing(keys=1, targets=1)), 0))
 
 
 def test_landmark_loss_wants_the_right_direction() -> None:
@@ -373,12 +398,12 @@ def test_training_learns_resumes_and_exports(prepared_pack: Path, tmp_path: Path
     with pytest.raises(TfcodecError, match="shape standard, not wide"):
         run(prepared_pack, tmp_path / "wide", "--weights", str(weights_file(default_model())), "--shape", "wide")
     with pytest.raises(TfcodecError, match="another network"):
-        run(prepared_pack, folder, "--without", "audio", "--steps", "4")
+        run(prepared_pack, folder, "--without", "closeups", "--steps", "4")
     export([str(folder), "9", "--folder", str(tmp_path)])
     (line,) = json.loads((tmp_path / "registry.json").read_text())
     assert line["model_id"] == 9
     weights = tmp_path / line["file"]
-    assert weights.stat().st_size < 12_000_000
+    assert weights.stat().st_size < 16_000_000
     export([str(folder), "--to", str(tmp_path / "alone.safetensors")])
     assert (tmp_path / "alone.safetensors").read_bytes() == weights.read_bytes()
     export([str(folder), "9", "--mix", str(folder), "0.5", "--folder", str(tmp_path / "mixed")])  # with itself
@@ -402,7 +427,7 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
     trainer = train.Trainer(args)
     before = {n: v.clone() for n, v in trainer.model.state_dict().items()}
     drawing = dataclasses.replace(trainer.drawing(), keys=1, targets=2)
-    got = batch.make_batch(loaded_pack, batch.Sampler(loaded_pack, drawing).plan(0))
+    got = batch.make_batch(loaded_pack, plans.Sampler(loaded_pack, drawing).plan(0))
     trainer.update(iter([got]), 0.0)
     values = trainer.read_log()
     assert all(np.isfinite(v) for v in values.values()), values
@@ -412,7 +437,7 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
     moved = {n for n, v in trainer.model.state_dict().items() if not torch.equal(v, before[n])}
     assert any(n.startswith("stage1.") for n in moved)
     assert (trainer.config.stage2) == any(n.startswith("stage2.") for n in moved)
-    scores = trainer.evaluate(loaded_pack, batch.fixed_plans(loaded_pack, 1))
+    scores = trainer.evaluate(loaded_pack, plans.fixed_plans(loaded_pack, 1))
     assert np.isfinite(list(scores.values())).all()
     if name in ("recurrence", "second-reference"):
         trainer.update(iter([got]), 0.0)  # heads begin at zero: what is behind them learns from the second step on
@@ -425,7 +450,7 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
 
 def test_a_second_keyframe_is_of_another_frame(loaded_pack: data.Pack) -> None:
     plain, more = (
-        vars(batch.Sampler(loaded_pack, batch.Drawing(keys=6, second=second)).plan(1)) for second in (False, True)
+        vars(plans.Sampler(loaded_pack, plans.Drawing(keys=6, second=second)).plan(1)) for second in (False, True)
     )
     for name in plain.keys() - {"second"}:
         assert np.array_equal(plain[name], more[name]), name
@@ -435,7 +460,7 @@ def test_a_second_keyframe_is_of_another_frame(loaded_pack: data.Pack) -> None:
         assert clip == other_clip
         assert frame != other_frame
     pictures = loaded_pack.key_pictures[more["second"]]
-    got = batch.make_batch(loaded_pack, batch.Sampler(loaded_pack, batch.Drawing(keys=6, second=True)).plan(1))
+    got = batch.make_batch(loaded_pack, plans.Sampler(loaded_pack, plans.Drawing(keys=6, second=True)).plan(1))
     assert got.second is not None
     gain = torch.from_numpy(more["gain"]).float()[:, :, None, None]
     expected = data.rgb(pictures, torch.from_numpy(more["flip"])) * gain / 255
@@ -453,7 +478,7 @@ def test_a_frozen_prior_stays_as_it_is(
     prior = trainer.model.stage1.prior
     assert prior is not None
     before = {n: v.clone() for n, v in prior.state_dict().items()}
-    got = batch.make_batch(loaded_pack, batch.Sampler(loaded_pack, batch.Drawing(keys=1, targets=2)).plan(0))
+    got = batch.make_batch(loaded_pack, plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=2)).plan(0))
     trainer.update(iter([got]), 0.0)
     assert all(torch.equal(v, before[n]) for n, v in prior.state_dict().items()) == frozen
     assert ("prior" in trainer.read_log()) == (not frozen)
@@ -468,7 +493,7 @@ def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
     )
     trainer = train.Trainer(args)
     good = batch.make_batch(
-        loaded_pack, batch.Sampler(loaded_pack, batch.Drawing(keys=1, targets=2, pairs=True)).plan(0)
+        loaded_pack, plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=2, pairs=True)).plan(0)
     )
     bad = dataclasses.replace(good, target=good.target * float("nan"))
     trainer.update(iter([good]), 0.0)
@@ -483,7 +508,7 @@ def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
             seen.append(str(func))
             return func(*args, **(kwargs or {}))
 
-    sampler = batch.Sampler(loaded_pack, batch.Drawing(keys=1, targets=2, full=True, pairs=True))
+    sampler = plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=2, full=True, pairs=True))
     trainer.update(iter([batch.make_batch(loaded_pack, sampler.plan(1))]), 0.0)  # constants are made once
     plan = sampler.plan(2)
     with Watch():
@@ -497,13 +522,13 @@ def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
     waits = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero", "masked_select", "unique")
     assert not [name for name in seen if any(w in name for w in waits)]
     assert any("convolution" in name for name in seen)
-    assert trainer.count_flops(loaded_pack, batch.Drawing(keys=2, targets=2)) > 2 * 2 * 3 * 3e9
+    assert trainer.count_flops(loaded_pack, plans.Drawing(keys=2, targets=2)) > 2 * 2 * 3 * 3e9
 
 
 @needs_metrics
 def test_ablations_make_a_table(prepared_pack: Path, tmp_path: Path) -> None:
     command = [
-        str(prepared_pack), str(tmp_path / "out"), "--steps", "1", "--variants", "full", "no-audio",
+        str(prepared_pack), str(tmp_path / "out"), "--steps", "1", "--variants", "full", "no-closeups",
         "--results", str(tmp_path), "--keys", "1", "--targets", "1", "--quiet", "--targets-measured", "1",
         "--threads", "1", "--weights", str(weights_file(default_model())), "--name", "tuned",
     ]  # fmt: skip
@@ -514,8 +539,8 @@ def test_ablations_make_a_table(prepared_pack: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in text
     assert str(weights_file(default_model()).parent) not in text
     result = json.loads(text)
-    assert list(result["variants"]) == ["full", "no-audio"]
-    assert result["variants"]["no-audio"]["network"]["audio"] is False
+    assert list(result["variants"]) == ["full", "no-closeups"]
+    assert result["variants"]["no-closeups"]["network"]["closeups"] is False
     assert result["variants"]["full"]["steps"] == 1
     lines = (tmp_path / "tuned.md").read_text().splitlines()
     assert len(lines) == 5
@@ -565,8 +590,8 @@ def test_training_the_restorer(prepared_pack: Path, tmp_path: Path) -> None:
         figures = json.loads(file.metadata()["restorer"])["figures"]
     assert figures["steps"] > 2
     assert figures["psnr"] != figures["psnr_key"]
-    weights = ["--weights", str(weights_file(default_model())), "--with", "restoration", "--restorer"]
-    network = train.start_network(options.parse([str(prepared_pack), str(tmp_path / "run"), *weights, str(out)]))
+    weights = ["--weights", str(weights_file(default_model())), "--restorer"]
+    network = start.start_network(options.parse([str(prepared_pack), str(tmp_path / "run"), *weights, str(out)]))
     assert network.restorer is not None
     assert network.restorer.paint.weight.abs().sum() > 0
     with pytest.raises(TfcodecError, match="--restorer"):

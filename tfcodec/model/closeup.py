@@ -46,8 +46,8 @@ SQUARES = (MOUTH_SQUARE, EYES_SQUARE)
 
 
 class HeadFrame(NamedTuple):
-    """Where heads are in their pictures: ``middle`` [B, 2] between the eyes, ``turn`` [B, 2, 2] from the head's frame to
-    the picture's, the eyes' distance in it. Coordinates of the picture are -1..1."""
+    """Where heads are in their pictures, in -1..1: ``middle`` [B, 2] between the eyes, ``turn`` [B, 2, 2] from the
+    head's frame to the picture's, the eyes' distance in it."""
 
     middle: Tensor
     turn: Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import WeightsError
 
@@ -36,7 +36,7 @@ class NetworkConfig:
     """Constructor options of the upsampling network. The default is the network that ships; the rest are ablations."""
 
     audio: bool = False
-    """Speech conditions stage 1. Where a frame's motion is given the speech has nothing to add: it speaks through it."""
+    """Speech conditions stage 1. Where a frame's motion is given it has nothing to add: it speaks through that."""
     keyframe: bool = True
     """False: super-resolution of the tiny frames alone. Their bicubic enlargement takes the keyframe's place."""
     window: bool = True
@@ -90,5 +90,5 @@ class NetworkConfig:
 
 
 DEFAULT = NetworkConfig()
-BEFORE = {"audio": True, "landmarks": False, "motion": False, "closeups": False, "restoration": False}
+BEFORE: dict[str, Any] = {"audio": True, "landmarks": False, "motion": False, "closeups": False, "restoration": False}
 """What the options of network 1 were, where they are not the default's."""

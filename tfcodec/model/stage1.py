@@ -45,7 +45,7 @@ class KeyframeFeatures(NamedTuple):
 
     def select(self, index: Tensor | slice) -> KeyframeFeatures:
         """The features for frames that use keyframe ``index[i]``."""
-        return KeyframeFeatures(*(None if value is None else value[index] for value in self))
+        return self._replace(**{name: value[index] for name, value in self._asdict().items() if value is not None})
 
     def squares(self) -> tuple[Tensor, ...]:
         """What the close-ups want to know of the keyframe."""

@@ -23,11 +23,12 @@ import torch
 from ..errors import TfcodecError
 from ..files import write_atomically, write_json
 from ..model.upsampler import Upsampler
-from .batch import fixed_plan, make_batch
+from .batch import make_batch
 from .card import machine
 from .data import Pack
 from .evaluate import measure, run_weights
 from .options import VARIANTS, parse
+from .plans import fixed_plan
 from .report import count_flops
 from .steps import choose_device
 from .train import Clock, Trainer, open_packs, train

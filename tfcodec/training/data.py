@@ -50,7 +50,7 @@ class Batch:
     key_marks: Tensor  # [B*M, 70, 2]
     marks: Tensor  # [B*M, 70, 2]
     some: Tensor  # [S] the targets that the perceptual loss looks at
-    corner: tuple[int, int]  # top and left of the piece of them that it looks at
+    corner: Tensor  # [2] top and left of the piece of them that it looks at
     second: Tensor | None = None  # [B, 3, 256, 256] another keyframe of the same clip
     pairs: bool = False  # targets 2 i and 2 i + 1 are neighbouring frames
     key_seen: Tensor | None = None  # [B, 70, 2] landmarks of the keyframe in -1..1, as a tracker sees them
@@ -109,7 +109,8 @@ class Pack:
     """One split of a prepared folder, ready to draw from on ``device``.
 
     ``frames`` [N, 384, 256] and ``key_pictures`` [K, 384, 256] uint8 I420; ``mel`` [4 N + 1, 80] uint8 (the last row is
-    silence); ``marks`` [N, 70, 2] float32 pixels; box means ``tiny`` [N, 3, 8, 8], ``key_tiny`` [K, 3, 8, 8] float32.
+    silence); ``marks`` [N, 70, 2] float32 pixels; box means ``tiny`` [N, 3, 8, 8], ``key_tiny`` [K, 3, 8, 8] float32;
+    ``ends`` [C, 2] first frame and number of frames of each clip.
     Raises MediaError when the folder holds no whole pack.
     """
 
@@ -164,6 +165,7 @@ class Pack:
         self._index()
 
     def _index(self) -> None:
+        self.ends = np.array([[start, count] for _, start, count in self.clips], np.int64)
         self.keys_of_clip: dict[int, list[int]] = {}
         for i, (clip, _, _) in enumerate(self.keys):
             self.keys_of_clip.setdefault(clip, []).append(i)
@@ -172,7 +174,7 @@ class Pack:
         self.see(self.marks, self.marks[key_frames])
 
     def see(self, seen: Tensor, key_seen: Tensor, found: Tensor | None = None, key_found: Tensor | None = None) -> None:
-        """Take what a tracker sees: ``seen`` [N, 70, 2] and ``key_seen`` [K, 70, 2] in pixels; where it finds a face."""
+        """Take what a tracker sees: ``seen`` [N, 70, 2], ``key_seen`` [K, 70, 2] in pixels; where it finds a face."""
         self.seen, self.key_seen = seen, key_seen
         self.found = (seen >= 0).flatten(1).all(1) if found is None else found
         self.key_found = (key_seen >= 0).flatten(1).all(1) if key_found is None else key_found

@@ -20,11 +20,12 @@ from ..model.config import NetworkConfig
 from ..model.landmarks import MOUTH
 from ..model.upsampler import Upsampler
 from ..model.weights import read_weights
-from .batch import fixed_plans, make_batch
+from .batch import make_batch
 from .card import machine
 from .compact import SIZE
 from .data import Pack
 from .losses import EYES, flow_errors
+from .plans import fixed_plans
 from .state import load_state
 from .steps import choose_device, run_network
 

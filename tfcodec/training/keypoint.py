@@ -27,10 +27,12 @@ from ..metrics.lpips import LPIPS
 from ..model.stage1 import CoarseFrame, KeyframeFeatures
 from ..model.upsampler import Output, Upsampler
 from ..model.weights import read_weights
-from .batch import Drawing, Sampler, batches, fixed_plans, make_batch
+from .batch import make_batch
 from .compact import SIZE
 from .data import Batch, Pack
+from .feed import batches
 from .losses import LossWeights, frame_terms, perceptual_term
+from .plans import Drawing, Sampler, fixed_plans
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
 from .steps import adamw, clipped_step, psnr, set_up
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from ..model.blocks import box_down, refine_chroma
 from ..model.inputs import REACH, WINDOW
 from ..model.landmarks import COUNT, MOUTH, cut, mouth_place
-from .batch import clip_chances, flip_order, mirror, quantise_tiny
+from .batch import flip_order, mirror, quantise_tiny
 from .compact import SIZE
 from .data import Pack, rgb
+from .plans import clip_chances
 
 
 class Examples(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -113,8 +114,11 @@ def main(argv: list[str] | None = None) -> None:
     args = p.parse_args(argv)
     device = set_up(args)
     source, val = (Source(Pack(args.pack, split, device), args.seed) for split in ("train", "val"))
-    config = network_config(args.without)
+    # With a finder: networks that have a tracker in its place leave that out.
+    config = replace(network_config(args.without), motion=False)
     start = LandmarkPrior(config)
+    assert start.finder is not None
+    whole: LandmarkFinder = start.finder
     if args.weights:
         read_prior(args.weights, start)
     saved: dict[str, Tensor] = {}
@@ -126,13 +130,13 @@ def main(argv: list[str] | None = None) -> None:
     def finding() -> Tensor:
         small, marks = source.pictures(args.batch // 4)
         with autocast():
-            found = start.finder.coarse(small.contiguous(memory_format=torch.channels_last))
+            found = whole.coarse(small.contiguous(memory_format=torch.channels_last))
         return ((found - marks).abs() / eye_distance(marks)[:, None, None] * mark_weight(device)).mean()
 
     def finding_mouth() -> Tensor:
         squares, lips = source.mouths(args.batch // 2)
         with autocast():
-            found = start.finder.mouth(squares.contiguous(memory_format=torch.channels_last))
+            found = whole.mouth(squares.contiguous(memory_format=torch.channels_last))
         return (found - lips).abs().mean() + 2 * (centred(found) - centred(lips)).abs().mean()
 
     def moving() -> Tensor:
@@ -145,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     if "finder" in parts or "mouth" in parts:
         source.keep_pictures(args.every)
     for part in [part for part in ("finder", "mouth") if part in parts]:
-        finder: LandmarkFinder = start.finder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        finder: LandmarkFinder = whole.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         teacher = Teacher(finder, args.lr, args.minutes)
         losses = {"finder": finding, "mouth": finding_mouth}
         steps = teacher.run(part, losses[part], lambda network: measure_finder(network, val))
@@ -180,8 +184,11 @@ def write_prior(path: Path, saved: dict[str, Tensor], config: NetworkConfig, abo
 def read_prior(path: Path, prior: nn.Module) -> None:
     """Put the weights of a file into a `LandmarkPrior`. Raises TfcodecError when they do not fit."""
     try:
-        # A file of one of the two networks leaves the other as it is.
-        prior.load_state_dict({**prior.state_dict(), **safetensors.torch.load_file(path)})
+        # A file of one of the two networks leaves the other as it is, and a prior may be without a finder.
+        state, given = prior.state_dict(), safetensors.torch.load_file(path)
+        if not any(name.startswith("finder.") for name in state):
+            given = {name: tensor for name, tensor in given.items() if not name.startswith("finder.")}
+        prior.load_state_dict({**state, **given})
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise TfcodecError(f"--prior {path} does not hold weights of this landmark prior: {error}") from None
 

@@ -16,9 +16,9 @@ from ..model.closeup import SQUARES, cut_square, head_frame
 from ..model.landmarks import MOUTH
 from ..model.stage1 import CoarseFrame, KeyframeFeatures
 from ..model.upsampler import Output
-from .batch import PIECE
 from .compact import SIZE
 from .data import Batch
+from .plans import PIECE
 
 EYES = (*range(36, 48), 68, 69)
 
@@ -200,10 +200,21 @@ def square_terms(out: Output, batch: Batch, lpips: LPIPS, w: LossWeights) -> dic
     return {"closeups": w.closeups * pixels, "closer": w.closer * perceptual}
 
 
-def piece_error(frame: Tensor, target: Tensor, corner: tuple[int, int], lpips: LPIPS) -> Tensor:
-    """Mean LPIPS of the pieces whose upper left corner is at ``corner``."""
-    top, left = corner
-    ours, wanted = (x[..., top : top + PIECE, left : left + PIECE] for x in (frame, target))
+def metric_terms(out: Output, batch: Batch, lpips: LPIPS, w: LossWeights, squares: bool) -> dict[str, Tensor]:
+    """Losses that need another network: of a piece of the picture and, if ``squares``, of mouth and eyes."""
+    terms = {}
+    if w.perceptual:
+        terms["perceptual"] = perceptual_term(out.frame, batch, lpips, w.perceptual)
+    if squares and (w.closeups or w.closer):
+        terms |= square_terms(out, batch, lpips, w)
+    return terms
+
+
+def piece_error(frame: Tensor, target: Tensor, corner: Tensor, lpips: LPIPS) -> Tensor:
+    """Mean LPIPS of the pieces whose upper left corner (top, left) is at ``corner`` [2]."""
+    # Picked by numbers on the device: a compiler would take other slices for other programs.
+    rows, columns = (corner[i] + torch.arange(PIECE, device=frame.device) for i in (0, 1))
+    ours, wanted = (x.index_select(-2, rows).index_select(-1, columns) for x in (frame, target))
     with torch.no_grad():
         embedded = lpips.embed(wanted.contiguous(memory_format=torch.channels_last))
     return lpips.compare(lpips.embed(ours.contiguous(memory_format=torch.channels_last)), embedded).mean()

@@ -54,7 +54,7 @@ def synthesise(reference: Tensor, numbers: Tensor) -> Tensor:
     """Landmarks [B, 70, 2] in pixels that numbers [B, 16] make of references [B, 70, 2]."""
     centre, distance, axes = _frames(reference)
     values = numbers / UNIT
-    left = (values[:, HEAD:] @ _constants(reference.device)[1]).unflatten(1, (-1, 2))
+    left = (values[:, HEAD:] @ _constants(reference.device)[1]).reshape(len(values), -1, 2)
     x, y = (reference - centre + left @ axes.mT * distance).unbind(-1)
     c, n = 1 + values[:, :1], values[:, 1:2]
     return torch.stack((c * x - n * y, n * x + c * y), -1) + centre + values[:, None, 2:HEAD] * distance

@@ -11,19 +11,26 @@ from ..model.config import DEFAULT, SHAPES, NetworkConfig
 
 PARTS = tuple(field.name for field in fields(NetworkConfig) if getattr(DEFAULT, field.name) is True)
 ADDITIONS = tuple(field.name for field in fields(NetworkConfig) if getattr(DEFAULT, field.name) is False)
+NEEDS = {
+    "landmarks": ("keyframe",), "restoration": ("keyframe",), "motion": ("landmarks",), "closeups": ("motion",),
+}  # fmt: skip
+"""What a part cannot do without: it is left out together with that."""
 PRIOR_PARTS = ("window",)
 """Those that the landmark prior has too."""
 
-_SUPER_RESOLUTION = ["--without", "keyframe", "landmarks", "--loss", "warped=0", "landmarks=0", "mouth=0"]
+_SUPER_RESOLUTION = ["--without", "keyframe", "--loss", "warped=0", "landmarks=0", "mouth=0"]
 
 VARIANTS: dict[str, list[str]] = {
     "full": [],
-    "no-audio": ["--without", "audio"],
     "no-keyframe-l1": [*_SUPER_RESOLUTION, "perceptual=0"],
     "no-keyframe": _SUPER_RESOLUTION,
     "coarse-only": ["--without", "stage2"],
     "single-frame": ["--without", "window"],
     "no-landmarks": ["--without", "landmarks"],
+    "no-motion": ["--without", "motion"],
+    "no-closeups": ["--without", "closeups"],
+    "no-restoration": ["--without", "restoration"],
+    "audio": ["--with", "audio"],
     "no-consistency": ["--without", "consistency"],
     "no-projection": ["--without", "projection"],
     "no-copy-first": ["--without", "copy_first"],
@@ -33,7 +40,6 @@ VARIANTS: dict[str, list[str]] = {
     "temporal": ["--loss", "temporal=2"],
     "recurrence": ["--loss", "temporal=2", "--with", "recurrence", "--hint-rate", "5"],
     "second-reference": ["--with", "second_reference", "--hint-rate", "5"],
-    "restoration": ["--with", "restoration", "--hint-rate", "5"],
     "wide": ["--shape", "wide"],
     "deep": ["--shape", "deep"],
     "large": ["--shape", "large"],
@@ -48,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("pack", type=Path, help="prepared pack")
     p.add_argument("run", type=Path, help="folder of this run: state, card, logs, curve, sample sheets")
     p.add_argument("--weights", type=Path, help="weights that a new run begins with, such as the shipped ones")
+    p.add_argument("--fitting", action="store_true", help="of --weights of another shape take what fits")
     p.add_argument("--prior", type=Path, help="weights of the landmark prior, from tfcodec.training.landmarks")
-
     p.add_argument("--restorer", type=Path, help="weights of the restorer, from tfcodec.training.restoration")
 
     g = p.add_argument_group("how long")
@@ -72,8 +78,8 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--freeze-prior", action="store_true", help="leave the landmark prior as it is")
     g.add_argument(
         "--hint-rate", type=float, default=1,
-        help="learning rate of what listens to the prior, the frame before or a second reference, and of the restorer, "
-        "times --lr",
+        help="learning rate of what listens to the prior, the frame before or a second reference, of the restorer and "
+        "of the close-ups, times --lr",
     )  # fmt: skip
     g.add_argument("--no-speed", action="store_true", help="no windows at double speed")
 
@@ -93,7 +99,10 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     g.add_argument("--threads", type=int, default=0, help="threads of torch on a CPU")
     g.add_argument("--loaders", type=int, help="threads that decode the pack (default: one a core)")
-    g.add_argument("--compile", action="store_true", help="torch.compile")
+    g.add_argument(
+        "--compile", nargs="?", const="network", choices=("network", "all"),
+        help="torch.compile: the network and the losses that need no other network, or all",
+    )  # fmt: skip
     g.add_argument("--warn-sync", action="store_true", help="say where a step waits for the GPU")
     g.add_argument("--fp32", action="store_true", help="no bfloat16")
     g.add_argument("--small-state", action="store_true", help="state of 48 instead of 77 MiB; no longer bit for bit")
@@ -116,5 +125,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def network_config(without: list[str], additions: Sequence[str] = (), shape: str = DEFAULT.shape) -> NetworkConfig:
-    left_out = [name for name in without if name in PARTS]
+    left_out = {name for name in without if name in PARTS}
+    for part, needed in NEEDS.items():  # in an order in which what is needed comes first
+        if left_out.intersection(needed):
+            left_out.add(part)
     return replace(DEFAULT, shape=shape, **dict.fromkeys(left_out, False), **dict.fromkeys(additions, True))

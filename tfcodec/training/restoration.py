@@ -23,11 +23,12 @@ from ..errors import TfcodecError
 from ..files import write_atomically
 from ..metrics.lpips import LPIPS
 from ..model.restoration import KeyframeRestorer
-from .batch import PIECE, mirror
+from .batch import mirror
 from .card import machine
 from .compact import SIZE
 from .data import Pack, rgb
 from .losses import gradient_error, piece_error, region_weight
+from .plans import PIECE
 from .steps import psnr, set_up
 from .teacher import Teacher, add_options
 
@@ -44,7 +45,7 @@ def examples(pack: Pack, keys: Tensor, flip: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def restoration_loss(
-    restored: Tensor, source: Tensor, weight: Tensor, corner: tuple[int, int], lpips: LPIPS
+    restored: Tensor, source: Tensor, weight: Tensor, corner: Tensor, lpips: LPIPS
 ) -> Tensor:  # fmt: skip
     error = restored - source
     loss = 6 * (error.abs() * weight).mean() + 20 * error.square().mean()
@@ -61,10 +62,10 @@ def restoring_step(
         keys = torch.from_numpy(rng.integers(len(pack.keys), size=batch))
         decoded, source, weight = examples(pack, keys, torch.from_numpy(rng.random(batch) < 0.5).to(device))
         # The sum of two: more often about the middle, where the face is.
-        top, left = (8 * int(n) for n in rng.integers((SIZE - PIECE) // 16 + 1, size=(2, 2)).sum(1))
+        corner = torch.from_numpy(8 * rng.integers((SIZE - PIECE) // 16 + 1, size=(2, 2)).sum(1)).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             restored = restorer(decoded.contiguous(memory_format=torch.channels_last)).float()
-            return restoration_loss(restored, source, weight, (top, left), lpips)
+            return restoration_loss(restored, source, weight, corner, lpips)
 
     return restoring
 

@@ -1,4 +1,4 @@
-"""Divide a training pack into shares that can be carried one by one: ``python -m tfcodec.training.shares DATA PACK OUT``.
+"""Divide a training pack into shares, carried one by one: ``python -m tfcodec.training.shares DATA PACK OUT``.
 
 Each share is a compact pack of its own (see `compact`) of other people's clips, in one file, so that training can begin
 with the first while the next is on its way. It holds no speech, keyframes as H.264 (fewer of the short clips), and
@@ -24,7 +24,7 @@ SHORT = 50
 
 
 def choose(clips: Clips, sizes: list[int], limits: list[int], rng: np.random.Generator) -> list[list[int]]:
-    """Which clips go into which share: whole people, at random, until a share is full; what fits nowhere is left out."""
+    """Which clips go into which share: whole people, at random, until it is full; what fits nowhere is left out."""
     people: dict[str, list[int]] = {}
     for i, (name, _, _) in enumerate(clips):
         people.setdefault(name.rsplit("_", 1)[0], []).append(i)

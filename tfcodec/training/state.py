@@ -20,16 +20,30 @@ from .compact import sha256
 LIMIT = 15 * 2**20
 
 
-def save_state(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any], *, small: bool = False) -> None:
+def save_state(
+    folder: Path, tensors: dict[str, Tensor], about: dict[str, Any], *, small: bool = False, average: Path | None = None
+) -> None:  # fmt: skip
     """Write tensors and ``about`` (JSON; with "step") into a folder.
 
     ``small`` keeps the optimiser's moments, and how far the weights are from their moving average, as bfloat16: three
     fifths of the size, but the run then does not go on bit for bit.
+    ``average``: weights file beside the folder that has the moving average already. The state is then small, and holds
+    neither that nor weights that have no moments: those that are not trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    small = small or average is not None
+    if average is not None:
+        tensors |= {f"ema.{n}": t.float() for n, t in safetensors.torch.load_file(average).items()}
+        about = {**about, "average": {"file": average.name, "sha256": sha256(average)}}
     if small:
         tensors = {name: _shrunk(name, tensor, tensors) for name, tensor in tensors.items()}
+    if average is not None:
+        trained = {n.removeprefix("exp_avg.") for n in tensors if n.startswith("exp_avg.")}
+        tensors = {
+            n: t for n, t in tensors.items()
+            if not n.startswith("ema.") and (not n.startswith("model.") or n.removeprefix("model.") in trained)
+        }  # fmt: skip
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -65,10 +79,18 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if not path.is_file() or sha256(path) != file["sha256"]:
                 raise TfcodecError(f"{path} is missing or damaged ({len(about['files'])} files in all)")
             tensors |= safetensors.torch.load_file(path)
+        if average := about.get("average"):
+            path = folder.parent / average["file"]
+            if not path.is_file() or sha256(path) != average["sha256"]:
+                raise TfcodecError(f"{path} is missing or not the one that {folder} belongs to")
+            tensors |= {f"ema.{n}": t.float() for n, t in safetensors.torch.load_file(path).items()}
     except (OSError, ValueError, KeyError) as error:
         raise TfcodecError(f"{folder}: no training state that can be read ({error})") from None
     if about["small"]:
         tensors = {name: _restored(name, tensor, tensors) for name, tensor in tensors.items()}
+        for name, tensor in list(tensors.items()):
+            if name.startswith("ema."):
+                tensors.setdefault("model." + name.removeprefix("ema."), tensor)
     return tensors, about
 
 

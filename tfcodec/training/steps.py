@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..model.upsampler import Output, Upsampler
+from ..model.upsampler import KeyframeFeatures, Output, Upsampler
 from .data import Batch
 
 
@@ -65,27 +65,31 @@ def join_processes() -> tuple[int, int]:
     return dist.get_rank(), processes
 
 
+def references(model: Upsampler, batch: Batch) -> tuple[KeyframeFeatures, Tensor | None]:
+    """Features of each target's keyframe, and each target's landmarks as a receiver has them: sent, or guessed."""
+    if not model.config.motion:
+        return model.encode_keyframe(batch.key).select(batch.owner), None
+    key = model.encode_keyframe(batch.key, batch.key_seen, batch.face).select(batch.owner)
+    assert batch.now is not None
+    assert batch.told is not None
+    with torch.no_grad():
+        return key, torch.where(batch.told, batch.now, model.guess(key, batch.tiny))
+
+
 def run_network(model: Upsampler, batch: Batch, before: Tensor | None = None) -> Output:
     """What a network draws of a batch.
 
     ``before``: the `Output.memory` of the frames before, of a recurrent network; in pairs, the second of each is told
     of the first, which is drawn for that, without its gradient.
     """
-    marks = None
-    if model.config.motion:
-        key = model.encode_keyframe(batch.key, batch.key_seen, batch.face).select(batch.owner)
-        assert batch.now is not None
-        assert batch.told is not None
-        with torch.no_grad():
-            marks = torch.where(batch.told, batch.now, model.guess(key, batch.tiny))
-    else:
-        key = model.encode_keyframe(batch.key).select(batch.owner)
+    key, marks = references(model, batch)
     second = None
     if model.config.second_reference and batch.second is not None:
         second = model.encode_keyframe(batch.second).select(batch.owner)
     if model.config.recurrence and batch.pairs and before is None:
         with torch.no_grad():
-            first = model(key.select(slice(None, None, 2)), batch.tiny[::2], batch.mel[::2])
+            of_first = None if marks is None else marks[::2]
+            first = model(key.select(slice(None, None, 2)), batch.tiny[::2], batch.mel[::2], marks=of_first)
             memory = first.memory()
         before = torch.stack((torch.zeros_like(memory), memory), 1).flatten(0, 1)
     return model(key, batch.tiny, batch.mel, before, second, marks)

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..model.blocks import box_down, luma_of
 from ..model.tracker import eye_opening, mouth_opening
-from .batch import clip_chances, dct
+from .batch import dct
 from .compact import SIZE
 from .data import Pack, rgb
 from .landmark_examples import mirror_marks
+from .plans import clip_chances
 
 _KEYS = 0.3  # of the examples are decoded keyframes
 _NOT_FACES = 8  # one example in so many shows no face
@@ -177,4 +178,3 @@ def _rareness(pack: Pack) -> Tensor:
         usual = eyes[some].median()
         rare[some] += 2.0 * ((eyes[some] / usual - 1).abs() > 0.3) + 1.0 * (mouth[some] > 1.6 * mouth[some].mean())
     return rare * face
-

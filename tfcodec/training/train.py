@@ -18,29 +18,30 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.blocks import box_down
 from ..model.config import NetworkConfig
 from ..model.upsampler import Output, Upsampler
-from ..model.weights import read_weights
 from .adversarial import Critic, adversarial_term, critic_loss
-from .batch import Drawing, Plan, Sampler, batches, first_keys, fixed_plan, fixed_plans, make_batch
+from .batch import make_batch
 from .card import Card
 from .data import Batch, Pack
-from .landmarks import read_prior
-from .losses import LossWeights, coarse_terms, frame_terms, perceptual_term, square_terms
+from .feed import batches
+from .losses import LossWeights, coarse_terms, frame_terms, metric_terms
 from .options import network_config, parse
+from .plans import Drawing, Plan, Sampler, first_keys, fixed_plan, fixed_plans
 from .report import append_row, count_flops, draw_curve, peak_flops, sheet
-from .restoration import read_restorer
+from .start import start_network
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
-from .steps import adamw, average_gradients, clipped_step, is_hint, join_processes, psnr, run_network
+from .steps import adamw, average_gradients, clipped_step, join_processes, psnr, references, run_network
 
 __all__ = ["Trainer", "main", "parse", "psnr"]
 
@@ -65,6 +66,8 @@ class Trainer:
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         if args.freeze_prior and self.model.stage1.prior is not None:
             self.model.stage1.prior.requires_grad_(False)
+        if self.model.tracker is not None:  # its landmarks are given with the batches: see `tracker`
+            self.model.tracker.requires_grad_(False)
         self.optimiser = adamw(self.model, args.lr, hints=args.hint_rate)
         # A network of its own for its figures; on one with the loss off it costs nothing.
         self.critic = Critic().to(self.device) if self.weights.adversarial else None
@@ -74,7 +77,7 @@ class Trainer:
         self.lpips: LPIPS = LPIPS("squeeze").to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.judge = LPIPS("alex").to(self.device)
         self.run_network = self.network
-        self.run_terms = frame_terms
+        self.run_terms, self.run_metrics = frame_terms, metric_terms
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
         args.run.mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,8 @@ class Trainer:
             restore_optimiser(self.critic_optimiser, list(self.critic.named_parameters()), tensors, "critic_")
         self.step, self.seconds = int(about["step"]), float(about["seconds"])
 
-    def save(self) -> None:
+    def save(self, average: Path | None = None) -> None:
+        """Write the state and the card; ``average``: see `save_state`."""
         tensors = {f"model.{n}": t for n, t in self.model.state_dict().items()}
         tensors |= {f"ema.{n}": t for n, t in self.ema.state_dict().items()}
         tensors |= optimiser_tensors(self.optimiser, list(self.model.named_parameters()))
@@ -105,7 +109,7 @@ class Trainer:
             tensors |= {f"critic.{n}": t for n, t in self.critic.state_dict().items()}
             tensors |= optimiser_tensors(self.critic_optimiser, list(self.critic.named_parameters()), "critic_")
         about = {"step": self.step, "seconds": self.seconds, "config": self.config.to_json()}
-        save_state(self.state_folder, tensors, about, small=self.args.small_state)
+        save_state(self.state_folder, tensors, about, small=self.args.small_state, average=average)
         self.card.write(self.step, self.seconds)
 
     def autocast(self) -> torch.autocast:
@@ -127,18 +131,15 @@ class Trainer:
         """The terms of the loss, each with its weight, and the drawn pictures."""
         with self.autocast():
             if self.args.coarse_only:
-                key = self.model.encode_keyframe(batch.key).select(batch.owner)
-                coarse = self.model.stage1(self.model.prepare(key, batch.tiny), batch.tiny, batch.mel)
+                key, marks = references(self.model, batch)
+                coarse = self.model.stage1(self.model.prepare(key, batch.tiny), batch.tiny, batch.mel, None, marks)
             else:
                 out = self.run_network(batch)
         if self.args.coarse_only:
             return coarse_terms(key, coarse, batch, self.weights), coarse.picture
         with self.autocast():
             terms = self.run_terms(out, batch, self.weights)
-            if self.weights.perceptual:
-                terms["perceptual"] = perceptual_term(out.frame, batch, self.lpips, self.weights.perceptual)
-            if self.config.closeups and self.weights.closer:
-                terms |= square_terms(out, batch, self.lpips, self.weights)
+            terms |= self.run_metrics(out, batch, self.lpips, self.weights, self.config.closeups)
             if self.critic is not None:
                 terms["adversarial"] = adversarial_term(self.critic, out.frame, batch.marks, self.weights.adversarial)
         return terms, out.frame
@@ -199,12 +200,14 @@ class Trainer:
         """Use torch.compile from here on, unless it fails on this machine for this network."""
         self.run_network = torch.compile(self.network, dynamic=False)
         self.run_terms = torch.compile(frame_terms, dynamic=False)
+        if self.args.compile == "all":
+            self.run_metrics = torch.compile(metric_terms, dynamic=False)
         try:
             terms, _ = self.loss(batch)
             torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever the compiler says: training without it is slower, not wrong
             print(f"torch.compile failed, going on without: {str(error)[:300]}", file=sys.stderr)
-            self.run_network, self.run_terms = self.network, frame_terms
+            self.run_network, self.run_terms, self.run_metrics = self.network, frame_terms, metric_terms
         self.optimiser.zero_grad(set_to_none=True)
 
     def count_flops(self, pack: Pack, drawing: Drawing) -> float:
@@ -246,38 +249,13 @@ class Trainer:
             out = run_network(self.ema, batch)
         return out.frame.float().clamp(0, 1), out.coarse.picture.float().clamp(0, 1)
 
-    def draw_sheet(self, pack: Pack) -> None:
+    def draw_sheet(self, pack: Pack, path: Path | None = None) -> None:
         """Keyframe, tiny frame, coarse picture, drawn picture, source: a row for each of ten clips."""
         plan = fixed_plan(pack, first_keys(pack)[:: max(1, len(pack.clips) // 10)], 1)
         batch = make_batch(pack, plan)
         frame, coarse = self.draw(batch)
         columns = (batch.key, batch.tiny[:, 2], coarse, frame, batch.target)
-        sheet(self.args.run / f"sheet-{self.step:07d}.jpg", columns)
-
-
-def start_network(args: argparse.Namespace) -> Upsampler:
-    """A new network, with the weights of ``--weights`` where there are such."""
-    network = Upsampler(network_config(args.without, args.additions, args.shape))
-    if "copy_first" in args.without:
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d) and not module.weight.detach().any():
-                module.reset_parameters()
-    if args.weights:
-        # An ablation may begin with the weights of the whole network: what it does without is left out. Weights from
-        # before there was a landmark prior leave it, and what listens to it, as new.
-        # Neither do older ones know the frame before, or a second reference.
-        start = read_weights(args.weights)
-        if start.config.shape != args.shape:
-            raise TfcodecError(f"--weights {args.weights}: a network of shape {start.config.shape}, not {args.shape}")
-        found = network.load_state_dict(start.state_dict(), strict=False)
-        missing = [n for n in found.missing_keys if not is_hint(n) and ".prior." not in n and not n.startswith("tracker.")]
-        if missing:
-            raise TfcodecError(f"--weights {args.weights}: has no weights for {', '.join(missing[:5])} ...")
-    if args.prior and network.stage1.prior is not None:
-        read_prior(args.prior, network.stage1.prior)
-    if args.restorer and network.restorer is not None:
-        read_restorer(args.restorer, network.restorer)
-    return network
+        sheet(path or self.args.run / f"sheet-{self.step:07d}.jpg", columns)
 
 
 class Clock:
