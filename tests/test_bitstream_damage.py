@@ -232,6 +232,21 @@ def test_concealing_keeps_later_keyframes_with_their_tags() -> None:
     assert [chunk.keyframe_tag for chunk in parsed.tiny] == [0, 1, 2]
 
 
+def test_lost_motion_costs_motion_only() -> None:
+    head, key = replace(HEADER, frame_count=8), bs.KeyframeChunk(0, b"k")
+    named, tiny = bs.MotionTablesChunk(1, b"hash"), [bs.TinyChunk(0, 4, b"t"), bs.TinyChunk(4, 4, b"t")]
+    motion = [bs.MotionChunk(0, 4, b"m"), bs.MotionChunk(4, 4, b"m")]
+    whole: list[bs.Chunk] = [head, named, key, motion[0], tiny[0], motion[1], tiny[1]]
+    for lost, left in ((1, []), (3, motion[1:]), (5, motion[:1]), (4, motion)):
+        parsed = bs.read_stream(stream(*whole[:lost], *whole[lost + 1 :]), errors="conceal")
+        assert parsed.motion == left
+        assert parsed.tiny == [chunk for chunk in tiny if chunk is not whole[lost]]
+        assert parsed.frame_count == 8
+        assert parsed.motion_tables == (named if lost != 1 else None)
+    repeated = bs.read_stream(stream(head, *whole[2:5], named, *whole[5:]), errors="conceal")
+    assert repeated.motion == motion[1:]
+
+
 def test_damaged_signature_can_be_concealed() -> None:
     data = stream(replace(HEADER, frame_count=1), bs.KeyframeChunk(0, b"k"), bs.TinyChunk(0, 1, b"t"))
     parsed = bs.read_stream(b"junk" + data[4:], errors="conceal")
