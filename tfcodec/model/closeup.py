@@ -98,8 +98,8 @@ def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
         planes = []
         for members in square.planes:
             of = head[:, list(members)]
-            x = torch.exp(-((across - of[..., :1]).square()) / reach)
-            y = torch.exp(-((down - of[..., 1:]).square()) / reach)
+            x = torch.exp(-((across - of[..., :1]).square() / reach).clamp(max=30))
+            y = torch.exp(-((down - of[..., 1:]).square() / reach).clamp(max=30))
             planes.append(y.mT @ x)
         return torch.stack(planes, 1).clamp(max=1.5)
 

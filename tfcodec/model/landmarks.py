@@ -224,7 +224,8 @@ def _members() -> Tensor:
 
 def _bumps(points: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
     line = (torch.arange(64, device=points.device, dtype=torch.float32) * 2 + 1) / 64 - 1
-    bumps = torch.exp(-((line - points[..., None]) ** 2) / (2 * reach[:, None, None] ** 2))
+    # Not below exp(-30): what is smaller would be denormal soon, and processors compute with that slowly.
+    bumps = torch.exp(-((line - points[..., None]) ** 2 / (2 * reach[:, None, None] ** 2)).clamp(max=30))
     return bumps[:, :, 0], bumps[:, :, 1]
 
 
