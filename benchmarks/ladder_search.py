@@ -78,8 +78,9 @@ def choose_clips() -> list[Path]:
 
 
 def stream(
-    frames: NDArray[np.uint8], sound: NDArray[np.float32] | None, qualities: tuple[float, int, int], seen: dict[bytes, Any]
-) -> bytes:
+    frames: NDArray[np.uint8], sound: NDArray[np.float32] | None, qualities: tuple[float, int, int],
+    seen: dict[bytes, Any],
+) -> bytes:  # fmt: skip
     """A clip as a stream, with keyframe, tiny and motion quality as given."""
     key, tiny, motion = qualities
     coder = FileEncoder(5, audio=sound is not None, expected_frames=len(frames), refine=False)
@@ -141,8 +142,9 @@ def main() -> None:
     for row, best in zip(rows, hull, strict=True):
         row["hull"] = best
     rows.sort(key=lambda row: row["kbps"])
+    shown = ("kbps", "lpips", "psnr", "keyframe_quality", "tiny_quality", "motion_quality", "hull")
     for row in rows:
-        print({k: row[k] for k in ("kbps", "lpips", "psnr", "keyframe_quality", "tiny_quality", "motion_quality", "hull")})
+        print({k: row[k] for k in shown})
     if args.limit == CLIPS:
         model = default_model()
         write("ladder_search", {

@@ -26,9 +26,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tfcodec.codec import policy
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
-from tfcodec.model.registry import default_tracker, weights_file
+from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.tracker import FOUND, FaceTracker, eye_distances, read_tracker
-from tfcodec.model.tracking import CALL, FILE, find, smooth
+from tfcodec.model.tracking import CALL, FILE, default_tracker, find, smooth
 from tfcodec.training.tracker import EYES_MOVE, agreement
 
 Frames = NDArray[np.uint8]
@@ -85,12 +85,12 @@ def cost(tracker: FaceTracker) -> dict[str, float]:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--weights", type=Path, help="default: the tracker that ships")
+    p.add_argument("--weights", type=Path, help="a tracker's; default: the newest network's tracker")
     p.add_argument("--every", type=int, default=5)
     p.add_argument("--name", default="tracker_val")
     args = p.parse_args()
-    path = args.weights or weights_file(default_tracker())
-    tracker = read_tracker(path)
+    path = args.weights or weights_file(default_model())
+    tracker = read_tracker(path) if args.weights else default_tracker()
     labels = np.load(data_folder() / "landmarks_val.npz")
     rng = np.random.default_rng(0)
     tracks: dict[str, list[NDArray[np.float32]]] = {"frame": [], "file": [], "call": []}

@@ -16,21 +16,22 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tfcodec"
 
 GROUND = ("errors", "rates", "samples", "files", "machine")
-CODERS = ("tinyframe", "keyframe", "speech")
+CODERS = ("tinyframe", "motion", "keyframe", "speech")
 ROAD = (*GROUND, "bitstream", *CODERS, "model", "codec.parts", "codec.policy", "codec.results", "codec.frames")
 MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(GROUND, GROUND),
     "bitstream": GROUND,
     **dict.fromkeys(CODERS, GROUND),
-    "model": GROUND,
+    "motion": (*GROUND, "tinyframe"),
+    "model": (*GROUND, "motion.geometry"),
     "media": GROUND,
     "codec.policy": GROUND,
     "codec.results": GROUND,
     "codec.frames": GROUND,
-    "codec.parts": (*GROUND, "bitstream", *CODERS, "model.registry", "codec.policy"),
+    "codec.parts": (*GROUND, "bitstream", *CODERS, "model.registry", "model.tracker", "model.tracking", "codec.policy"),
     "codec.file": ROAD,
     "codec.call": ROAD,
-    "codec.encoder": (*GROUND, "codec"),
+    "codec.encoder": (*GROUND, "codec", "model.tracker"),
     "simulator": (*GROUND, "codec", "media"),
     "contrib": (*GROUND, "codec", "simulator"),
 }
@@ -155,11 +156,23 @@ def test_the_network_knows_no_bytes() -> None:
 @pytest.mark.parametrize("name", [part.key for part in LAYERS])
 def test_every_row_of_a_layer_has_its_module(name: str) -> None:
     made = layer(name)
-    decoder = made.decoder()
+    announced = None
+    part = next(part for part in LAYERS if part.key == name)
+    if part.announced_by is not None:
+        announced = made.announcement()
+        assert isinstance(announced, part.announced_by)
+    decoder = made.decoder(announced)
     assert decoder.lose(3).shape[0] == 3
     for mode in ("file", "call"):
-        encoder = made.encoder(Sending(5, mode))  # type: ignore[arg-type]
+        encoder = made.encoder(Sending(5, mode, motion=False))  # type: ignore[arg-type]
         assert encoder is None or callable(encoder.encode)
+
+
+def test_the_layers_that_need_no_network_import_none() -> None:
+    """Encoding without motion needs no torch: whatever reaches for it does so when it is asked to."""
+    for name in modules():
+        if _inside(name, "codec.parts") or _inside(name, "codec.encoder"):
+            assert not any(_inside(t, "model") and t != "model.registry" for t in imports(name)[0]), name
 
 
 def test_the_document_names_every_room() -> None:

@@ -39,24 +39,7 @@ class ModelEntry:
 
 def models() -> list[ModelEntry]:
     """All registered networks, oldest first."""
-    return _entries("registry.json")
-
-
-def trackers() -> list[ModelEntry]:
-    """All registered face trackers, oldest first: numbered by themselves."""
-    return _entries("trackers.json")
-
-
-def default_tracker() -> ModelEntry:
-    """The newest face tracker. Raises WeightsError when none is registered."""
-    known = trackers()
-    if not known:
-        raise WeightsError("no face tracker is registered")
-    return known[-1]
-
-
-def _entries(name: str) -> list[ModelEntry]:
-    lines = json.loads((FOLDER / name).read_text())
+    lines = json.loads((FOLDER / "registry.json").read_text())
     return [ModelEntry(int(x["model_id"]), str(x["file"]), str(x["sha256"])) for x in lines]
 
 

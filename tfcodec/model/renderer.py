@@ -97,7 +97,7 @@ class Renderer:
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
                     pictures = self._graph.picture(self._model, key, windows, sound, marks, coarse)
             else:
-                each = (windows.split(1), sound.split(1), marks.split(1))
+                each = [[whole[i : i + 1] for i in range(len(tiny))] for whole in (windows, sound, marks)]
                 pictures = torch.cat(self._side_by_side(drawing, key, *each))
             return np.ascontiguousarray(pictures.numpy())
 

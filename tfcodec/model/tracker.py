@@ -9,8 +9,6 @@ Coordinates are those of `landmarks`: x, y in -1..1 over the picture, the 68-poi
 
 from __future__ import annotations
 
-import threading
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +23,6 @@ from ..errors import WeightsError
 from ..files import write_atomically
 from .blocks import ResBlock, box_down, conv, upsample
 from .landmarks import COUNT, MOUTH
-from .registry import ModelEntry, default_tracker, weights_file
 
 LEFT_EYE = (36, 37, 38, 39, 40, 41, 68)
 """What the look at an eye finds. It sees the right one mirrored, so that one network serves both."""
@@ -270,20 +267,3 @@ def read_tracker(path: str | Path) -> FaceTracker:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} does not hold weights of this face tracker: {error}") from None
     return tracker.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-_loading = threading.Lock()
-
-
-def load_tracker(entry: ModelEntry | None = None) -> FaceTracker:
-    """A registered tracker, by default the newest, its file's hash checked; kept in memory, the same for all threads.
-
-    Raises WeightsError when the file is missing or damaged.
-    """
-    with _loading:
-        return _load(entry or default_tracker())
-
-
-@lru_cache(maxsize=2)
-def _load(entry: ModelEntry) -> FaceTracker:
-    return read_tracker(weights_file(entry))

@@ -1,7 +1,6 @@
 """Turn a run's averaged weights into the package's: ``python -m tfcodec.training.export RUN MODEL_ID``.
 
 ``RUN --to FILE`` writes them to a file of their own, as of an ablation that is to be measured.
-``FILE NUMBER --tracker`` registers a face tracker's weights.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import json
 from pathlib import Path
 
 from ..model.registry import FOLDER
-from ..model.tracker import read_about, read_tracker, save_tracker
 from ..model.weights import save_weights
 from .evaluate import run_weights
 from .state import load_state
@@ -24,17 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("model_id", type=int, nargs="?")
     p.add_argument("--to", type=Path, metavar="FILE", help="write this file alone")
     p.add_argument("--mix", nargs=2, metavar=("OTHER_RUN", "SHARE"), help="average with another state of it")
-    p.add_argument("--tracker", action="store_true", help="RUN is a file of `tfcodec.training.tracker`")
     p.add_argument("--folder", type=Path, default=FOLDER)
     args = p.parse_args(argv)
-    if args.tracker:
-        if args.model_id is None:
-            p.error("--tracker needs its number")
-        args.folder.mkdir(parents=True, exist_ok=True)
-        partial = args.folder / "new.safetensors"
-        save_tracker(read_tracker(args.run), partial, read_about(args.run))
-        print(register(partial, "tracker", args.model_id, "trackers.json"))
-        return
     if (args.model_id is None) == (args.to is None):
         p.error("a MODEL_ID, or a file with --to")
     _, about = load_state(args.run / "state")
@@ -48,16 +37,16 @@ def main(argv: list[str] | None = None) -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     partial = args.folder / "new.safetensors"
     save_weights(model, partial)
-    path = register(partial, "tfcodec", args.model_id, "registry.json")
+    path = register(partial, args.model_id)
     print(f"{path}: step {about['step']}, {about['seconds'] / 60:.0f} minutes of training")
 
 
-def register(partial: Path, kind: str, number: int, registry: str) -> Path:
-    """Name a file of weights by number and hash, and enter it into the registry beside it."""
+def register(partial: Path, number: int) -> Path:
+    """Name a network's file by number and hash, and enter it into the registry beside it."""
     sha = hashlib.sha256(partial.read_bytes()).hexdigest()
-    path = partial.with_name(f"{kind}-{number}-{sha[:8]}.safetensors")
+    path = partial.with_name(f"tfcodec-{number}-{sha[:8]}.safetensors")
     partial.rename(path)
-    file = partial.with_name(registry)
+    file = partial.with_name("registry.json")
     lines = json.loads(file.read_text()) if file.exists() else []
     lines = [x for x in lines if x["model_id"] != number]
     lines.append({"model_id": number, "file": path.name, "sha256": sha})
