@@ -75,16 +75,19 @@ def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) ->
     """A square's change [B, 3, height, width] at its place in a picture [B, 3, size, size] that is 0 elsewhere."""
     with torch.autocast(change.device.type, enabled=False):
         line = (torch.arange(size, device=change.device, dtype=torch.float32) * 2 + 1) / size - 1
-        y, x = torch.meshgrid(line, line, indexing="ij")
+        # From a place in the picture to one in the square, -1..1 in it: a matrix and a shift.
         scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse is the transpose over this
-        back = frame.turn / scale
-        head = (torch.stack((x, y), -1) - frame.middle[:, None, None]) @ back[:, None]
-        half = head.new_tensor(((square.right - square.left) / 2, (square.bottom - square.top) / 2))
-        middle = head.new_tensor(((square.right + square.left) / 2, (square.bottom + square.top) / 2))
+        half = frame.turn.new_tensor(((square.right - square.left) / 2, (square.bottom - square.top) / 2))
+        middle = frame.turn.new_tensor(((square.right + square.left) / 2, (square.bottom + square.top) / 2))
+        back = frame.turn.mT / scale / half[:, None]
+        shift = -(back @ frame.middle[..., None])[..., 0] - middle / half
+        # A row's share and a column's: the grid is their sum.
+        across = back[:, None, :, 0] * line[:, None] + shift[:, None]
+        down = back[:, None, :, 1] * line[:, None]
+        grid = across[:, None] + down[:, :, None]
         return F.grid_sample(
-            change.float() * _fade(square, change.device), (head - middle) / half, padding_mode="zeros",
-            align_corners=False,
-        )  # fmt: skip
+            change.float() * _fade(square, change.device), grid, padding_mode="zeros", align_corners=False
+        )
 
 
 def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
