@@ -140,8 +140,8 @@ def test_smoothing_calms_without_lag(weights: Any) -> None:
     rng = np.random.default_rng(0)
     noisy = (marks + rng.normal(0, 1, marks.shape)).astype(np.float32)
     calm = smooth(noisy, found, weights)
-    rest = [*range(36), *range(48, 68)]
-    assert (calm - marks)[2:-2, rest].std() < 0.75 * (noisy - marks)[2:-2, rest].std()
+    for group, share in ((slice(36), 0.65), (slice(36, None), 0.85)):
+        assert (calm - marks)[2:-2, group].std() < share * (noisy - marks)[2:-2, group].std()
 
 
 def test_blinks_survive_smoothing() -> None:
@@ -183,7 +183,7 @@ def test_live_tracking_is_tracking_with_one_frame_ahead(moving_face: tuple[np.nd
         assert np.allclose(points, wanted, atol=1e-3)
     raw, scores = find(frames, tracker)
     assert np.array_equal(track(frames, tracker, ahead=0)[0], raw)
-    assert not np.array_equal(track(frames, tracker)[0], marks)
+    assert not np.array_equal(raw, marks)
     assert (scores > FOUND).all()
     assert found.all()
     assert not track(frames, eager(score=-5.0))[1].any()

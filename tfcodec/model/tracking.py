@@ -1,8 +1,8 @@
 """Following a face through the frames of a clip or a call: the tracker, frame by frame, smoothed in time.
 
-Smoothing has no lag: a frame's landmarks are a weighted mean of its own and those of the frames about it. In files
-these are two to either side; in calls one to come, so that a frame's landmarks are known when the next one is there.
-Lids close within two frames, so that they are smoothed least.
+Smoothing has no lag: a frame's landmarks are a weighted mean of its own and those of the frames beside it, so that in
+calls they are known when the next frame is there. Lips and lids move from one frame to the next, so that they are
+smoothed least.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import MediaError
+from ..errors import MediaError, WeightsError
 from .blocks import from_pixels
 from .landmarks import COUNT
-from .tracker import FOUND, FaceTracker, load_tracker
+from .registry import default_model
+from .tracker import FOUND, FaceTracker
+from .weights import load_model
 
 Frames = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -33,11 +35,12 @@ _HEAD = tuple(range(36))
 GROUPS = (_HEAD, _MOUTH, _EYES)
 """Landmarks that are smoothed alike: jaw, brows and nose; lips; lids and irises."""
 
-FILE: Weights = {_HEAD: (12 / 35, -3 / 35), _MOUTH: (12 / 35, -3 / 35), _EYES: (12 / 35, -3 / 35)}
+FILE: Weights = {_HEAD: (0.25,), _MOUTH: (0.1,), _EYES: (0.1,)}
 """Weights of the frames at a distance of 1, 2, ... to either side, by group of landmarks; the rest is the frame's own.
-These are for files, where all frames are known."""
-CALL: Weights = {_HEAD: (0.25,), _MOUTH: (0.25,), _EYES: (0.25,)}
-"""... with one frame to come."""
+These are for files, where all frames are known. More smoothing than this takes openings further from the labels, which
+follow every frame; this takes away a third of the jitter for nothing (`benchmarks/tracker_smoothing.py`)."""
+CALL: Weights = FILE
+"""... with one frame to come: none of those weights asks for more."""
 RAW: Weights = {}
 
 
@@ -72,6 +75,14 @@ def smooth(marks: Points, found: NDArray[np.bool_], weights: Weights = FILE) -> 
     return out
 
 
+def default_tracker() -> FaceTracker:
+    """The tracker that comes with the newest network. Raises WeightsError when its weights are not there."""
+    tracker = load_model(default_model()).tracker
+    if tracker is None:
+        raise WeightsError("the newest network here comes without a face tracker")
+    return tracker
+
+
 @torch.no_grad()
 def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, NDArray[np.float32]]:
     """Landmarks [T, 70, 2] in pixels and scores [T] of frames [T, 256, 256, 3] uint8, each by itself.
@@ -80,7 +91,7 @@ def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, ND
     """
     if frames.ndim != 4 or frames.shape[1:] != (_SIZE, _SIZE, 3) or frames.dtype != np.uint8:
         raise MediaError(f"the face tracker needs [T, 256, 256, 3] uint8 frames, got {frames.shape} {frames.dtype}")
-    tracker = load_tracker() if tracker is None else tracker
+    tracker = default_tracker() if tracker is None else tracker
     device = next(tracker.parameters()).device
     marks, scores = np.empty((len(frames), COUNT, 2), np.float32), np.empty(len(frames), np.float32)
     for first in range(0, len(frames), _BATCH):
