@@ -318,6 +318,26 @@ def test_agreement_knows_what_it_measures() -> None:
     assert training.agreement(still, still, clips)["eye_r"] == 0
 
 
+def test_the_shipped_tracker_follows_lips_and_lids(data_dir: Path) -> None:
+    """On a clip of a person that it was not trained on, and on decoded keyframes of it."""
+    from tfcodec.keyframe import decode_keyframe, encode_keyframe
+    from tfcodec.media import open_source
+
+    with open_source(data_dir / "val" / "d241_00.mp4", crop="none") as source:
+        frames = np.stack(list(source.frames_iter()))
+    labels = torch.from_numpy(np.load(data_dir / "landmarks_val.npz")["d241_00"][: len(frames)].astype(np.float32) / 16)
+    marks, found = track(frames)
+    assert found.all()
+    figures = training.agreement(torch.from_numpy(marks), labels, [(0, len(frames))])
+    assert figures["error"] < 0.05
+    assert figures["mouth_r"] > 0.93
+    assert figures["eye_r"] > 0.93
+    keys = np.stack([decode_keyframe(encode_keyframe(frames[t], 3)) for t in (0, 60)])
+    marks, scores = find(keys)
+    assert (scores > FOUND).all()
+    assert training.agreement(torch.from_numpy(marks), labels[[0, 60]], [])["error"] < 0.06
+
+
 def test_command_trains_and_writes(prepared_pack: Path, tmp_path: Path) -> None:
     out = tmp_path / "tracker.safetensors"
     training.main([str(prepared_pack), str(out), "--minutes", "0.02", "--batch", "8", "--threads", "1"])
