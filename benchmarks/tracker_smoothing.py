@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tracker_val import jitter
 
 from tfcodec.model.tracker import FOUND, eye_distances, read_tracker
-from tfcodec.model.tracking import GROUPS, Weights, default_tracker, find, runs, smooth
+from tfcodec.model.tracking import FILE, GROUPS, Weights, default_tracker, find, runs, smooth
 from tfcodec.training.tracker import agreement
 
 Points = NDArray[np.float32]
@@ -61,7 +61,7 @@ def figures(tracks: list[Track], weights: Weights) -> dict[str, float]:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--weights", type=Path, help="a tracker's; default: the newest network's tracker")
+    p.add_argument("--weights", type=Path, help="default: that of the newest network")
     p.add_argument("--clips", type=int, default=60)
     args = p.parse_args()
     tracker = read_tracker(args.weights) if args.weights else default_tracker()
@@ -77,6 +77,7 @@ def main() -> None:
         marks, scores = find(frames, tracker)
         tracks.append((marks, known[clip.stem][: len(frames)], scores > FOUND))
     result: dict[str, Any] = {"labels_jitter": float(np.mean([jitter(labels) for _, labels, _ in tracks]))}
+    result["chosen"] = figures(tracks, FILE)
     for name, kernel in KERNELS.items():
         result[name] = figures(tracks, dict.fromkeys(GROUPS, kernel))
     for reach in (1, 2, 3):

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tfcodec.codec import policy
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
-from tfcodec.model.registry import default_model, weights_file
+from tfcodec.model.registry import default_model
 from tfcodec.model.tracker import FOUND, FaceTracker, eye_distances, read_tracker
 from tfcodec.model.tracking import CALL, FILE, default_tracker, find, smooth
 from tfcodec.training.tracker import EYES_MOVE, agreement
@@ -85,12 +85,14 @@ def cost(tracker: FaceTracker) -> dict[str, float]:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--weights", type=Path, help="a tracker's; default: the newest network's tracker")
+    p.add_argument("--weights", type=Path, help="default: that of the newest network")
     p.add_argument("--every", type=int, default=5)
     p.add_argument("--name", default="tracker_val")
     args = p.parse_args()
-    path = args.weights or weights_file(default_model())
-    tracker = read_tracker(path) if args.weights else default_tracker()
+    tracker = read_tracker(args.weights) if args.weights else default_tracker()
+    weights = {"file": default_model().file, "sha256": default_model().sha256}
+    if args.weights:
+        weights = {"file": args.weights.name, "sha256": hashlib.sha256(args.weights.read_bytes()).hexdigest()}
     labels = np.load(data_folder() / "landmarks_val.npz")
     rng = np.random.default_rng(0)
     tracks: dict[str, list[NDArray[np.float32]]] = {"frame": [], "file": [], "call": []}
@@ -137,7 +139,7 @@ def main() -> None:
     names = ("labels", *tracks)
     result["jitter"] = {n: float(v) for n, v in zip(names, np.mean(jitters, 0), strict=True)}
     summary = {
-        "weights": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "weights": weights,
         "targets": TARGETS, "eyes_move": EYES_MOVE, **result,
         "other_pictures": {name: float(np.mean(values)) for name, values in other.items()},
         "found": float(np.mean(found_share)), "false_alarms": false_alarms, "pictures_without_a_face": not_faces,

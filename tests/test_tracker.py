@@ -140,8 +140,8 @@ def test_smoothing_calms_without_lag(weights: Any) -> None:
     rng = np.random.default_rng(0)
     noisy = (marks + rng.normal(0, 1, marks.shape)).astype(np.float32)
     calm = smooth(noisy, found, weights)
-    rest = [*range(36), *range(48, 68)]
-    assert (calm - marks)[2:-2, rest].std() < 0.75 * (noisy - marks)[2:-2, rest].std()
+    for group, share in ((slice(36), 0.65), (slice(36, None), 0.85)):
+        assert (calm - marks)[2:-2, group].std() < share * (noisy - marks)[2:-2, group].std()
 
 
 def test_blinks_survive_smoothing() -> None:
@@ -183,7 +183,7 @@ def test_live_tracking_is_tracking_with_one_frame_ahead(moving_face: tuple[np.nd
         assert np.allclose(points, wanted, atol=1e-3)
     raw, scores = find(frames, tracker)
     assert np.array_equal(track(frames, tracker, ahead=0)[0], raw)
-    assert not np.array_equal(track(frames, tracker)[0], marks)
+    assert not np.array_equal(raw, marks)
     assert (scores > FOUND).all()
     assert found.all()
     assert not track(frames, eager(score=-5.0))[1].any()
@@ -316,6 +316,26 @@ def test_agreement_knows_what_it_measures() -> None:
     # A clip whose eyes do not move says nothing about eyes.
     still = torch.from_numpy(moving(60))
     assert training.agreement(still, still, clips)["eye_r"] == 0
+
+
+def test_the_shipped_tracker_follows_lips_and_lids(data_dir: Path) -> None:
+    """On a clip of a person that it was not trained on, and on decoded keyframes of it."""
+    from tfcodec.keyframe import decode_keyframe, encode_keyframe
+    from tfcodec.media import open_source
+
+    with open_source(data_dir / "val" / "d241_00.mp4", crop="none") as source:
+        frames = np.stack(list(source.frames_iter()))
+    labels = torch.from_numpy(np.load(data_dir / "landmarks_val.npz")["d241_00"][: len(frames)].astype(np.float32) / 16)
+    marks, found = track(frames)
+    assert found.all()
+    figures = training.agreement(torch.from_numpy(marks), labels, [(0, len(frames))])
+    assert figures["error"] < 0.05
+    assert figures["mouth_r"] > 0.93
+    assert figures["eye_r"] > 0.93
+    keys = np.stack([decode_keyframe(encode_keyframe(frames[t], 3)) for t in (0, 60)])
+    marks, scores = find(keys)
+    assert (scores > FOUND).all()
+    assert training.agreement(torch.from_numpy(marks), labels[[0, 60]], [])["error"] < 0.06
 
 
 def test_command_trains_and_writes(prepared_pack: Path, tmp_path: Path) -> None:

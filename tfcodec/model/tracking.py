@@ -1,8 +1,8 @@
 """Following a face through the frames of a clip or a call: the tracker, frame by frame, smoothed in time.
 
-Smoothing has no lag: a frame's landmarks are a weighted mean of its own and those of the frames about it. In files
-these are two to either side; in calls one to come, so that a frame's landmarks are known when the next one is there.
-Lids close within two frames, so that they are smoothed least.
+Smoothing has no lag: a frame's landmarks are a weighted mean of its own and those of the frames beside it, so that in
+calls they are known when the next frame is there. Lips and lids move from one frame to the next, so that they are
+smoothed least.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ _HEAD = tuple(range(36))
 GROUPS = (_HEAD, _MOUTH, _EYES)
 """Landmarks that are smoothed alike: jaw, brows and nose; lips; lids and irises."""
 
-FILE: Weights = {_HEAD: (12 / 35, -3 / 35), _MOUTH: (12 / 35, -3 / 35), _EYES: (12 / 35, -3 / 35)}
+FILE: Weights = {_HEAD: (0.25,), _MOUTH: (0.1,), _EYES: (0.1,)}
 """Weights of the frames at a distance of 1, 2, ... to either side, by group of landmarks; the rest is the frame's own.
-These are for files, where all frames are known."""
-CALL: Weights = {_HEAD: (0.25,), _MOUTH: (0.25,), _EYES: (0.25,)}
-"""... with one frame to come."""
+These are for files, where all frames are known. More smoothing than this takes openings further from the labels, which
+follow every frame; this takes away a third of the jitter for nothing (`benchmarks/tracker_smoothing.py`)."""
+CALL: Weights = FILE
+"""... with one frame to come: none of those weights asks for more."""
 RAW: Weights = {}
 
 

@@ -77,7 +77,7 @@ class TrackerLoss:
             curved = 0.05 * torch.log1p(error / 0.05) + 0.2 * error
             total = total + share * (curved * self.each * weight).sum() / (2 * COUNT)
             gap = ((marks[:, self.first] - marks[:, self.second]) / size - wanted).abs()
-            total = total + share * (gap * self.pair * weight).sum() / 2
+            total = total + share * (gap * self.pair * weight).sum()
         known = (faces.present >= 0).float()
         score = F.binary_cross_entropy_with_logits(looks.logit, faces.present.clamp(min=0), reduction="none")
         return 10 * total + 0.1 * (score * known).sum() / known.sum().clamp(min=1)
