@@ -55,7 +55,8 @@ class HeadFrame(NamedTuple):
 
 def head_frame(marks: Tensor) -> HeadFrame:
     """The head's frame, from the corners of the eyes of landmarks [B, 70, 2]."""
-    one, other = (marks[:, list(pair)].float().mean(1) for pair in CORNERS)
+    # Picked one by one: a list of numbers would be sent to a GPU in every step, and it would be waited for.
+    one, other = ((marks[:, a].float() + marks[:, b].float()) / 2 for a, b in CORNERS)
     x, y = (other - one).unbind(-1)
     # A face of less than 10 pixels between the eyes is none.
     small = (x.square() + y.square()) < 0.08**2
@@ -79,12 +80,10 @@ def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) ->
         scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse is the transpose over this
         back = frame.turn / scale
         head = (torch.stack((x, y), -1) - frame.middle[:, None, None]) @ back[:, None]
-        half = head.new_tensor(((square.right - square.left) / 2, (square.bottom - square.top) / 2))
-        middle = head.new_tensor(((square.right + square.left) / 2, (square.bottom + square.top) / 2))
-        return F.grid_sample(
-            change.float() * _fade(square, change.device), (head - middle) / half, padding_mode="zeros",
-            align_corners=False,
-        )  # fmt: skip
+        x = (2 * head[..., 0] - (square.right + square.left)) / (square.right - square.left)
+        y = (2 * head[..., 1] - (square.bottom + square.top)) / (square.bottom - square.top)
+        faded = change.float() * _fade(square, change.device)
+        return F.grid_sample(faded, torch.stack((x, y), -1), padding_mode="zeros", align_corners=False)
 
 
 def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
@@ -97,7 +96,7 @@ def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
         reach = 2 * square.pen**2
         planes = []
         for members in square.planes:
-            of = head[:, list(members)]
+            of = torch.stack([head[:, member] for member in members], 1)
             x = torch.exp(-((across - of[..., :1]).square()) / reach)
             y = torch.exp(-((down - of[..., 1:]).square()) / reach)
             planes.append(y.mT @ x)
