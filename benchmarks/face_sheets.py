@@ -39,6 +39,7 @@ APART = 0.2  # seconds between two moments
 BLINKS, AROUND = 3, 0.12  # deepest ones, seconds before and after
 SCALE = 224  # pixels for the distance of the eyes' outer corners
 LABEL, MARGIN = 14, 64
+WIDTH = 1820  # pixels of pictures side by side; what is more goes below
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,19 @@ def sheet(
     """
     at = np.array([m.frame for m in moments])
     crops = [cut(np.ascontiguousarray(frames[at]), landmarks[at], SCALE) for frames in rows.values()]
-    height, width = crops[0].shape[1:3]
-    out = Image.new("RGB", (MARGIN + (width + 2) * len(at), LABEL + (height + 2) * len(crops)), "white")
+    height, width = (n + 2 for n in crops[0].shape[1:3])
+    across = max(1, min(len(at), WIDTH // width))
+    block = LABEL + height * len(crops)
+    out = Image.new("RGB", (MARGIN + width * across, block * -(-len(at) // across)), "white")
     draw = ImageDraw.Draw(out)
     for j, moment in enumerate(moments):
-        draw.text((MARGIN + (width + 2) * j, 1), f"{moment.frame / FPS:.2f} s  {moment.why}", fill="black")
-    for i, (title, row) in enumerate(zip(rows, crops, strict=True)):
-        top = LABEL + (height + 2) * i
-        draw.text((2, top + height // 2 - 6), title, fill="black")
-        for j, crop in enumerate(row):
-            out.paste(Image.fromarray(crop), (MARGIN + (width + 2) * j, top))
+        line, column = divmod(j, across)
+        left, top = MARGIN + width * column, block * line
+        draw.text((left, top + 1), f"{moment.frame / FPS:.2f} s  {moment.why}", fill="black")
+        for i, (title, row) in enumerate(zip(rows, crops, strict=True)):
+            if column == 0:
+                draw.text((2, top + LABEL + height * i + height // 2 - 6), title, fill="black")
+            out.paste(Image.fromarray(row[j]), (left, top + LABEL + height * i))
     return out
 
 

@@ -33,6 +33,7 @@ from tfcodec.metrics.openings import EYE_NOISE, FPS, MOUTH_NOISE, BlinkCount, co
 from tfcodec.model.blocks import from_pixels, to_pixels
 from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from tfcodec.model.logmel import log_mel
+from tfcodec.model.marks import frame_marks
 from tfcodec.model.renderer import BATCH, MEL_SILENCE, mel_windows, tiny_windows
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.model.weights import read_weights
@@ -42,6 +43,7 @@ Features = dict[str, NDArray[np.float64]]
 
 # The network's ways: as it ships; without the speech; without the other tiny frames of the window; stage 1 alone.
 DECODED, SILENT, SINGLE, COARSE = "decoded", "without_speech", "single_frame", "coarse"
+STILL, FAR = "without_motion", "without_closeups"
 FROZEN, BICUBIC = "frozen_keyframe", "bicubic_8x8"
 # As it ships, but for the tiny frames, which are the pictures' box means.
 PLAIN = "box_means"
@@ -81,16 +83,19 @@ class Network:
         return {"gflop_per_keyframe": once.get_total_flops() / 1e9, "gflop_per_frame": each.get_total_flops() / 1e9}
 
     def draw(
-        self, parts: ExactParts, frames: NDArray[np.int64], *, speech: bool = True, window: bool = True
-    ) -> tuple[Frames, Frames]:
+        self, parts: ExactParts, frames: NDArray[np.int64], *, speech: bool = True, window: bool = True,
+        motion: bool = True, closeups: bool = True,
+    ) -> tuple[Frames, Frames]:  # fmt: skip
         """The given frames (ascending) as the decoder draws them, and stage 1's picture of them enlarged to 256.
 
         Without ``speech`` the network hears what it hears of a silent clip; without ``window`` the current tiny frame
-        takes the place of its neighbours.
+        takes the place of its neighbours; without ``motion`` the tiny frames say how the face moves; without
+        ``closeups`` mouth and eyes stay as they are drawn with the rest.
         """
         mel = np.full((MEL_PER_FRAME * len(parts.tiny), MEL_BANDS), MEL_SILENCE, np.float32)
         if speech and parts.audio is not None:
             mel = log_mel(parts.audio, len(parts.tiny), parts.header.fps)
+        moved = parts.layers.get("motion") if motion else None
         fine, coarse = [], []
         starts = [0, *(first for first, _ in parts.keyframes[1:]), len(parts.tiny)]
         with torch.inference_mode():
@@ -102,12 +107,13 @@ class Network:
                     tiny = tiny_windows(parts.tiny[begin:end], some - begin)
                     if not window:
                         tiny = np.repeat(tiny[:, REACH, None], WINDOW, 1)
+                    around = torch.from_numpy(tiny).permute(0, 1, 4, 2, 3).float() / 255
+                    marks = frame_marks(self.model, key, around, None if moved is None else moved[some])
                     out = self.model(
-                        key.select(torch.zeros(len(some), dtype=torch.long)),
-                        torch.from_numpy(tiny).permute(0, 1, 4, 2, 3).float() / 255,
-                        torch.from_numpy(mel_windows(mel, some)),
-                    )
-                    fine.append(_pixels(out.frame))
+                        key.select(torch.zeros(len(some), dtype=torch.long)), around,
+                        torch.from_numpy(mel_windows(mel, some)), marks=marks if self.model.config.motion else None,
+                    )  # fmt: skip
+                    fine.append(_pixels(out.frame if closeups or out.plain is None else out.plain))
                     coarse.append(_pixels(_enlarge(out.coarse.picture)))
         return np.concatenate(fine), np.concatenate(coarse)
 
@@ -209,7 +215,11 @@ def measure(path: Path, plan: Plan, networks: dict[str, Network], judges: Judges
             arms[COARSE] = coarse[at]
             arms[PLAIN], _ = network.draw(exact, at)
             arms[SINGLE], _ = network.draw(parts, at, window=False)
-            if parts.audio is not None:
+            if "motion" in parts.layers:
+                arms[STILL], _ = network.draw(parts, at, motion=False)
+            if network.model.closeups is not None:
+                arms[FAR], _ = network.draw(parts, at, closeups=False)
+            if parts.audio is not None and network.model.config.audio:
                 arms[SILENT], _ = network.draw(parts, at, speech=False)
 
     scores = judge(arms, own, judges)
@@ -290,6 +300,7 @@ def encode_call(path: Path, quality: int) -> bytes:
         for frame in clip.frames_iter():
             mark = signature(frame)
             if sends.wants(count, mark):
+                chunks += [] if chunks else stream.announcements
                 chunks.append(stream.keyframe(frame, count))
                 sends.sent(count, mark)
             chunks += stream.chunks(frame[None], count)
@@ -301,7 +312,8 @@ def encode_with(network: Network, path: Path, quality: int) -> bytes:
     """The clip as an encoder with this network codes it."""
     with open_source(path, crop="auto") as clip:
         refiner = Refiner(network.model)
-        return encode_clip(clip.frames_iter(), clip.audio, quality, clip.frame_count_hint, None, refiner)
+        tracker = network.model.tracker or False
+        return encode_clip(clip.frames_iter(), clip.audio, quality, clip.frame_count_hint, None, refiner, tracker)
 
 
 def judge(arms: dict[str, Frames], own: Own, judges: Judges) -> dict[str, dict[str, float]]:

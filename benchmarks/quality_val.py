@@ -41,6 +41,7 @@ from quality_arms import (
     BICUBIC,
     COARSE,
     DECODED,
+    FAR,
     FROZEN,
     JPEG,
     LABELS,
@@ -48,6 +49,7 @@ from quality_arms import (
     SILENT,
     SINGLE,
     SOURCE,
+    STILL,
     ClipResult,
     Judges,
     Network,
@@ -205,6 +207,10 @@ def table(
         ("blinks of the source that are shown, share", _number(blinked.get("shown_share")), ">=", 0.85, 0.97),
         ("blinks that the source does not have, share", _number(blinked.get("false_share")), "<=", 0.1, None),
     ]
+    for arm in (STILL, FAR):
+        if any(arm in row["arms"] for row in rows):
+            out += [(f"{name}, with / {arm.replace('_', ' ')}", ratio(metric, arm), "<=", None, None)
+                    for name, metric in (*mouths, ("LPIPS of the eyes", "eye_lpips"))]  # fmt: skip
     if any(SILENT in row["arms"] for row in rows):
         out += [(f"{name}, with speech / without", ratio(metric, SILENT), "<=", 0.95, 0.85) for name, metric in mouths]
     for other in others:  # network against network, on the very same streams: those with box means
@@ -296,7 +302,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.compare:
         weights[OLD] = args.compare
     others = [name for name, _, _ in (pair.partition("=") for pair in args.also)]
-    taken = {DECODED, OLD, SILENT, SINGLE, COARSE, PLAIN, FROZEN, BICUBIC, SOURCE, JPEG, LABELS, ""}
+    taken = {DECODED, OLD, STILL, FAR, SILENT, SINGLE, COARSE, PLAIN, FROZEN, BICUBIC, SOURCE, JPEG, LABELS, ""}
     if reserved := taken & set(others):
         p.error(f"--also: another name than {', '.join(map(repr, reserved))}")
     weights |= {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}

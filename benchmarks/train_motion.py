@@ -3,7 +3,9 @@
     python benchmarks/train_motion.py [--data FOLDER] [--rounds 3] [--fraction 0.5]
 
 Writes tfcodec/motion/tables.bin and its SHA-256 into tables.py, for the components of tfcodec/motion/bases.bin. As in
-train_tables.py, each round codes clips with the tables so far and fits the tables to the levels that were chosen.
+train_tables.py, each round codes clips with the tables so far and fits the tables to the levels that were chosen. The
+tables in the package come from several runs with --resume on growing parts of the clips (0.08, 0.3, 0.5, 0.9), the
+first with somewhat other steps.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from fit_motion import MIN_DISTANCE, MIN_FRAMES, FloatArray
 from train_tables import UNIT, Arrays, fit, replay, sine_transform
 
 from tfcodec.motion import analyse, distance, smooth
+from tfcodec.motion.encoder import WEIGHTS
 from tfcodec.motion.geometry import NUMBERS
 from tfcodec.motion.tables import LAYOUT, MAGIC
 from tfcodec.tinyframe.entropy import SHIFT, History, Model
@@ -29,7 +32,7 @@ from tfcodec.tinyframe.search import Group, Search
 from tfcodec.tinyframe.tables import SCORE_LIMIT, SIZES, STEPS, parse_tables, table_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-NOMINAL = (20, 20, 31, 31, 100, 100, 100, 100, 41, 51, 61, 61, 123, 123, 184, 184)  # steps at quality 5, in 1/1024
+NOMINAL = (26, 26, 36, 36, 92, 92, 92, 92, 33, 45, 48, 48, 110, 110, 184, 184)  # steps at quality 5, in 1/1024
 NOMINAL_UNITS = 128  # of a coefficient in a nominal step
 
 
@@ -57,13 +60,17 @@ def motion(marks: FloatArray, seed: int, ahead: int) -> IntArray:
     return np.rint(smooth(analyse(marks[at], marks), ahead=ahead)).astype(np.int64)
 
 
+def set_steps(a: Arrays) -> None:
+    """Put the numbers' nominal steps into the tables."""
+    nominal = np.array(NOMINAL) / NOMINAL_UNITS
+    a["forward"] = np.diag(np.rint((1 << SHIFT) / nominal)).astype(np.int64)
+    a["inverse"] = np.diag(np.rint((1 << SHIFT) * nominal)).astype(np.int64)
+
+
 def first_tables(clips: list[FloatArray]) -> Arrays:
-    """Steps, transforms, and an entropy model of frequencies alone."""
+    """Temporal transforms, and an entropy model of frequencies alone."""
     a: Arrays = {name: np.zeros(shape, np.int64) for name, _, shape in LAYOUT}
     one = 1 << SHIFT
-    nominal = np.array(NOMINAL) / NOMINAL_UNITS
-    a["forward"] = np.diag(np.rint(one / nominal)).astype(np.int64)
-    a["inverse"] = np.diag(np.rint(one * nominal)).astype(np.int64)
     temporal = [np.rint((sine_transform(n) if n > 1 else np.ones((1, 1))) * one) for n in SIZES]
     a["temporal"] = np.concatenate([t.ravel() for t in temporal]).astype(np.int64)
     a["steps"] = np.rint(16 * 2 ** (np.arange(STEPS) / 8)).astype(np.int64)
@@ -102,7 +109,7 @@ def code_clip(task: Task) -> list[tuple[int, list[Group]]]:
     if _search is None:
         raise RuntimeError("worker not started")
     wanted = _search.model.analyse(motion(marks, seed, 2 if largest else 1))
-    base, weight = np.zeros(NUMBERS, np.int64), np.ones(NUMBERS)
+    base, weight = np.zeros(NUMBERS, np.int64), np.array(WEIGHTS)
     payloads: list[tuple[int, list[Group]]] = []
     for start in range(0, len(wanted), 128):
         part, done, history = wanted[start : start + 128], 0, History(NUMBERS)
@@ -127,8 +134,8 @@ def tasks(clips: list[FloatArray], single: bool, seed: int) -> list[Task]:
     return [
         (
             clip,
-            int(np.clip(np.rint(rng.normal(24, 6)), 4, 44)),
-            float(rng.uniform(0.05, 0.15) if single else rng.uniform(0.08, 0.2)),
+            int(np.clip(np.rint(rng.normal(20 if single else 24, 6)), 4, 44)),
+            float(rng.uniform(0.05, 0.11) if single else rng.uniform(0.1, 0.2)),
             0 if single else 5,
             int(rng.integers(1 << 30)),
         )
@@ -151,6 +158,7 @@ def main() -> None:
         arrays = {n: v.copy() for n, v in parse_tables(options.resume.read_bytes(), LAYOUT, MAGIC).arrays.items()}
     else:
         arrays = first_tables(clips)
+    set_steps(arrays)
     started = time.time()
     for turn in range(options.rounds):
         chosen = [c for i, c in enumerate(clips) if (i * 0.6180339887 + turn * 0.37) % 1 < options.fraction]

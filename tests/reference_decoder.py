@@ -6,6 +6,7 @@ wording of the specification as code can be.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 SAMPLES = 96
@@ -48,10 +49,14 @@ def _nest(values: list[int], shape: tuple[int, ...]) -> list:  # type: ignore[ty
 
 
 def read_tables(path: Path) -> dict[str, list]:  # type: ignore[type-arg]
+    return read_arrays(path, b"TFTABLE1", SHAPES)
+
+
+def read_arrays(path: Path, magic: bytes, shapes: Sequence[tuple[str, int, tuple[int, ...]]]) -> dict[str, list]:  # type: ignore[type-arg]
     content = path.read_bytes()
-    assert content[:8] == b"TFTABLE1"
+    assert content[:8] == magic
     tables, at = {}, 8
-    for name, width, shape in SHAPES:
+    for name, width, shape in shapes:
         count = 1
         for side in shape:
             count *= side
@@ -129,6 +134,8 @@ def log_of(trace: int) -> int:
 
 
 class ReferenceDecoder:
+    samples = SAMPLES
+
     def __init__(self, tables: dict[str, list]) -> None:  # type: ignore[type-arg]
         self.t = tables
         self.known = False
@@ -142,9 +149,9 @@ class ReferenceDecoder:
         self.known = False
 
     def start_history(self) -> None:
-        self.first = [0] * SAMPLES
-        self.trend = [0] * SAMPLES
-        self.trace = [4] * SAMPLES
+        self.first = [0] * self.samples
+        self.trend = [0] * self.samples
+        self.trace = [4] * self.samples
         self.density = 48
         self.last_size = 6
 
@@ -188,7 +195,7 @@ class ReferenceDecoder:
         frames = []
         for f in range(n_frames):
             state = []
-            for k in range(SAMPLES):
+            for k in range(self.samples):
                 change = sum(t["temporal"][offset + n * n_frames + f] * rows[n][k] * step for n in range(n_frames))
                 state.append(min(max(self.state[k] + ((change + 8192) >> 14), -131072), 131072))
             frames.append(state)
@@ -197,18 +204,18 @@ class ReferenceDecoder:
         self.first = [cap(q) for q in rows[0]]
         self.trend = [(g >> 1) + 8 * c for g, c in zip(self.trend, self.first, strict=True)]
         speed = (2, 4, 6, 10, 14, 16)[size]
-        for k in range(SAMPLES):
+        for k in range(self.samples):
             mean = 64 * sum(abs(cap(row[k])) for row in rows) // n_frames
             self.trace = [*self.trace[:k], self.trace[k] + ((mean - self.trace[k]) * speed >> 4), *self.trace[k + 1 :]]
         now = 16 * sum(q != 0 for row in rows for q in row) // n_frames
         self.density += ((now - self.density) * min(n_frames, 4)) // 4
         self.last_size = size
+        return [self.output(state) for state in frames]
+
+    def output(self, state: list[int]) -> list[int]:
         return [
-            [
-                min(max((sum(w * c for w, c in zip(row, state, strict=True)) + 8192) >> 14, 0), 4080)
-                for row in t["inverse"]
-            ]
-            for state in frames
+            min(max((sum(w * c for w, c in zip(row, state, strict=True)) + 8192) >> 14, 0), 4080)
+            for row in self.t["inverse"]
         ]
 
     def row(
@@ -220,25 +227,25 @@ class ReferenceDecoder:
         step = self.step // 4
         filled = t["filled_row"][index] + t["filled_recent"][kind][recent]
         filled += t["filled_density"][kind][density] + t["filled_step"][kind][step]
-        row = [0] * SAMPLES
+        row = [0] * self.samples
         if not coder.bit(self.odds(filled)):
             return row
         score, sign = [], []
         logs = [log_of(e) for e in trace]
-        for k in range(SAMPLES):
+        for k in range(self.samples):
             s = t["zero_row"][index][k] + t["zero_recent"][kind][recent][k]
             s += t["zero_density"][kind][density][k] + t["zero_step"][kind][step][k]
-            s += sum(logs[j] * t["zero_trace"][kind][j][k] for j in range(SAMPLES))
-            s += sum(abs(previous[j]) * t["zero_previous"][kind][j][k] for j in range(SAMPLES) if previous[j])
+            s += sum(logs[j] * t["zero_trace"][kind][j][k] for j in range(self.samples))
+            s += sum(abs(previous[j]) * t["zero_previous"][kind][j][k] for j in range(self.samples) if previous[j])
             score.append(s)
-            sign.append(sum(trend[j] * t["sign_previous"][kind][j][k] for j in range(SAMPLES) if trend[j]) >> 3)
-        for k in range(SAMPLES):
+            sign.append(sum(trend[j] * t["sign_previous"][kind][j][k] for j in range(self.samples) if trend[j]) >> 3)
+        for k in range(self.samples):
             if not coder.bit(self.odds(score[k])):
                 continue
             negative = coder.bit(self.odds(-sign[k]))
             size = self.magnitude(coder, kind, k, score[k])
             row[k] = -size if negative else size
-            for j in range(k + 1, SAMPLES):
+            for j in range(k + 1, self.samples):
                 score[j] += abs(cap(row[k])) * t["zero_current"][kind][k][j]
                 sign[j] += cap(row[k]) * t["sign_current"][kind][k][j]
         if not any(row):

@@ -63,6 +63,11 @@ def tiny_chunks(draw: st.DrawFn) -> bs.TinyChunk:
     return bs.TinyChunk(draw(INDEX), count, payload, draw(TAG))
 
 
+@st.composite
+def motion_chunks(draw: st.DrawFn) -> bs.MotionChunk:
+    return bs.MotionChunk(draw(INDEX), draw(st.integers(1, 128)), draw(st.binary(max_size=300)), draw(TAG))
+
+
 SIGNED = st.integers(-(2**31) + 1, 2**31 - 1)
 EXTENT = st.integers(1, 2**32 - 1)
 CROPS = st.builds(bs.CropRegion, INDEX, EXTENT, EXTENT, SIGNED, SIGNED, EXTENT)
@@ -70,6 +75,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 CHUNKS: st.SearchStrategy[Chunk] = st.one_of(
     headers(),
     tiny_chunks(),
+    motion_chunks(),
+    st.builds(bs.MotionTablesChunk, st.integers(0, 2**32 - 1), st.binary(min_size=4, max_size=4)),
     st.builds(bs.KeyframeChunk, INDEX, st.binary(min_size=1, max_size=5_000), TAG),
     st.builds(
         bs.SpeechChunk,
@@ -161,6 +168,8 @@ def test_chunk_round_trip(chunk: Chunk) -> None:
         bs.TinyChunk(0, 0, b"t"),
         bs.TinyChunk(0, 129, b"t"),
         bs.TinyChunk(0, 1, b"t", -1),
+        bs.MotionChunk(0, 129, b"m"),
+        bs.MotionTablesChunk(1, b"abc"),
         bs.SpeechChunk(0, ()),
         bs.MetaChunk(),
         bs.MetaChunk(texts=(("key", "\ud800"),)),
@@ -217,6 +226,7 @@ def test_header_fields() -> None:
     [
         (bs.Limits(max_keyframe_bytes=10), bs.KeyframeChunk(0, bytes(27)).to_bytes()),
         (bs.Limits(max_tiny_bytes=10), bs.TinyChunk(0, 1, bytes(11)).to_bytes()),
+        (bs.Limits(max_motion_bytes=10), bs.MotionChunk(0, 1, bytes(11)).to_bytes()),
         (bs.Limits(max_speech_bytes=10), bs.SpeechChunk(0, (bytes(11),)).to_bytes()),
         (bs.Limits(max_header_bytes=5), bs.StreamHeader().to_bytes()),
         (bs.Limits(max_ancillary_bytes=5), bs.PaddingChunk(6).to_bytes()),
@@ -276,9 +286,10 @@ def test_byte_account() -> None:
         bs.StreamHeader(model_id=1, model_hash=b"abcd", audio=audio),
         bs.KeyframeChunk(0, bytes(100)),
     ]
-    chunks += [bs.TinyChunk(0, 5, bytes(9)), speech, bs.EndChunk(5, 5_000)]
+    chunks.insert(1, bs.MotionTablesChunk(1, b"hash"))
+    chunks += [bs.MotionChunk(0, 5, bytes(7)), bs.TinyChunk(0, 5, bytes(9)), speech, bs.EndChunk(5, 5_000)]
     data = bs.write_signature() + b"".join(chunk.to_bytes() for chunk in chunks)
-    expected = {"keyframe": 100, "tiny": 9, "audio": len(speech.to_bytes()) + 5 + 2, "total": len(data)}
+    expected = {"keyframe": 100, "tiny": 9, "motion": 7, "audio": len(speech.to_bytes()) + 5 + 2, "total": len(data)}
     expected["container"] = len(data) - sum(expected.values()) + len(data)
     assert bs.account_bytes(data) == expected
     with pytest.raises(TruncatedError):

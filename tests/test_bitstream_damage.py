@@ -28,16 +28,19 @@ def stream(*chunks: bs.Chunk) -> bytes:
     return bs.write_signature() + b"".join(chunk.to_bytes() for chunk in chunks)
 
 
-def long_stream(rng: random.Random) -> tuple[bytes, list[tuple[int, int]]]:
-    """A file of two keyframes, 20 TINY and 10 SPEECH chunks, and where each chunk lies."""
+def long_stream(rng: random.Random, moving: bool = False) -> tuple[bytes, list[tuple[int, int]]]:
+    """A file of two keyframes, 20 TINY and 10 SPEECH chunks, with motion or without, and where each chunk lies."""
     audio = replace(AUDIO, total_samples=20 * 2880)
     chunks: list[bs.Chunk] = [
         replace(HEADER, frame_count=200, audio=audio),
+        *([bs.MotionTablesChunk(1, b"hash")] if moving else []),
         bs.KeyframeChunk(0, rng.randbytes(900)),
     ]
     for k in range(20):
         if k == 10:
             chunks.append(bs.KeyframeChunk(100, rng.randbytes(700), 1))
+        if moving:
+            chunks.append(bs.MotionChunk(10 * k, 10, rng.randbytes(rng.randrange(5, 20)), k // 10))
         chunks.append(bs.TinyChunk(10 * k, 10, rng.randbytes(rng.randrange(5, 60)), k // 10))
         if k % 2 == 0:
             chunks.append(bs.SpeechChunk(k, (rng.randbytes(40), rng.randbytes(30))))
@@ -160,10 +163,10 @@ def test_payloads_parse_or_are_refused(payload: bytes) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_damage_costs_only_the_chunks_it_hits(seed: int) -> None:
-    rng = random.Random(seed)
-    data, places = long_stream(rng)
+    rng, moving = random.Random(seed), seed % 2 == 1
+    data, places = long_stream(rng, moving)
     whole = bs.read_stream(data)
-    hit = rng.randrange(1, len(places))
+    hit = rng.randrange(1 + moving, len(places))  # not what says that there is motion: all of it would be lost
     start, stop = places[hit]
     damaged = bytearray(data)
     for _ in range(rng.randrange(1, 6)):
@@ -179,7 +182,7 @@ def test_damage_costs_only_the_chunks_it_hits(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_lost_and_inserted_bytes_are_survived(seed: int) -> None:
     rng = random.Random(100 + seed)
-    data, places = long_stream(rng)
+    data, places = long_stream(rng, seed % 4 > 1)
     whole = bs.read_stream(data)
     start = rng.randrange(places[2][0], places[-3][0])
     cut = rng.randrange(1, 400)
@@ -227,6 +230,21 @@ def test_concealing_keeps_later_keyframes_with_their_tags() -> None:
     parsed = bs.read_stream(stream(*chunks), errors="conceal")
     assert parsed.chunks == tuple(chunks)
     assert [chunk.keyframe_tag for chunk in parsed.tiny] == [0, 1, 2]
+
+
+def test_lost_motion_costs_motion_only() -> None:
+    head, key = replace(HEADER, frame_count=8), bs.KeyframeChunk(0, b"k")
+    named, tiny = bs.MotionTablesChunk(1, b"hash"), [bs.TinyChunk(0, 4, b"t"), bs.TinyChunk(4, 4, b"t")]
+    motion = [bs.MotionChunk(0, 4, b"m"), bs.MotionChunk(4, 4, b"m")]
+    whole: list[bs.Chunk] = [head, named, key, motion[0], tiny[0], motion[1], tiny[1]]
+    for lost, left in ((1, []), (3, motion[1:]), (5, motion[:1]), (4, motion)):
+        parsed = bs.read_stream(stream(*whole[:lost], *whole[lost + 1 :]), errors="conceal")
+        assert parsed.motion == left
+        assert parsed.tiny == [chunk for chunk in tiny if chunk is not whole[lost]]
+        assert parsed.frame_count == 8
+        assert parsed.motion_tables == (named if lost != 1 else None)
+    repeated = bs.read_stream(stream(head, *whole[2:5], named, *whole[5:]), errors="conceal")
+    assert repeated.motion == motion[1:]
 
 
 def test_damaged_signature_can_be_concealed() -> None:

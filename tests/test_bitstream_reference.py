@@ -39,6 +39,10 @@ def outcome(data: bytes) -> list[tuple[Any, ...]] | None:
         elif isinstance(chunk, bs.TinyChunk):
             fields = (chunk.first_frame, chunk.frame_count, chunk.keyframe_tag, chunk.payload)
             result.append(("tiny", *fields))
+        elif isinstance(chunk, bs.MotionChunk):
+            result.append(("motion", chunk.first_frame, chunk.frame_count, chunk.keyframe_tag, chunk.payload))
+        elif isinstance(chunk, bs.MotionTablesChunk):
+            result.append(("motion tables", chunk.motion_id, chunk.motion_hash))
         elif isinstance(chunk, bs.SpeechChunk):
             result.append(("speech", chunk.first_packet, *chunk.packets))
         elif isinstance(chunk, bs.EndChunk):
@@ -81,13 +85,18 @@ def test_mutated_fields() -> None:
     accepted = 0
     for _ in range(1_500):
         chunks = [HEADER.to_bytes() if rng.random() < 0.8 else random_header(rng)]
-        tag, frame, packet = rng.choice([0, 0, 0, 1]), 0, 0
+        tag, frame, packet, moving = rng.choice([0, 0, 0, 1]), 0, 0, rng.random() < 0.5
+        if moving:
+            chunks.append(bs.MotionTablesChunk(rng.randrange(2), b"hash").to_bytes())
         for _ in range(rng.randrange(1, 6)):
             kind = rng.randrange(6)
             if kind == 0:
                 chunks.append(bs.KeyframeChunk(frame, b"k", tag).to_bytes())
             elif kind <= 2:
                 count = rng.choice([1, 2, 128])
+                if moving:
+                    some = rng.choice([count] * 9 + [1])
+                    chunks.append(bs.MotionChunk(frame, some, b"moves"[:some], tag).to_bytes())
                 chunks.append(bs.TinyChunk(frame, count, b"tiny", tag).to_bytes())
                 frame += count - (rng.random() < 0.05)
             elif kind == 3:
@@ -97,9 +106,9 @@ def test_mutated_fields() -> None:
                 chunks.append(bs.PaddingChunk(3).to_bytes())
             else:
                 payload = bytes(rng.choice([0, 1, 2, 4, 97, 128, 255]) for _ in range(rng.randrange(1, 9)))
-                chunks.append(build_chunk(rng.choice([0x84, 0x85, 7, 0xC6, 0xC2, 10, 0x8B]), payload))
-            if rng.random() < 0.7 and len(chunks) == 2:
-                chunks.insert(1, bs.KeyframeChunk(0, b"k", 0).to_bytes())
+                chunks.append(build_chunk(rng.choice([0x84, 0x85, 7, 0xC6, 0xC2, 10, 0x8A, 0x8B, 0xAA]), payload))
+            if rng.random() < 0.7 and len(chunks) <= 4 and not any(c[0] == 0xC2 for c in chunks):
+                chunks.insert(1 + moving, bs.KeyframeChunk(0, b"k", 0).to_bytes())
         if rng.random() < 0.8:
             samples = max(0, packet * 2_880 - 312 - rng.choice([0, 1, 2_879, 2_880]))
             chunks.append(bs.EndChunk(frame, samples).to_bytes())

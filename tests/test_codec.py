@@ -67,7 +67,7 @@ def test_the_decoded_video_is_close_to_the_source(clip: tfcodec.Clip, moving_fac
 def test_info_accounts_for_every_byte(stream: bytes) -> None:
     info = tfcodec.probe(stream)
     assert info.frames == 60
-    assert set(info.bytes) == {"container", "keyframe", "tiny", "audio", "total"}
+    assert set(info.bytes) == {"container", "keyframe", "tiny", "motion", "audio", "total"}
     assert sum(info.bytes.values()) == 2 * len(stream)
     assert info.bytes["total"] == len(stream)
     video = info.bytes["container"] + info.bytes["keyframe"] + info.bytes["tiny"]

@@ -58,7 +58,10 @@ def test_rows_are_in_order(cut: object) -> None:
     height = (picture.shape[0] - face_sheets.LABEL) // 3
     middles = [picture[face_sheets.LABEL + height * i + height // 2, -20] for i in range(3)]
     assert [tuple(m) for m in middles] == [(40,) * 3, (120,) * 3, (200,) * 3]
-    assert picture.shape[1] > 2 * picture.shape[1] // 3 > face_sheets.SCALE
+    many = [face_sheets.Moment(i, "") for i in range(20)]
+    tall = np.asarray(face_sheets.sheet(videos, LANDMARKS, many, cut))  # type: ignore[arg-type]
+    assert tall.shape[1] <= face_sheets.MARGIN + face_sheets.WIDTH
+    assert tall.shape[0] >= 3 * picture.shape[0]
 
 
 def test_sheets_of_a_stream_and_its_clip(moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

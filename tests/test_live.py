@@ -448,6 +448,85 @@ def test_a_frame_number_out_of_all_reason_is_ignored(call: Sent) -> None:
     assert decoder.stats.held == 0
 
 
+def pause(face: Face, decoder: tfcodec.Decoder) -> tuple[tfcodec.Encoder, list[bytes]]:
+    """A call of 12 frames, the last of which is not shown before the receiver misses 200; and what comes then."""
+    frames, _ = face
+    encoder = tfcodec.Encoder(latency="call", audio=False, bundle=1)
+    for t in range(12):
+        for packet in encoder.push(frames[t]):
+            decoder.push(packet)
+        if t < 11:
+            decoder.pull(draw=False)
+    for t in range(200):
+        encoder.push(frames[t % 14])
+    return encoder, [packet for t in range(3) for packet in encoder.push(frames[t])]
+
+
+def test_a_long_pause_with_a_frame_unshown_is_recovered_from(moving_face: Face) -> None:
+    decoder = tfcodec.Decoder()
+    encoder, packets = pause(moving_face, decoder)
+    shown = []
+    for packet in packets:
+        decoder.push(packet)
+        shown.append(decoder.pull())
+    assert decoder.position == 11  # what was there before the pause
+    assert all((picture != 128).any() for picture in shown)
+    assert decoder.wants_keyframe
+    for t in range(6):
+        said = decoder.feedback()
+        for packet in [*(encoder.push_feedback(said) if said else []), *encoder.push(moving_face[0][t])]:
+            decoder.push(packet)
+        assert not np.array_equal(decoder.pull(draw=t > 3), np.full((256, 256, 3), 128))
+    assert decoder.position is not None
+    assert decoder.position > 200
+    assert not decoder.wants_keyframe
+
+
+def test_the_worker_outlives_a_long_pause(moving_face: Face) -> None:
+    with tfcodec.Decoder(worker=True) as decoder:
+        encoder, packets = pause(moving_face, decoder)
+        for packet in packets:
+            decoder.push(packet)
+        deadline = time.monotonic() + 60
+        t = 0
+        while (decoder.position is None or decoder.position < 200) and time.monotonic() < deadline:
+            decoder.pull()
+            said = decoder.feedback()
+            for packet in [*(encoder.push_feedback(said) if said else []), *encoder.push(moving_face[0][t % 60])]:
+                decoder.push(packet)
+            t += 1
+            time.sleep(0.04)
+        assert decoder.position is not None
+        assert decoder.position >= 200
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_a_file_is_no_call(moving_face: Face, worker: bool) -> None:
+    frames, audio = moving_face
+    encoder = tfcodec.Encoder(latency="file", refine=False)
+    pieces = encoder.push(frames[:4], audio[: 4 * 640]) + encoder.flush()
+
+    def push_again_and_again(decoder: tfcodec.Decoder, piece: bytes) -> None:
+        for _ in range(2000 if worker else 1):  # with a worker the error comes out of a later push
+            decoder.push(piece)
+            time.sleep(0.01)
+
+    for piece in (pieces[0], pieces[-1]):
+        with tfcodec.Decoder(worker=worker) as decoder, pytest.raises(tfcodec.BitstreamError, match=r"tfcodec\.decode"):
+            push_again_and_again(decoder, piece)
+
+
+def test_a_piece_of_a_file_within_a_call_is_damage(call: Sent, moving_face: Face) -> None:
+    encoder = tfcodec.Encoder(latency="file", refine=False)
+    encoder.push(moving_face[0][:4])
+    decoder = tfcodec.Decoder()
+    decoder.push(call[0][0])
+    pieces = encoder.flush()
+    for piece in pieces:
+        decoder.push(piece)
+    assert decoder.stats.damaged == len(pieces) >= 3
+
+
 def test_nothing_has_come_yet() -> None:
     decoder = tfcodec.Decoder()
     assert (decoder.pull() == 128).all()

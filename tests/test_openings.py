@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -97,3 +100,10 @@ def test_bad_input_is_named() -> None:
         find_blinks(curve(50), 25, 1.5)
     with pytest.raises(TfcodecError, match="curves"):
         compare_blinks(curve(50), curve(60))
+
+
+def test_constants_are_those_that_were_measured() -> None:
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "eye_meter.json"
+    measured = json.loads(path.read_text())["constants"]
+    assert measured == {name: getattr(openings, name) for name in measured}
+    assert set(measured) == {"MOUTH_NOISE", "EYE_NOISE", "BLINK_DEPTH", "BLINK_ECHO"}

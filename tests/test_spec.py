@@ -17,6 +17,7 @@ from tfcodec.bitstream import framing, parts
 from tfcodec.bitstream.primitives import crc16, crc32, write_varint
 from tfcodec.bitstream.stream import _SCAN_BYTES, _SCAN_CANDIDATES
 from tfcodec.keyframe import decode_keyframe
+from tfcodec.motion import BASES_SHA256, TABLES_SHA256, motion_hash
 from tfcodec.speech import SpeechDecoder
 from tfcodec.tinyframe import TABLES_ID, TinyDecoder, TinyPlanes, tables_sha256, tiny_from_frames
 
@@ -165,6 +166,7 @@ def test_limits() -> None:
         limits.max_header_bytes,
         limits.max_keyframe_bytes,
         limits.max_tiny_bytes,
+        limits.max_motion_bytes,
         limits.max_speech_packet_bytes,
         limits.max_chunks,
         limits.max_ancillary_chunks,
@@ -213,11 +215,13 @@ def test_rules_of_the_container_are_those_of_the_code() -> None:
 
 def test_tables_and_links() -> None:
     assert tables_sha256() in SPEC
+    for value in (BASES_SHA256, TABLES_SHA256, motion_hash().hex()):
+        assert value in section("## 22", "## Appendix A")
     headings = {
         re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", SPEC, re.M)
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", SPEC)) <= headings
-    for number in range(1, 22):
+    for number in range(1, 23):
         assert len(re.findall(rf"^## {number} ", SPEC, re.M)) == 1, number
 
 

@@ -3,6 +3,8 @@
     data = tfcodec.encode("talk.mp4")          # bytes of a .tfc stream
     clip = tfcodec.decode(data)                # clip.frames [T, 256, 256, 3] uint8, clip.audio float32
     info = tfcodec.probe(data)                 # where every byte goes
+    for frame in tfcodec.open("talk.tfc"):     # one frame after another, however long the file
+        frame.pixels, frame.audio, frame.time
 
 Heavy libraries (torch, PyAV, SciPy) are loaded when they are first needed, not by this import.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .api import decode, encode, probe
+from .api import decode, encode, open, probe
 from .errors import (
     BitstreamError,
     ChecksumError,
@@ -27,19 +29,22 @@ from .errors import (
 if TYPE_CHECKING:
     from .codec.call.decoder import Decoder
     from .codec.encoder import Encoder
-    from .codec.results import Clip, Packet, StreamInfo
+    from .codec.file.reader import Reader
+    from .codec.results import Clip, DecodedFrame, Packet, StreamInfo
 
 __version__ = "0.1.0"
 __all__ = [
     "BitstreamError",
     "ChecksumError",
     "Clip",
+    "DecodedFrame",
     "Decoder",
     "Encoder",
     "LimitExceeded",
     "MediaError",
     "NoFaceError",
     "Packet",
+    "Reader",
     "StreamInfo",
     "TfcodecError",
     "TruncatedError",
@@ -48,11 +53,13 @@ __all__ = [
     "__version__",
     "decode",
     "encode",
+    "open",
     "probe",
 ]
 
 _LAZY = {
-    "Encoder": "encoder", "Decoder": "call.decoder", "Clip": "results", "Packet": "results", "StreamInfo": "results",
+    "Encoder": "encoder", "Decoder": "call.decoder", "Reader": "file.reader", "Clip": "results",
+    "DecodedFrame": "results", "Packet": "results", "StreamInfo": "results",
 }  # fmt: skip
 
 

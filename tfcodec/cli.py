@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-refine", action="store_true",
         help="several times as fast: tiny frames are box means, not what the network draws best from",
     )  # fmt: skip
+    p.add_argument("--no-motion", action="store_true", help="do not say how the face moves: 10 bits a frame less")
     _common(p)
 
     p = commands.add_parser("decode", help=".tfc -> video")
@@ -121,7 +122,10 @@ def _encode(args: argparse.Namespace) -> int:
     _refuse_overwrite(args)
     source: Any = sys.stdin.buffer if args.input == "-" else args.input
     with _bar("encode", args.quiet) as progress:
-        data = encode(source, quality=args.quality, crop=args.crop, refine=not args.no_refine, progress=progress)
+        data = encode(
+            source, quality=args.quality, crop=args.crop, refine=not args.no_refine,
+            motion=not args.no_motion, progress=progress,
+        )  # fmt: skip
     if args.output == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

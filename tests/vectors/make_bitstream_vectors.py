@@ -16,6 +16,8 @@ from tfcodec.bitstream import (
     EndChunk,
     KeyframeChunk,
     MetaChunk,
+    MotionChunk,
+    MotionTablesChunk,
     PaddingChunk,
     SpeechChunk,
     StreamHeader,
@@ -34,6 +36,8 @@ KEYFRAME = KeyframeChunk(0, b"keyframe")
 TINY = TinyChunk(0, 5, b"tiny")
 SPEECH = SpeechChunk(0, (b"one", b"three", b"", b"four"))
 END = EndChunk(5)
+MOTION_TABLES = MotionTablesChunk(1, bytes.fromhex("e5f60718"))
+MOTION = MotionChunk(0, 5, b"motion")
 HEADER_BODY = bytes.fromhex("1100 05 01 a1b2c3d4 01")
 
 
@@ -112,6 +116,15 @@ def valid() -> list[Vector]:
                "As many frames as a TINY chunk may hold."),
         Vector("empty_tiny_payload", stream(HEADER, KEYFRAME, TinyChunk(0, 5, b"")),
                "Tiny frames that cost no bytes."),
+        Vector("motion", stream(HEADER, MOTION_TABLES, KEYFRAME, MOTION, TINY), "A motion layer."),
+        Vector("motion_and_speech", stream(open_audio, MOTION_TABLES, KEYFRAME, SPEECH, MOTION, TINY,
+                                           EndChunk(5, 9600)),
+               "A motion layer, speech, and totals in an END chunk."),
+        Vector("motion_of_two_keyframes",
+               stream(HEADER, MOTION_TABLES, KEYFRAME, replace(MOTION, frame_count=3), TinyChunk(0, 2, b"t"),
+                      TinyChunk(2, 1, b"t"), HEADER, MOTION_TABLES, second, MotionChunk(3, 2, b"", 1),
+                      TinyChunk(3, 2, b"t", 1)),
+               "MOTION over two TINY chunks; HEADER and MOTION_TABLES repeated; motion that costs no bytes."),
     ]
     # fmt: on
 
@@ -119,7 +132,7 @@ def valid() -> list[Vector]:
 def faulty() -> list[Vector]:
     """Streams that a reader must refuse, by rule."""
     head, kf, tiny = HEADER.to_bytes(), KEYFRAME.to_bytes(), TINY.to_bytes()
-    audio = replace(HEADER, audio=AUDIO)
+    audio, second = replace(HEADER, audio=AUDIO), KeyframeChunk(3, b"second", 1)
     good = stream(HEADER, KEYFRAME, TINY)
     b, t, c = "BitstreamError", "TruncatedError", "ChecksumError"
     u, x = "UnsupportedVersion", "LimitExceeded"
@@ -241,6 +254,43 @@ def faulty() -> list[Vector]:
                "A text of byte 0xFF.", 37, b),
         Vector("crop_without_extent", stream(HEADER, raw(7, "01 06 00 0a 0a 00 00 00"), KEYFRAME, TINY),
                "A crop region of side 0.", 37, b),
+        Vector("motion_first", stream(HEADER, MOTION_TABLES, MOTION, KEYFRAME, TINY),
+               "Motion before the keyframe.", 23, b),
+        Vector("motion_tag", stream(HEADER, MOTION_TABLES, KEYFRAME, replace(MOTION, keyframe_tag=1), TINY),
+               "Motion of a keyframe that is not the last.", 25, b),
+        Vector("motion_129_frames", stream(replace(HEADER, frame_count=129), MOTION_TABLES, KEYFRAME,
+                                           raw(0x8B, "00 8100 00")),
+               "129 frames in one MOTION chunk.", 27, b),
+        Vector("motion_past_end", stream(HEADER, MOTION_TABLES, KEYFRAME, replace(MOTION, frame_count=6), TINY),
+               "Motion of six frames of five.", 32, b),
+        Vector("motion_tables_short", stream(HEADER, raw(0x8A, "01 e5f607"), KEYFRAME, MOTION, TINY),
+               "MOTION_TABLES ends within the hash.", 10, b),
+        Vector("motion_tables_long", stream(HEADER, raw(0x8A, "01 e5f60718 00"), KEYFRAME, MOTION, TINY),
+               "A byte after the last field of MOTION_TABLES.", 11, b),
+        Vector("motion_tables_late", stream(HEADER, KEYFRAME, MOTION_TABLES, MOTION, TINY),
+               "MOTION_TABLES after the keyframe.", 61, b),
+        Vector("motion_tables_change", stream(HEADER, MOTION_TABLES, KEYFRAME, replace(MOTION_TABLES, motion_id=2),
+                                              MOTION, TINY),
+               "A second MOTION_TABLES that differs.", 61, b),
+        Vector("motion_unannounced", stream(HEADER, KEYFRAME, MOTION, TINY),
+               "Motion without MOTION_TABLES.", 63, b),
+        Vector("motion_gap", stream(HEADER, MOTION_TABLES, KEYFRAME, MotionChunk(1, 4, b"m"), TINY),
+               "The motion of frame 0 is missing.", 64, b),
+        Vector("motion_twice", stream(HEADER, MOTION_TABLES, KEYFRAME, MOTION, MOTION, TINY),
+               "The same motion twice.", 64, b),
+        Vector("motion_early", stream(HEADER, MOTION_TABLES, KEYFRAME, MotionChunk(0, 3, b"m"),
+                                      MotionChunk(3, 2, b"m"), TINY),
+               "A MOTION chunk before the tiny frames of the one before it.", 64, b),
+        Vector("motion_missing", stream(HEADER, MOTION_TABLES, KEYFRAME, TINY),
+               "Tiny frames without motion.", 65, b),
+        Vector("motion_too_short", stream(HEADER, MOTION_TABLES, KEYFRAME, MotionChunk(0, 3, b"m"), TINY),
+               "Five tiny frames, motion of three.", 65, b),
+        Vector("motion_past_keyframe", stream(HEADER, MOTION_TABLES, KEYFRAME, MOTION, TinyChunk(0, 3, b"t"),
+                                              second, TinyChunk(3, 2, b"t", 1)),
+               "Motion that reaches across a keyframe.", 65, b),
+        Vector("motion_past_tiny", stream(OPEN, MOTION_TABLES, KEYFRAME, MOTION, TinyChunk(0, 3, b"t"),
+                                          EndChunk(3)),
+               "Motion that reaches past the tiny frames.", 65, b),
     ]
     # fmt: on
 

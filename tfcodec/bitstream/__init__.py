@@ -18,9 +18,7 @@ from tfcodec.bitstream.call_packets import (
     MediaPacket,
     TinyUnit,
     fragment,
-    join_layers,
     parse_packet,
-    split_layers,
 )
 from tfcodec.bitstream.chunks import (
     MAX_FRAMES_PER_CHUNK,
@@ -28,6 +26,8 @@ from tfcodec.bitstream.chunks import (
     EndChunk,
     KeyframeChunk,
     LayerChunk,
+    MotionChunk,
+    MotionTablesChunk,
     SpeechChunk,
     TinyChunk,
 )
@@ -67,6 +67,8 @@ __all__ = [
     "Limits",
     "MediaPacket",
     "MetaChunk",
+    "MotionChunk",
+    "MotionTablesChunk",
     "PaddingChunk",
     "ParsedStream",
     "Part",
@@ -83,10 +85,8 @@ __all__ = [
     "extend",
     "fragment",
     "iter_chunks",
-    "join_layers",
     "parse_chunk",
     "parse_packet",
     "read_stream",
-    "split_layers",
     "write_signature",
 ]

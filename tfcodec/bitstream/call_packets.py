@@ -7,7 +7,7 @@ reference that the receiver is known to have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -43,7 +43,7 @@ class TinyUnit:
     reference: int
     """How many frames before the unit's first the frame lies whose state it is predicted from; 0: the keyframe."""
     payload: bytes
-    """Data of the layers, in the order of the registry: see `join_layers`; may be empty."""
+    """Data of the motion layer, if there is one, and of the tiny-frame layer, in one range coder; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class MediaPacket:
 
 @dataclass(frozen=True, slots=True)
 class KeyframePacket:
-    """A fragment of a *keyframe object*: the HEADER and KEYFRAME chunks, one after the other."""
+    """A fragment of a *keyframe object*: the chunks HEADER, MOTION_TABLES (if there is motion) and KEYFRAME."""
 
     KIND: ClassVar[int] = KEYFRAME
 
@@ -233,17 +233,6 @@ def parse_packet(packet: bytes, limits: Limits = DEFAULT_LIMITS) -> CallPacket:
     reader = FieldReader(packet, HEADER_BYTES, end)
     sequence, timestamp = int.from_bytes(packet[1:3], "big"), int.from_bytes(packet[3:5], "big")
     return _KINDS[packet[0] >> 6].read(packet[0], sequence, timestamp, reader, limits)
-
-
-def join_layers(payloads: Sequence[bytes]) -> bytes:
-    """The payload of a unit: the data of each layer, all but the last behind its length."""
-    return b"".join(write_varint(len(data)) + data for data in payloads[:-1]) + payloads[-1]
-
-
-def split_layers(payload: bytes, layers: int) -> list[bytes]:
-    """The data of so many layers out of a unit's payload. Raises TruncatedError if they are not there."""
-    reader = FieldReader(payload, 0, len(payload))
-    return [*(reader.take(reader.varint("length"), "layer") for _ in range(layers - 1)), reader.rest()]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The chunks of the media: keyframes, tiny frames, speech, and the end of the stream."""
+"""The chunks of the media: keyframes, tiny frames, motion, speech, and the end of the stream."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ TAGS = 4
 """Keyframe tags count modulo this."""
 MAX_FRAMES_PER_CHUNK = 128
 """Most frames of one layer's chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
+MOTION_HASH_BYTES = 4
 _MAX_TAGGED = 1 << 30
 
 
@@ -106,6 +107,41 @@ class TinyChunk(LayerChunk):
 
     TYPE: ClassVar[int] = CRITICAL | 4
     NAME: ClassVar[str] = "TINY"
+
+
+@dataclass(frozen=True, slots=True)
+class MotionChunk(LayerChunk):
+    """The motion of the face."""
+
+    TYPE: ClassVar[int] = CRITICAL | 11
+    NAME: ClassVar[str] = "MOTION"
+
+
+@dataclass(frozen=True, slots=True)
+class MotionTablesChunk:
+    """Says that the stream has a motion layer, and names its components and tables."""
+
+    TYPE: ClassVar[int] = CRITICAL | 10
+
+    motion_id: int
+    """Registry number of components and tables."""
+    motion_hash: bytes
+    """First 4 bytes of the SHA-256 of the file of components followed by the file of tables."""
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        if len(self.motion_hash) != MOTION_HASH_BYTES:
+            raise BitstreamError(f"the motion hash must be {MOTION_HASH_BYTES} bytes, not {len(self.motion_hash)}")
+        return build_chunk(self.TYPE, write_varint(self.motion_id) + self.motion_hash)
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> MotionTablesChunk:
+        """Parse the payload."""
+        del limits  # nothing is allocated from the fields
+        motion_id = reader.varint("motion_id")
+        motion_hash = reader.take(MOTION_HASH_BYTES, "motion_hash")
+        reader.finish("MOTION_TABLES")
+        return cls(motion_id, motion_hash)
 
 
 @dataclass(frozen=True, slots=True)

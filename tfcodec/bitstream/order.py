@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tfcodec.bitstream.chunks import TAGS, EndChunk, KeyframeChunk, LayerChunk, SpeechChunk, TinyChunk
+from tfcodec.bitstream.chunks import (
+    TAGS,
+    EndChunk,
+    KeyframeChunk,
+    LayerChunk,
+    MotionChunk,
+    MotionTablesChunk,
+    SpeechChunk,
+    TinyChunk,
+)
 from tfcodec.bitstream.header import StreamHeader, check_frame_count
 from tfcodec.bitstream.limits import Limits
 from tfcodec.bitstream.parts import Chunk
@@ -18,6 +27,8 @@ class OrderChecker:
         self.strict = strict
         self.header: StreamHeader | None = None
         self.next_packet = 0
+        self.next_motion = 0
+        self.motion_tables: MotionTablesChunk | None = None
         self.ended = False
         self._positions: dict[type[LayerChunk], int] = {}  # the frame after the last, of each layer
         self._chunks = 0
@@ -49,6 +60,10 @@ class OrderChecker:
                 fail(BitstreamError, 22, offset, "a repeated HEADER differs from the first")
         elif isinstance(chunk, KeyframeChunk):
             self._accept_keyframe(chunk, offset, self.header)
+        elif isinstance(chunk, MotionTablesChunk):
+            self._accept_motion_tables(chunk, offset)
+        elif isinstance(chunk, MotionChunk):
+            self._accept_motion(chunk, offset, self.header)
         elif isinstance(chunk, LayerChunk):
             self._accept_layer(chunk, offset, self.header)
         elif isinstance(chunk, SpeechChunk):
@@ -90,6 +105,7 @@ class OrderChecker:
                 offset,
                 f"keyframe at {chunk.frame_index} in a stream of {header.frame_count}",
             )
+        self._check_motion_used(offset)
         self._keyframe = chunk
         self._keyframe_is_new = True
         self._positions = {TinyChunk: chunk.frame_index} | dict.fromkeys(self._positions, chunk.frame_index)
@@ -109,8 +125,36 @@ class OrderChecker:
                 f"frames up to {chunk.end_frame} in a stream of {header.frame_count}",
             )
         check_frame_count(chunk.end_frame, header.rate, offset, self.limits)
+        if self.strict and self.motion_tables is not None and chunk.end_frame > self.next_motion:
+            fail(BitstreamError, 65, offset, f"tiny frames up to {chunk.end_frame}, motion up to {self.next_motion}")
         self._positions[type(chunk)] = chunk.end_frame
         self._keyframe_is_new &= not isinstance(chunk, TinyChunk)
+
+    def _accept_motion_tables(self, chunk: MotionTablesChunk, offset: int) -> None:
+        if self.motion_tables is not None and chunk != self.motion_tables:
+            fail(BitstreamError, 61, offset, "a repeated MOTION_TABLES differs from the first")
+        if self.strict and self.motion_tables is None and self._keyframe is not None:
+            fail(BitstreamError, 61, offset, "MOTION_TABLES for the first time after a keyframe")
+        self.motion_tables = chunk
+
+    def _accept_motion(self, chunk: MotionChunk, offset: int, header: StreamHeader) -> None:
+        if self.motion_tables is None:
+            fail(BitstreamError, 63, offset, "motion in a stream without MOTION_TABLES")
+        if self.strict and self._keyframe is None:
+            fail(BitstreamError, 23, offset, "motion before the first keyframe")
+        if chunk.first_frame < self.next_motion:
+            fail(BitstreamError, 64, offset, f"second MOTION chunk for frame {chunk.first_frame}")
+        self._check_position(chunk.first_frame, self.next_frame, offset, 64, "MOTION chunk")
+        if self.strict and self._keyframe is not None and chunk.keyframe_tag != self._keyframe.keyframe_tag:
+            fail(BitstreamError, 25, offset, f"motion refers to a keyframe of tag {chunk.keyframe_tag}")
+        if header.frame_count and chunk.end_frame > header.frame_count:
+            fail(BitstreamError, 32, offset, f"motion up to {chunk.end_frame} in a stream of {header.frame_count}")
+        check_frame_count(chunk.end_frame, header.rate, offset, self.limits)
+        self.next_motion = chunk.end_frame
+
+    def _check_motion_used(self, offset: int) -> None:
+        if self.strict and self.next_motion > self.next_frame:
+            fail(BitstreamError, 65, offset, f"motion up to {self.next_motion}, tiny frames up to {self.next_frame}")
 
     def _accept_speech(self, chunk: SpeechChunk, offset: int, header: StreamHeader) -> None:
         audio = header.audio
@@ -147,6 +191,7 @@ class OrderChecker:
             fail(BitstreamError, 35, offset, "a stream without frames")
         if self._keyframe_is_new:
             fail(BitstreamError, 35, offset, "a keyframe without tiny frames")
+        self._check_motion_used(offset)
         packets = None if header.audio is None else header.audio.packets_for(chunk.audio_samples or 0)
         if self.strict and (chunk.frame_count != self.next_frame or packets not in (None, self.next_packet)):
             fail(

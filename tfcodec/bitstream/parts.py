@@ -11,14 +11,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tfcodec.bitstream.chunks import EndChunk, KeyframeChunk, LayerChunk, SpeechChunk, TinyChunk
+from tfcodec.bitstream.chunks import (
+    EndChunk,
+    KeyframeChunk,
+    LayerChunk,
+    MotionChunk,
+    MotionTablesChunk,
+    SpeechChunk,
+    TinyChunk,
+)
 from tfcodec.bitstream.header import StreamHeader
 from tfcodec.bitstream.limits import Limits
 from tfcodec.bitstream.meta import MetaChunk, PaddingChunk, UnknownChunk
 from tfcodec.bitstream.primitives import write_varint
 
 Chunk: TypeAlias = (
-    StreamHeader | KeyframeChunk | LayerChunk | SpeechChunk | EndChunk | MetaChunk | PaddingChunk | UnknownChunk
+    StreamHeader
+    | KeyframeChunk
+    | MotionTablesChunk
+    | LayerChunk
+    | SpeechChunk
+    | EndChunk
+    | MetaChunk
+    | PaddingChunk
+    | UnknownChunk
 )
 
 
@@ -38,8 +54,8 @@ class Part:
     """What its bytes count as in `account_bytes` ..."""
     count: Callable[[Any], int] = lambda chunk: 0
     """... and how many of a chunk's do; the rest is container."""
-    present: Callable[[StreamHeader], bool] = lambda header: True
-    """Of layers: whether a stream with that HEADER has the layer."""
+    announced_by: Any = None
+    """Of layers: the class of the chunk behind HEADER that says that a stream has the layer; None: all streams do."""
 
     @property
     def layer(self) -> bool:
@@ -58,6 +74,12 @@ class Part:
 
 PARTS = (
     Part("KEYFRAME", KeyframeChunk, "max_keyframe_bytes", 16, "keyframe", lambda chunk: len(chunk.data)),
+    Part("MOTION_TABLES", MotionTablesChunk, "max_header_bytes"),
+    # Before the tiny frames: how they are best chosen depends on what the motion says.
+    Part(
+        "MOTION", MotionChunk, "max_motion_bytes", 0, "motion", lambda chunk: len(chunk.payload),
+        announced_by=MotionTablesChunk,
+    ),
     Part("TINY", TinyChunk, "max_tiny_bytes", 0, "tiny", lambda chunk: len(chunk.payload)),
     Part("SPEECH", SpeechChunk, "max_speech_bytes", 0, "audio", lambda chunk: len(chunk.to_bytes())),
     Part(

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tfcodec.bitstream.chunks import EndChunk, KeyframeChunk, SpeechChunk, TinyChunk
+from tfcodec.bitstream.chunks import (
+    EndChunk,
+    KeyframeChunk,
+    MotionChunk,
+    MotionTablesChunk,
+    SpeechChunk,
+    TinyChunk,
+)
 from tfcodec.bitstream.framing import LONG_CRC, SIGNATURE
 from tfcodec.bitstream.header import StreamHeader
 from tfcodec.bitstream.limits import DEFAULT_LIMITS, Limits
@@ -45,6 +52,15 @@ class ParsedStream:
     @property
     def tiny(self) -> list[TinyChunk]:
         return [chunk for chunk in self.chunks if isinstance(chunk, TinyChunk)]
+
+    @property
+    def motion(self) -> list[MotionChunk]:
+        return [chunk for chunk in self.chunks if isinstance(chunk, MotionChunk)]
+
+    @property
+    def motion_tables(self) -> MotionTablesChunk | None:
+        """What the motion layer is coded with; None without one."""
+        return next((chunk for chunk in self.chunks if isinstance(chunk, MotionTablesChunk)), None)
 
     @property
     def speech(self) -> list[SpeechChunk]:

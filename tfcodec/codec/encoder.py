@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ from .file.encoder import FileEncoder
 from .file.refine import Refiner
 from .policy import check_quality
 from .results import Packet
+
+if TYPE_CHECKING:
+    from ..model.tracker import FaceTracker
 
 Frame = NDArray[np.uint8]
 Latency = Literal["call", "file"]
@@ -38,13 +41,13 @@ class Encoder:
         refresh: in calls without feedback, frames after which, at the latest, tiny frames start from the keyframe
             again, which costs about 30 bytes; with feedback the sender knows what the receiver has.
         refine: in files, let the network choose the tiny frames that it draws best from, in place of box means (see
-            `tfcodec.codec.file.refine`): 0.8 dB and 4 % of LPIPS (`val`) for 2 % more bits. It comes in bursts, every
-            128 frames, and takes about as long as drawing them; without it the encoder needs no network. A `Refiner`
-            brings a network of its own.
+            `tfcodec.codec.file.refine`). It comes in bursts, every 128 frames. A `Refiner` brings a network of its own.
+        motion: say how the face moves (see `tfcodec.motion`), in about 10 bits a frame. With neither ``refine`` nor
+            ``motion`` the encoder needs no network. A `FaceTracker` is asked in place of the network's own.
 
     Raises:
         TfcodecError: an argument out of range.
-        WeightsError: with ``refine``, if the network's weights are not there.
+        WeightsError: with ``refine`` or ``motion``, if the network's weights are not there.
     """
 
     def __init__(
@@ -59,11 +62,12 @@ class Encoder:
         redundancy: Redundancy = "auto",
         refresh: int = 25,
         refine: bool | Refiner = True,
+        motion: bool | FaceTracker = True,
     ) -> None:
         self._settings: dict[str, Any] = {
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
-            "refine": refine,
+            "refine": refine, "motion": motion,
         }  # fmt: skip
         if latency not in ("call", "file"):
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
@@ -72,9 +76,9 @@ class Encoder:
         self.quality = check_quality(quality)
         self.latency: Latency = latency
         self._road: CallEncoder | FileEncoder = (
-            CallEncoder(self.quality, audio, bundle, redundancy, refresh)
+            CallEncoder(self.quality, audio, bundle, redundancy, refresh, motion)
             if latency == "call"
-            else FileEncoder(self.quality, audio, expected_frames, refine)
+            else FileEncoder(self.quality, audio, expected_frames, refine, motion)
         )
 
     @property

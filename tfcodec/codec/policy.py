@@ -33,6 +33,7 @@ NEARLY = 1.1
 # neither is a rung here.
 _KEYFRAME_LADDER = (0.0, 0.7, 1.4, 2.2, 3.1, 3.98, 5.3, 6.5, 7.7, 9.0, 10.6)
 _TINY_LADDER = (0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 9)
+_MOTION_LADDER = (0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 10)
 
 TYPICAL_FRAMES = 250
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
@@ -111,6 +112,11 @@ def keyframe_quality(quality: int, frames: int) -> float:
 def tiny_quality(quality: int) -> int:
     """Quality at which to code tiny frames, for the quality that the user asks for."""
     return _TINY_LADDER[quality]
+
+
+def motion_quality(quality: int) -> int:
+    """Quality at which to code motion, for the quality that the user asks for."""
+    return _MOTION_LADDER[quality]
 
 
 def sharpness(frame: NDArray[np.uint8]) -> float:

@@ -63,6 +63,33 @@ class Clip:
         return f"Clip({pixels}, {length}, {len(self.keyframes)} keyframes, {sound})"
 
 
+@dataclass(frozen=True, repr=False, eq=False)
+class DecodedFrame:
+    """A decoded frame.
+
+    Attributes:
+        number: of the frame, from 0.
+        time: at which it is shown, in seconds.
+        pixels: [256, 256, 3] uint8 RGB; [64, 64, 3] with ``coarse``; None when pixels were not asked for.
+        audio: the speech while it is shown, [n] float32 mono in -1..1 at 16 kHz (640 at 25 fps); None without sound.
+        tiny: [8, 8, 3] uint8, the decoded tiny frame.
+        keyframe: number of the keyframe that it is drawn from.
+        concealed: its tiny frame was lost or damaged, and is made up; only with ``errors="conceal"``.
+    """
+
+    number: int
+    time: float
+    pixels: NDArray[np.uint8] | None
+    audio: NDArray[np.float32] | None
+    tiny: NDArray[np.uint8]
+    keyframe: int
+    concealed: bool
+
+    def __repr__(self) -> str:
+        how = "concealed" if self.concealed else "decoded"
+        return f"DecodedFrame({self.number} at {self.time:.2f} s, keyframe {self.keyframe}, {how})"
+
+
 @dataclass(frozen=True)
 class StreamInfo:
     """What a stream holds, without decoding it.

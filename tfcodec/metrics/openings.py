@@ -21,14 +21,14 @@ Curve = NDArray[np.float64]
 FPS = 25.0
 # Standard deviation of an opening as the meter reads it from a picture and from the same picture coded as JPEG, in
 # inter-ocular units.
-MOUTH_NOISE, EYE_NOISE = 0.007, 0.002
+MOUTH_NOISE, EYE_NOISE = 0.008, 0.002
 # Something moves where its opening's standard deviation is at least so many times the noise.
 MOVING = 2.0
 # A blink closes the eyes by this share of how far they are open in this clip, and opens them again as far; the meter
 # sees shut eyes half open...
-BLINK_DEPTH = 0.2
+BLINK_DEPTH = 0.18
 # ... and where one of two videos has such a blink, the other has it too if it closes them by this share.
-BLINK_ECHO = 0.14
+BLINK_ECHO = 0.12
 # Seconds before and after the least opening within which the eyes are open.
 BLINK_REACH = 0.4
 # Seconds by which the same blink may be early or late in the other video.

@@ -13,6 +13,8 @@ from ..samples import Samples, check_samples
 from .inputs import MEL_BANDS
 
 _WINDOW, _FFT = 400, 512
+MARGIN = _WINDOW
+"""Samples before and behind some frames that are more than enough for their columns."""
 _FLOOR_DB, _SPAN_DB = -90.0, 45.0  # -90 dB -> -1, 0 dB -> 1
 
 
@@ -33,7 +35,9 @@ def _mel_matrix() -> tuple[Samples, Samples]:
     return (2 * window / window.sum()).astype(np.float32), bank.astype(np.float32)
 
 
-def log_mel(pcm: Samples | Sequence[float], frames: int, fps: float = 25.0, start: int = 0) -> Samples:
+def log_mel(
+    pcm: Samples | Sequence[float], frames: int, fps: float = 25.0, start: int = 0, first: int = 0
+) -> Samples:
     """Log-mel spectrogram, four columns a video frame.
 
     Column `c` is taken from a Hann window of 25 ms around the middle of the `c`-th quarter of a frame, so
@@ -45,7 +49,7 @@ def log_mel(pcm: Samples | Sequence[float], frames: int, fps: float = 25.0, star
         pcm: `[n] float32` at 16 kHz. What lies outside it counts as silence.
         frames: video frames to cover.
         fps: frames a second.
-        start: index in `pcm` of the first frame's first sample. With at least 120 samples before and after
+        start: index in `pcm` of frame 0's first sample. With at least 120 samples before and after
             the frames asked for, a window of a longer signal gives the columns of the whole (streaming).
 
     Returns:
@@ -62,15 +66,15 @@ def log_mel(pcm: Samples | Sequence[float], frames: int, fps: float = 25.0, star
     window, bank = _mel_matrix()
     columns = 4 * frames
     # Integer positions: the same column of the same sound never depends on where the array begins.
-    middles = np.floor((np.arange(columns) + 0.5) * (SAMPLE_RATE / (4 * fps))).astype(np.int64)
-    first = middles - _WINDOW // 2 + start
+    middles = np.floor((np.arange(4 * first, 4 * first + columns) + 0.5) * (SAMPLE_RATE / (4 * fps))).astype(np.int64)
+    begin = middles - _WINDOW // 2 + start
     out = np.full((columns, MEL_BANDS), -1.0, np.float32)
-    inside = np.flatnonzero((first > -_WINDOW) & (first < len(samples)))
+    inside = np.flatnonzero((begin > -_WINDOW) & (begin < len(samples)))
     padded = np.concatenate([np.zeros(_WINDOW, np.float32), samples, np.zeros(_WINDOW, np.float32)])
     views = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)
     for at in range(0, len(inside), 4096):  # bounded memory for long sound
         chosen = inside[at : at + 4096]
-        power = np.abs(rfft(views[first[chosen] + _WINDOW] * window, _FFT, axis=1)) ** 2
+        power = np.abs(rfft(views[begin[chosen] + _WINDOW] * window, _FFT, axis=1)) ** 2
         level = 10 * np.log10(np.maximum(power @ bank, 1e-12))
         out[chosen] = np.clip((level - _FLOOR_DB) / _SPAN_DB - 1, -1, 1)
     return out

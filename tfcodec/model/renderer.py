@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..motion.geometry import NUMBERS, POINTS, synthesise
 from .inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .registry import ModelEntry
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from .graph import Recording
     from .stage1 import KeyframeFeatures
 
-SIZE = 256
 MEL_SILENCE = -1.0
 BATCH = 8
 PREPARE_FROM = 64
@@ -42,10 +40,10 @@ class Renderer:
     def __init__(self, entry: ModelEntry, *, fast: bool = False) -> None:
         import torch
 
-        from . import graph
+        from . import graph, marks
         from .weights import load_model
 
-        self._torch, self._graph = torch, graph
+        self._torch, self._graph, self._marks = torch, graph, marks
         self._model = load_model(entry)
         self.fast = fast and has_bfloat16()
         self._key: KeyframeFeatures | None = None
@@ -53,8 +51,6 @@ class Renderer:
         self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
-        self.marks: NDArray[np.float32] | None = None
-        """Landmarks [70, 2] of its face in pixels; None if the network looks for none, or finds no face."""
 
     def prepare(self, coarse: bool = False) -> None:
         """Record the network as a graph (see `tfcodec.model.graph`), from which `render` draws from now on.
@@ -70,9 +66,6 @@ class Renderer:
             tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
             key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
             self._key = self._graph.reduced(key, self.fast)
-            self.marks = None
-            if self._model.config.motion and key.marks is not None and key.face is not None and key.face[0] > 0:
-                self.marks = (key.marks[0].numpy() + 1) * (SIZE / 2)
         self.keyframe = picture
 
     def render(
@@ -98,7 +91,7 @@ class Renderer:
         with torch.inference_mode():
             windows = torch.from_numpy(np.ascontiguousarray(tiny)).permute(0, 1, 4, 2, 3).float() / 255
             sound = torch.from_numpy(np.ascontiguousarray(mel, np.float32))
-            marks = self._landmarks(key, windows, motion)
+            marks = self._marks.frame_marks(self._model, key, windows, motion)
             if drawing is None:
                 key = key.select(torch.zeros(len(tiny), dtype=torch.long))
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
@@ -107,23 +100,6 @@ class Renderer:
                 each = (windows.split(1), sound.split(1), marks.split(1))
                 pictures = torch.cat(self._side_by_side(drawing, key, *each))
             return np.ascontiguousarray(pictures.numpy())
-
-    def _landmarks(self, key: KeyframeFeatures, windows: Tensor, motion: NDArray[np.int32] | None) -> Tensor:
-        """Landmarks [N, 70, 2] of the frames in -1..1: those that were sent, else what the tiny frames say."""
-        torch, count = self._torch, len(windows)
-        if not self._model.config.motion:
-            return torch.zeros(count, POINTS, 2)
-        out = np.zeros((count, POINTS, 2), np.float32)
-        sent = np.zeros(count, bool)
-        if motion is not None and self.marks is not None:
-            sent = motion[:, NUMBERS] > 0
-            out[sent] = synthesise(self.marks, motion[sent, :NUMBERS]) * (2 / SIZE) - 1
-        marks = torch.from_numpy(out)
-        if not sent.all():
-            missing = torch.from_numpy(~sent)
-            some = key.select(torch.zeros(int((~sent).sum()), dtype=torch.long))
-            marks[missing] = self._model.guess(some, windows[missing])
-        return marks
 
     def _side_by_side(
         self, drawing: Recording, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor],

@@ -9,7 +9,6 @@ Coordinates are those of `landmarks`: x, y in -1..1 over the picture, the 68-poi
 
 from __future__ import annotations
 
-import math
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -36,9 +35,6 @@ _FACE_MIDDLE, _FACE_HALF = 0.6, (1.6, 1.6)
 _MOUTH_HALF = (0.75, 0.5625)
 _EYE_HALF = (0.42, 0.35)
 _MOUTH_PER_UNIT = 0.8  # eyes and mouth are 1.2 eye distances apart: it tells the size where a turned head's eyes do not
-
-_FLAT = 0.03  # contrast below which a patch is not stretched further
-_SHARPNESS = 4.0  # of the heat maps: spots are learned sooner than from nearly even ones
 
 FOUND = 0.5
 """The score from which on there is a face."""
@@ -87,21 +83,14 @@ class Look(nn.Module):
         self.up = conv(c, b, kernel=1)
         self.merge = ResBlock(b)
         self.heat = conv(b, points, kernel=1)
-        # Values of about 1 at every depth: nothing normalises them, and small ones would learn slowly.
-        for layer, gain in ((self.stem, 1.0), (self.down4, 1.7), (self.down8, 1.7), (self.up, 1.0), (self.narrow, 1.7)):
-            nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
-        nn.init.normal_(self.heat.weight, std=1e-2)
         nn.init.normal_(self.shape.weight, std=1e-3)
 
     def forward(self, patch: Tensor) -> tuple[Tensor, Tensor]:
-        # Neither brightness nor contrast of the light say where anything is.
-        middle = patch.mean((1, 2, 3), keepdim=True)
-        patch = (patch - middle) / ((patch - middle).square().mean((1, 2, 3), keepdim=True) + _FLAT**2).sqrt()
-        x = self.fine(self.stem(F.pixel_unshuffle(patch, 2)))
+        x = self.fine(self.stem(F.pixel_unshuffle(patch - 0.5, 2)))
         middle = self.middle(self.down4(F.silu(x)))
         deep = self.deep(self.down8(F.silu(middle)))
         x = self.merge(upsample(self.up(deep)) + middle)
-        heat = _SHARPNESS * self.heat(F.silu(x))
+        heat = self.heat(F.silu(x))
         seen = F.silu(deep)
         narrow = F.silu(self.narrow(seen))
         with torch.autocast(patch.device.type, enabled=False):  # places need more than bfloat16's 8 bits

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import MediaError
+from ..errors import MediaError, WeightsError
 from .blocks import from_pixels
 from .landmarks import COUNT
-from .tracker import FOUND, FaceTracker, load_tracker
+from .registry import default_model
+from .tracker import FOUND, FaceTracker
+from .weights import load_model
 
 Frames = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -72,6 +74,14 @@ def smooth(marks: Points, found: NDArray[np.bool_], weights: Weights = FILE) -> 
     return out
 
 
+def default_tracker() -> FaceTracker:
+    """The tracker that comes with the newest network. Raises WeightsError when its weights are not there."""
+    tracker = load_model(default_model()).tracker
+    if tracker is None:
+        raise WeightsError("the newest network here comes without a face tracker")
+    return tracker
+
+
 @torch.no_grad()
 def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, NDArray[np.float32]]:
     """Landmarks [T, 70, 2] in pixels and scores [T] of frames [T, 256, 256, 3] uint8, each by itself.
@@ -80,7 +90,7 @@ def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, ND
     """
     if frames.ndim != 4 or frames.shape[1:] != (_SIZE, _SIZE, 3) or frames.dtype != np.uint8:
         raise MediaError(f"the face tracker needs [T, 256, 256, 3] uint8 frames, got {frames.shape} {frames.dtype}")
-    tracker = load_tracker() if tracker is None else tracker
+    tracker = default_tracker() if tracker is None else tracker
     device = next(tracker.parameters()).device
     marks, scores = np.empty((len(frames), COUNT, 2), np.float32), np.empty(len(frames), np.float32)
     for first in range(0, len(frames), _BATCH):

@@ -4,21 +4,23 @@ from tfcodec.motion.decoder import MotionDecoder, MotionState
 from tfcodec.motion.encoder import MotionEncoder
 from tfcodec.motion.geometry import BASES_ID, BASES_SHA256, NUMBERS, PARTS, UNIT, analyse, distance, synthesise
 from tfcodec.motion.smooth import smooth
-from tfcodec.motion.tables import TABLES_ID, TABLES_SHA256
+from tfcodec.motion.tables import MOTION_ID, TABLES_SHA256, check_motion, motion_hash
 
 __all__ = [
     "BASES_ID",
     "BASES_SHA256",
+    "MOTION_ID",
     "NUMBERS",
     "PARTS",
-    "TABLES_ID",
     "TABLES_SHA256",
     "UNIT",
     "MotionDecoder",
     "MotionEncoder",
     "MotionState",
     "analyse",
+    "check_motion",
     "distance",
+    "motion_hash",
     "smooth",
     "synthesise",
 ]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tfcodec.errors import TfcodecError
 from tfcodec.motion.decoder import NUMBER_LIMIT, PRESENCE_CHANGE, START, BoolArray, MotionState, numbers_of, spread
-from tfcodec.motion.geometry import NUMBERS
+from tfcodec.motion.geometry import HEAD, NUMBERS
 from tfcodec.motion.tables import load_tables
 from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
 from tfcodec.tinyframe.entropy import MAX_FRAMES, GroupContext, History, Model, clip_score
@@ -19,9 +19,11 @@ from tfcodec.tinyframe.rows import write_row
 from tfcodec.tinyframe.search import Group, Search
 from tfcodec.tinyframe.tables import SIZES
 
-STEP = 24  # at quality 5: the nominal steps
+FILE_STEP, CALL_STEP = 24, 20  # at quality 5; 24 are the nominal steps
 STEPS_PER_QUALITY = 3  # eighths of an octave
-FILE_RATE, CALL_RATE = 0.12, 0.09  # price of a bit, in squared quantiser steps
+FILE_RATE, CALL_RATE = 0.14, 0.08  # price of a bit, in squared quantiser steps
+# of squared errors in quantiser steps, in the choice of levels: mouth and lids count more than their steps say
+WEIGHTS = (0.8,) * HEAD + (1.5,) * 4 + (2.0,) * 2 + (0.8,) * 6
 REFRESH = 25  # frames between payloads that can be read after a loss, in calls
 
 
@@ -51,7 +53,7 @@ class MotionEncoder:
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
-        self._step = STEP + STEPS_PER_QUALITY * (5 - quality)
+        self._step = (CALL_STEP if self._call else FILE_STEP) + STEPS_PER_QUALITY * (5 - quality)
         self._rate = CALL_RATE if self._call else FILE_RATE
         self._state = START
         self._since_fresh = 0
@@ -116,7 +118,7 @@ class MotionEncoder:
 
     def _divide(self, wanted: IntArray, base: IntArray, history: History) -> list[Group]:
         """Groups for all of `wanted` [n, 16]: of one frame in calls, of the best lengths in files."""
-        weight = np.ones(NUMBERS)
+        weight = np.array(WEIGHTS)
         largest = 0 if self._call else len(SIZES) - 1
         groups: list[Group] = []
         done = 0

@@ -96,6 +96,11 @@ def load_bases() -> Bases:
     Raises:
         WeightsError: the file is missing or is not the one this version was made with.
     """
+    return parse_bases(bases_content())
+
+
+def bases_content() -> bytes:
+    """The file of components, checked. Raises WeightsError as :func:`load_bases`."""
     try:
         content = resources.files("tfcodec.motion").joinpath("bases.bin").read_bytes()
     except OSError as error:
@@ -103,7 +108,7 @@ def load_bases() -> Bases:
     digest = hashlib.sha256(content).hexdigest()
     if digest != BASES_SHA256:
         raise WeightsError(f"motion/bases.bin is damaged: SHA-256 {digest}, expected {BASES_SHA256}")
-    return parse_bases(content)
+    return content
 
 
 @dataclass(frozen=True)

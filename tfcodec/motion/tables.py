@@ -1,7 +1,7 @@
 """The motion coder's integer tables: a file of the layout of the tiny frames' tables, for rows of 16 numbers.
 
-`inverse` is diagonal and holds each number's nominal quantiser step: coefficients are numbers in units of 1/128 of it, so
-that one step for all coefficients is a step of its own for every number.
+`inverse` is diagonal and holds each number's nominal quantiser step: coefficients are numbers in units of 1/128 of it,
+so that one step for all coefficients is a step of its own for every number.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import hashlib
 from functools import cache
 from importlib import resources
 
-from tfcodec.errors import WeightsError
-from tfcodec.motion.geometry import NUMBERS
+from tfcodec.errors import UnsupportedVersion, WeightsError
+from tfcodec.motion.geometry import NUMBERS, bases_content
 from tfcodec.tinyframe.tables import Tables, layout, parse_tables
 
-TABLES_ID = 1
-TABLES_SHA256 = "6d49313fa9364806ac0b26de61bdf19242170e81912260056505c9bc56d0c7ef"
+MOTION_ID = 1  # of these tables together with the components
+TABLES_SHA256 = "b31b75e6d081dbf0bc84de6052dad92565b3e47de9060a32757faf93d72fa89f"
 MAGIC = b"TFMOTTA1"
 LAYOUT = tuple((name, ">i4" if name == "forward" else kind, shape) for name, kind, shape in layout(NUMBERS))
 
@@ -27,6 +27,10 @@ def load_tables() -> Tables:
     Raises:
         WeightsError: the file is missing or is not the one this version was made with.
     """
+    return parse_tables(_tables_content(), LAYOUT, MAGIC)
+
+
+def _tables_content() -> bytes:
     try:
         content = resources.files("tfcodec.motion").joinpath("tables.bin").read_bytes()
     except OSError as error:
@@ -34,4 +38,23 @@ def load_tables() -> Tables:
     digest = hashlib.sha256(content).hexdigest()
     if digest != TABLES_SHA256:
         raise WeightsError(f"motion/tables.bin is damaged: SHA-256 {digest}, expected {TABLES_SHA256}")
-    return parse_tables(content, LAYOUT, MAGIC)
+    return content
+
+
+@cache
+def motion_hash() -> bytes:
+    """What a stream names components and tables by: 4 bytes of the SHA-256 of bases.bin followed by tables.bin."""
+    return hashlib.sha256(bases_content() + _tables_content()).digest()[:4]
+
+
+def check_motion(motion_id: int, named: bytes) -> None:
+    """Raise unless a stream's motion layer is coded with the components and tables of this package.
+
+    Raises:
+        UnsupportedVersion: it names others.
+    """
+    if (motion_id, named) != (MOTION_ID, motion_hash()):
+        raise UnsupportedVersion(
+            f"the stream needs motion tables {motion_id} ({named.hex()}); "
+            f"this reader has {MOTION_ID} ({motion_hash().hex()}) [R62]"
+        )

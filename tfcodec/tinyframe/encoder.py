@@ -103,7 +103,9 @@ class TinyEncoder:
             raise TfcodecError(f"a tiny-frame payload holds 1..{MAX_FRAMES} frames, not {len(planes)}")
         fresh = self._history is None or not self._call or self._since_fresh >= self._refresh
         history = History() if fresh or self._history is None else self._history
-        groups = self._groups_call(planes, history, fresh, coder.bits) if self._call else self._groups_file(planes, history)
+        groups = (
+            self._groups_call(planes, history, fresh, coder.bits) if self._call else self._groups_file(planes, history)
+        )
         self._write(coder, groups, history, fresh)
         self._since_fresh = (0 if fresh else self._since_fresh) + len(planes)
         self._first = False

@@ -33,13 +33,14 @@ class Scene:
         first = max(min(self.keyframe.frame, frame), frame - REACH)
         stack = np.stack([_tiny(receiver.frames, f, self.keyframe) for f in range(first, last + 1)])
         self.windows = tiny_windows(stack, np.array([frame - first]))
+        self.motion = _motion(receiver.frames, frame, self.keyframe)
         self.mel = _mel(receiver.speech, frame, last - frame)
 
     def draw(self, renderer: Renderer) -> NDArray[np.uint8]:
         """[256, 256, 3] uint8."""
         if renderer.keyframe is not self.keyframe.picture:
             renderer.set_keyframe(self.keyframe.picture)
-        return renderer.render(self.windows, self.mel[None])[0]
+        return renderer.render(self.windows, self.mel[None], motion=self.motion)[0]
 
 
 def _mel(line: SpeechJitter | None, frame: int, future: int) -> NDArray[np.float32]:
@@ -63,14 +64,34 @@ def _nearest(frames: dict[int, CallFrame], frame: int) -> CallFrame | None:
 
 def _tiny(frames: dict[int, CallFrame], frame: int, keyframe: Keyframe) -> NDArray[np.uint8]:
     """The tiny frame, or one made of its neighbours under the same keyframe."""
+    before, after, share = _neighbours(frames, frame, keyframe)
+    mixed = before.tiny * (1 - share) + after.tiny * share
+    return np.round(mixed).astype(np.uint8)
+
+
+def _motion(frames: dict[int, CallFrame], frame: int, keyframe: Keyframe) -> NDArray[np.int32] | None:
+    """What the layer of motion says of a frame, or its neighbours, [1, 17]; None in calls without the layer."""
+    before, after, share = _neighbours(frames, frame, keyframe)
+    if "motion" not in before.layers:
+        return None
+    one, other = before.layers["motion"], after.layers["motion"]
+    if not one[-1] or not other[-1]:  # between a frame with a face and one without there is nothing
+        return (one if share < 0.5 else other)[None]
+    return np.round(one * (1 - share) + other * share).astype(np.int32)[None]
+
+
+def _neighbours(
+    frames: dict[int, CallFrame], frame: int, keyframe: Keyframe
+) -> tuple[CallFrame, CallFrame, float]:  # fmt: skip
+    """The frames under the same keyframe that one lies between, and how far on the way: both the frame if it is there,
+    or the only one there is."""
     found = frames.get(frame)
     if found is not None and found.keyframe is keyframe:
-        return found.tiny
+        return found, found, 0.0
     before = next((f for f in range(frame - 1, frame - SEARCH, -1) if _belongs(frames.get(f), keyframe)), None)
     after = next((f for f in range(frame + 1, frame + SEARCH) if _belongs(frames.get(f), keyframe)), None)
     if before is None or after is None:
         near = before if before is not None else after
-        return max(frames.items())[1].tiny if near is None else frames[near].tiny
-    share = (frame - before) / (after - before)
-    mixed = frames[before].tiny * (1 - share) + frames[after].tiny * share
-    return np.round(mixed).astype(np.uint8)
+        only = max(frames.items())[1] if near is None else frames[near]
+        return only, only, 0.0
+    return frames[before], frames[after], (frame - before) / (after - before)

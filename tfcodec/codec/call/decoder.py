@@ -109,6 +109,8 @@ class Decoder:
         Raises:
             UnsupportedVersion: the call needs a newer version of tfcodec.
             WeightsError: the call names a network that is not installed.
+            BitstreamError: the first packet is a piece of a file (`Encoder(latency="file")`): see `tfcodec.decode`.
+            With a worker, what went wrong in its threads comes out of the next `push`.
         """
         if self._worker is not None:
             self._worker.push(packet)

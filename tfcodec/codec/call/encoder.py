@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,9 +29,12 @@ from ...speech import SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent
 from ..parts import Sending, StreamEncoder, speech
-from ..parts.layer import State
-from ..parts.stream import stream_header, unit_payload
+from ..parts.layer import State, follow
+from ..parts.stream import stream_header
 from ..results import Packet
+
+if TYPE_CHECKING:
+    from ...model.tracker import FaceTracker
 
 Redundancy = int | Literal["auto"]
 
@@ -50,7 +53,10 @@ AUTO_REDUNDANCY = ((0.02, 1), (0.10, 2))
 class CallEncoder:
     """What `tfcodec.Encoder` does in calls; the arguments are described there."""
 
-    def __init__(self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int) -> None:
+    def __init__(
+        self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int,
+        motion: bool | FaceTracker = True,
+    ) -> None:  # fmt: skip
         if not 1 <= bundle <= MAX_UNIT_FRAMES:
             raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {bundle!r}")
         if redundancy != "auto" and redundancy not in range(MAX_UNITS):
@@ -62,7 +68,7 @@ class CallEncoder:
         self.frames = 0
         self.fraction_lost = 0.0
         self._bundle, self._redundancy, self._refresh = bundle, redundancy, refresh
-        self.stream = StreamEncoder(Sending(quality, "call"))
+        self.stream = StreamEncoder(Sending(quality, "call", None, *follow(motion)))
         self._policy = policy.CallPolicy()
         self._requested = False
         self._sequence = 0
@@ -176,7 +182,7 @@ class CallEncoder:
         self._policy.sent(self.frames, mark)
         self._requested, self._restart, self._reference = False, True, None
         header = stream_header(speech.audio_config(PACKET_MS) if self.audio else None)
-        self._object = header.to_bytes() + chunk.to_bytes()
+        self._object = b"".join(part.to_bytes() for part in (header, *self.stream.announcements, chunk))
         self._object_at, self._resent = self.frames, {}
         return self._resend([(0, len(self._object))])
 
@@ -210,14 +216,14 @@ class CallEncoder:
         elif state is None:
             reference = 1
         self._restart, self._reference = False, None
-        payloads = self.stream.encode(np.stack(self._unit))
+        payload, shares = self.stream.unit(np.stack(self._unit))
         self._unit = []
         last = first + count - 1
         self._states[last] = self.stream.state
         for old in [f for f in self._states if f < last - MAX_REFERENCE]:
             del self._states[old]
-        unit = TinyUnit(count, reference, unit_payload(payloads))
-        out = self._media((unit, *self._recent[: self._repeats()]), last, payloads)
+        unit = TinyUnit(count, reference, payload)
+        out = self._media((unit, *self._recent[: self._repeats()]), last, shares)
         self._recent = [unit, *self._recent[: MAX_UNITS - 2]]
         return out
 
@@ -256,7 +262,7 @@ class CallEncoder:
     # Packets
 
     def _media(
-        self, units: tuple[TinyUnit, ...], timestamp: int, layers: Mapping[str, bytes] | None = None
+        self, units: tuple[TinyUnit, ...], timestamp: int, layers: Mapping[str, int] | None = None
     ) -> list[Packet]:
         """Packets of units, whose first has these ``layers``, and of the speech that is ready."""
         sound, self._speech_ready = tuple(self._speech_ready), []
@@ -276,9 +282,9 @@ class CallEncoder:
         return self._sequence - 1
 
 
-def _accounted(packet: MediaPacket, layers: Mapping[str, bytes]) -> Packet:
+def _accounted(packet: MediaPacket, layers: Mapping[str, int]) -> Packet:
     data = packet.to_bytes()
-    parts = {name: len(payload) for name, payload in layers.items()}
+    parts = dict(layers)
     parts["redundancy"] = sum(len(unit.payload) for unit in packet.units[1:])
     parts["speech"] = sum(len(p) for p in packet.speech)
     return Packet(data, False, {"header": len(data) - sum(parts.values()), **parts})

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ...bitstream import (
     DEFAULT_LIMITS,
+    SIGNATURE,
+    Chunk,
     EndPacket,
     FeedbackPacket,
     KeyframeChunk,
@@ -22,6 +24,7 @@ from ...bitstream import (
     TinyUnit,
     extend,
     iter_chunks,
+    parse_chunk,
     parse_packet,
 )
 from ...errors import BitstreamError, UnsupportedVersion
@@ -77,7 +80,7 @@ class Receiver:
 
     Attributes:
         header: the stream's HEADER, once a keyframe has come.
-        frames: decoded frames by number, the last 128 at most.
+        frames: decoded frames by number: the newest, and of the last 128 those that could be decoded.
         newest: number of the newest decoded frame, -1 before the first.
         seen: number of the newest frame that any packet has named.
         end: number of frames, once the sender has ended the call.
@@ -109,11 +112,17 @@ class Receiver:
     def push(self, packet: bytes) -> StreamHeader | None:
         """Take one packet; gives HEADER when it has come for the first time, which says which network is needed.
 
-        A packet that cannot be read is counted and ignored. Raises UnsupportedVersion if a newer version is needed.
+        A packet that cannot be read is counted and ignored. Raises UnsupportedVersion if a newer version is needed, and
+        BitstreamError if the call begins with a piece of a file, which no network makes of a packet.
         """
         try:
             parsed = parse_packet(bytes(packet))
         except BitstreamError:
+            if self.seen is None and _is_of_a_file(bytes(packet)):
+                raise BitstreamError(
+                    "this is a piece of a .tfc file, and Decoder is for calls: decode files with tfcodec.decode, "
+                    'or make packets with Encoder(latency="call")'
+                ) from None
             self.damaged += 1
             return None
         if isinstance(parsed, FeedbackPacket) or not self.arrivals.add(parsed.sequence):
@@ -216,20 +225,21 @@ class Receiver:
 
     def _keyframe(self, data: bytes, frame: int, tag: int) -> None:
         header = chunk = None
-        for part in iter_chunks(data, _LIMITS):
+        parts = list(iter_chunks(data, _LIMITS))
+        for part in parts:
             if isinstance(part, StreamHeader):
                 header = part
             elif isinstance(part, KeyframeChunk):
                 chunk = part
         if header is None or chunk is None or chunk.keyframe_tag != tag:
             raise BitstreamError("a keyframe object needs HEADER and KEYFRAME")
-        decoder = self._stream or self._begin(header)
+        decoder = self._stream or self._begin(header, parts)
         picture = decoder.keyframe(chunk)
         self._keyframes[tag] = Keyframe(frame, tag, picture, decoder.state)
         self._decode()
 
-    def _begin(self, header: StreamHeader) -> StreamDecoder:
-        decoder = StreamDecoder(header)
+    def _begin(self, header: StreamHeader, parts: list[Chunk]) -> StreamDecoder:
+        decoder = StreamDecoder(header, parts)
         if header.audio is not None:
             if header.audio.packet_samples not in CALL_PACKET_SAMPLES:
                 raise BitstreamError(f"speech packets of {header.audio.packet_samples / OPUS_PER_MS:g} ms in a call")
@@ -251,7 +261,8 @@ class Receiver:
                     progress |= self._decode_unit(waiting, *state)
         oldest = (self.seen or 0) - KEEP
         for kept in (self._waiting, self.frames, self._states):
-            for old in [f for f in kept if f < oldest]:
+            # The newest frame stays, however old it is: until another comes, it is all that there is to show.
+            for old in [f for f in kept if f < oldest and not (kept is self.frames and f == self.newest)]:
                 del kept[old]
 
     def _state_for(self, waiting: _Waiting) -> tuple[Keyframe, State] | None:
@@ -279,3 +290,11 @@ class Receiver:
         self._states[last] = (keyframe, decoder.state)
         self.newest = max(self.newest, last)
         return True
+
+
+def _is_of_a_file(packet: bytes) -> bool:
+    try:
+        parse_chunk(packet.removeprefix(SIGNATURE), 0, _LIMITS)
+    except BitstreamError:
+        return packet.startswith(SIGNATURE)
+    return True

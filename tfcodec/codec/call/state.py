@@ -61,6 +61,7 @@ class CallState:
         Raises:
             UnsupportedVersion: the call needs a newer version of tfcodec.
             WeightsError: the call names a network that is not installed.
+            BitstreamError: the first packet is a piece of a file.
         """
         header = self.receiver.push(packet)
         if header is not None:

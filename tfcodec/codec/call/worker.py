@@ -53,7 +53,7 @@ class DrawingThread:
         self._begun: set[int] = set()
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=64)  # when the newest frame became which
         self._closed = False
-        self._error: TfcodecError | None = None
+        self._error: Exception | None = None
         self._feedback_wanted: int | None = None
         self._feedback: bytes | None = None
         self._thread = threading.Thread(target=self._run, name="tfcodec-decoder", daemon=True)
@@ -112,7 +112,7 @@ class DrawingThread:
                 return
             try:
                 self._work()
-            except TfcodecError as error:
+            except Exception as error:  # the thread has to outlive whatever it is: the call goes on
                 self._error = error
 
     def _work(self) -> None:
@@ -189,7 +189,7 @@ class DrawingThread:
             began = time.monotonic()
             picture = scene.draw(renderer)
             self.drawing += 0.1 * (min(time.monotonic() - began, 0.2) - self.drawing)
-        except TfcodecError as error:
+        except Exception as error:
             self._error = error
             return
         finally:

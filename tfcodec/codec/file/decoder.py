@@ -1,35 +1,29 @@
-"""Whole streams back to clips: `read_exact` for the exact parts, `decode` for everything."""
+"""Whole streams back to clips: `read_exact` for the exact parts, `decode_bytes` for everything."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bitstream import (
-    BY_CLASS,
-    DEFAULT_LIMITS,
-    KeyframeChunk,
-    LayerChunk,
-    Limits,
-    ParsedStream,
-    SpeechChunk,
-    StreamHeader,
-    account_stream,
-    read_stream,
-)
-from ...errors import BitstreamError
+from ...bitstream import DEFAULT_LIMITS, Limits, StreamHeader, read_stream
+from ...errors import BitstreamError, LimitExceeded
 from ...model.logmel import log_mel
 from ...model.registry import find_model
 from ...model.renderer import Renderer, render_all
 from ...rates import SAMPLE_RATE
 from ..results import Clip, StreamInfo
-from .tracks import Track, decode_speech_packets
+from .info import Errors, describe
+from .reader import Reader
+from .sound import FileSpeech
+from .tracks import Track
+from .walk import Place, Walk
 
-Errors = Literal["raise", "conceal"]
+MAX_FRAMES = 15_000
+"""Frames (10 minutes, 2.7 GiB) that `tfcodec.decode` draws unless it is asked for more."""
 Progress = Callable[[int, int], None]
 
 
@@ -49,52 +43,23 @@ class ExactParts:
 def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_LIMITS) -> ExactParts:
     """Decode tiny frames, keyframes and speech; needs no network. Raises BitstreamError."""
     stream = read_stream(data, errors=errors, limits=limits)
-    strict = errors == "raise"
-    track = Track(stream.header, strict=strict)
+    track = Track(stream.header, stream.chunks, strict=errors == "raise")
     said: dict[str, list[NDArray[Any]]] = {name: [] for name in track.layers}
-    reached = dict.fromkeys(track.layers, 0)
-    keyframes: list[tuple[int, NDArray[np.uint8]]] = []
-
-    def fill(name: str, until: int) -> None:
-        if until > reached[name]:
-            said[name].append(track.lose(name, until - reached[name]))
-            reached[name] = until
-
-    for chunk in stream.chunks:
-        if isinstance(chunk, KeyframeChunk):
-            for name in track.layers:
-                fill(name, chunk.frame_index)
-            picture = track.keyframe(chunk)
-            if picture is not None:
-                keyframes.append((chunk.frame_index, picture))
-        elif isinstance(chunk, LayerChunk) and (name := BY_CLASS[type(chunk)].key) in reached:
-            fill(name, chunk.first_frame)
-            said[name].append(track.layer(chunk))
-            reached[name] = chunk.end_frame
-    for name in track.layers:
-        fill(name, stream.frame_count)
+    keyframes: dict[int, NDArray[np.uint8]] = {}
+    for block in Walk(stream, track, Place()):
+        for name, values in block.layers.items():
+            said[name].append(values)
+        if block.keyframe is not None:
+            keyframes.setdefault(block.keyframe.first, block.keyframe.picture)
     if not keyframes:
         raise BitstreamError("the stream has no keyframe that can be decoded")
-    damaged = [reason for _, _, reason in stream.damaged] + track.damaged
-    audio = _speech(stream, None if strict else damaged)
     layers = {name: np.concatenate(values) for name, values in said.items()}
-    return ExactParts(stream.header, layers.pop("tiny"), keyframes, audio, damaged, layers)
-
-
-def _speech(stream: ParsedStream, damaged: list[str] | None) -> NDArray[np.float32] | None:
-    audio = stream.header.audio
-    if audio is None:
-        return None
-    packets = {
-        chunk.first_packet + i: packet
-        for chunk in stream.chunks
-        if isinstance(chunk, SpeechChunk)
-        for i, packet in enumerate(chunk.packets)
-    }
-    # With damage the total may be unknown; the video's length stands in for it.
-    rate = stream.header.rate
-    length = stream.audio_samples or stream.frame_count * rate[1] * audio.sample_rate // rate[0]
-    return decode_speech_packets(audio, packets, length, damaged)
+    audio, damaged = None, [reason for _, _, reason in stream.damaged] + track.damaged
+    if stream.header.audio is not None:
+        sound = FileSpeech(stream, strict=track.strict)
+        audio = sound.samples(0, sound.length)
+        damaged += sound.damaged
+    return ExactParts(stream.header, layers.pop("tiny"), list(keyframes.items()), audio, damaged, layers)
 
 
 def render_exact(
@@ -110,36 +75,33 @@ def render_exact(
 
 
 def decode_bytes(
-    data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, progress: Progress | None = None
-) -> Clip:
+    data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, progress: Progress | None = None,
+    max_frames: int | None = None,
+) -> Clip:  # fmt: skip
     """A whole stream as a clip; see `tfcodec.decode`."""
-    parts = read_exact(data, errors)
-    frames = None
-    if pixels:
-        batches = render_exact(parts, fast=fast)
-        frames = np.empty((len(parts.tiny), 256, 256, 3), np.uint8)
-        done = 0
-        for batch in batches:
-            frames[done : done + len(batch)] = batch
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(frames))
-    return Clip(frames, parts.header.fps, parts.audio, SAMPLE_RATE, parts.tiny, parts.keyframes, tuple(parts.damaged))
+    reader = Reader(data, errors=errors, pixels=pixels, fast=fast)
+    count = len(reader)
+    most = (MAX_FRAMES if pixels else count) if max_frames is None else max_frames
+    if count > most:
+        raise LimitExceeded(
+            f"the stream has {count} frames, whose pictures take {count * 256 * 256 * 3 / (1 << 30):.1f} GiB: pass "
+            f"max_frames={count} to have them all at once, or read them one by one with tfcodec.open"
+        )
+    frames = np.empty((count, 256, 256, 3), np.uint8) if pixels else None
+    tiny = np.empty((count, 8, 8, 3), np.uint8)
+    sound: list[NDArray[np.float32]] = []
+    for frame in reader:
+        tiny[frame.number] = frame.tiny
+        if frames is not None and frame.pixels is not None:
+            frames[frame.number] = frame.pixels
+        if frame.audio is not None:
+            sound.append(frame.audio)
+        if progress is not None and frames is not None:
+            progress(frame.number + 1, count)
+    audio = None if reader.speech is None else reader.speech.whole(sound)
+    return Clip(frames, reader.fps, audio, SAMPLE_RATE, tiny, reader.keyframes(), reader.damaged)
 
 
 def probe_bytes(data: bytes, *, errors: Errors = "raise") -> StreamInfo:
     """What a stream holds; see `tfcodec.probe`."""
-    stream = read_stream(data, errors=errors)
-    if not stream.frame_count:
-        raise BitstreamError("the stream has no frames")
-    header = stream.header
-    return StreamInfo(
-        frames=stream.frame_count,
-        fps=header.fps,
-        model_id=header.model_id,
-        model_hash=header.model_hash.hex(),
-        keyframes=len(stream.keyframes),
-        has_audio=header.audio is not None,
-        bytes=account_stream(stream, len(data)),
-        damaged=tuple(reason for _, _, reason in stream.damaged),
-    )
+    return describe(read_stream(data, errors=errors), len(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +16,13 @@ from ...speech import SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent
 from ..parts import Sending, StreamEncoder, speech
+from ..parts.layer import follow
 from ..parts.stream import stream_header
 from ..results import Packet
 from .refine import Refiner
+
+if TYPE_CHECKING:
+    from ...model.tracker import FaceTracker
 
 Progress = Callable[[int, int], None]
 
@@ -38,10 +43,11 @@ class FileEncoder:
     """
 
     def __init__(
-        self, quality: int, audio: bool | None, expected_frames: int | None = None, refine: bool | Refiner = True
-    ) -> None:
+        self, quality: int, audio: bool | None, expected_frames: int | None = None, refine: bool | Refiner = True,
+        motion: bool | FaceTracker = True,
+    ) -> None:  # fmt: skip
         self.frames = 0
-        self.stream = StreamEncoder(Sending(quality, "file", _refiner(refine)))
+        self.stream = StreamEncoder(Sending(quality, "file", _refiner(refine), *follow(motion)))
         self._quality, self._audio, self._expected = quality, audio, expected_frames
         self._speech: SpeechEncoder | None = None
         self._speech_packets: list[bytes] = []
@@ -147,6 +153,8 @@ class FileEncoder:
         first = self.frames - len(self._window)
         if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
             best = policy.choose_keyframe(self._signatures, self._window)
+            if self._key is None:
+                out += self.stream.announcements
             serves = policy.TYPICAL_FRAMES if self._expected is None else self._expected - first
             out.append(self.stream.keyframe(self._window[best], first, serves))
             self._key, self._wanted = self._signatures[best], False
@@ -179,9 +187,10 @@ def encode_clip(
     expected: int | None,
     progress: Progress | None,
     refine: bool | Refiner = True,
+    motion: bool | FaceTracker = True,
 ) -> bytes:
     """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
-    encoder = FileEncoder(quality, audio is not None, expected, refine)
+    encoder = FileEncoder(quality, audio is not None, expected, refine, motion)
     chunks: list[Chunk] = []
     for i, frame in enumerate(frames):
         part = None if audio is None else audio[i * SAMPLES_PER_FRAME : (i + 1) * SAMPLES_PER_FRAME]

@@ -57,18 +57,21 @@ class Refiner:
     def __init__(self, model: Upsampler, descent: Descent | None = None) -> None:
         import torch
 
-        from ...model import blocks
+        from ...model import blocks, marks
 
-        self._torch, self._model, self._blocks = torch, model, blocks
+        self._torch, self._model, self._blocks, self._marks = torch, model, blocks, marks
         self._descent, self._fast = descent or Descent(), has_bfloat16()
 
-    def refine(self, keyframe: Frames, frames: Frames, planes: TinyPlanes) -> TinyPlanes:
+    def refine(
+        self, keyframe: Frames, frames: Frames, planes: TinyPlanes, motion: NDArray[np.int32] | None = None
+    ) -> TinyPlanes:
         """Better tiny frames for the same pictures.
 
         Args:
             keyframe: the decoded keyframe that the frames are drawn from, [256, 256, 3] uint8.
             frames: [T, 256, 256, 3] uint8.
             planes: their box means.
+            motion: what the layer of motion says of them, [T, 17]; None without one.
 
         Returns:
             T tiny frames, to be coded in the place of ``planes``.
@@ -89,15 +92,20 @@ class Refiner:
                 target = blocks.box_down(blocks.from_pixels(torch.from_numpy(frames[some])), COARSE)
                 # Neighbours move alike: the search begins where the last one ended.
                 start = moved[-1][-1:].expand(len(some), -1)
-                moved.append(self._descend(key, true[some], around[at : at + BATCH], target, start))
+                near = around[at : at + BATCH]
+                marks = self._marks.frame_marks(self._model, key, near, None if motion is None else motion[some])
+                moved.append(self._descend(key, true[some], near, target, start, marks))
         change = torch.cat(moved[1:]).numpy()
         between = np.stack([np.interp(np.arange(count), chosen, line) for line in change.T], 1)
         return TinyPlanes.from_samples(planes.samples() + np.rint(between * planes.scale).astype(np.int64))
 
-    def _descend(self, key: KeyframeFeatures, true: Tensor, around: Tensor, target: Tensor, start: Tensor) -> Tensor:
+    def _descend(
+        self, key: KeyframeFeatures, true: Tensor, around: Tensor, target: Tensor, start: Tensor, marks: Tensor
+    ) -> Tensor:
         """How far to move ``true`` [N, 96], in grey levels."""
         torch, how, count = self._torch, self._descent, len(true)
         key = key.select(torch.zeros(count, dtype=torch.long))
+        given = marks if self._model.config.motion else None
         silence = torch.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE)
         with torch.enable_grad():
             change = start.clone().requires_grad_()
@@ -107,7 +115,7 @@ class Refiner:
                 now = _to_rgb(true + change)[:, None]
                 tiny = torch.cat((around[:, :REACH], now, around[:, REACH + 1 :]), 1)
                 with torch.autocast("cpu", torch.bfloat16, enabled=self._fast):
-                    drawn = self._model.stage1(key, tiny, silence).picture.float()
+                    drawn = self._model.stage1(key, tiny, silence, None, given).picture.float()
                 error = drawn - target
                 edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
                 loss = 6 * error.abs().mean() + 40 * error.square().mean() + 4 * edges

@@ -1,16 +1,17 @@
-"""A file's keyframes, layers and speech, decoded in stream order."""
+"""A file's keyframes and layers, decoded in stream order."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bitstream import BY_CLASS, AudioConfig, KeyframeChunk, LayerChunk, StreamHeader
+from ...bitstream import BY_CLASS, Chunk, KeyframeChunk, LayerChunk, StreamHeader
 from ...errors import BitstreamError
-from ...rates import OPUS_PER_SAMPLE
-from ..parts import StreamDecoder, speech
+from ..parts import StreamDecoder
+from ..parts.layer import State
 
 
 class Track:
@@ -20,10 +21,10 @@ class Track:
     ``damaged``; frames of a keyframe that never came are held too, because they mean nothing without it.
     """
 
-    def __init__(self, header: StreamHeader, *, strict: bool) -> None:
+    def __init__(self, header: StreamHeader, chunks: Iterable[Chunk] = (), *, strict: bool) -> None:
         self.strict = strict
         self.damaged: list[str] = []
-        self._decoder = StreamDecoder(header)
+        self._decoder = StreamDecoder(header, chunks)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -57,31 +58,16 @@ class Track:
         """Stand-ins for frames of a layer that are not there."""
         return self._decoder.layers[name].lose(frames)
 
+    @property
+    def state(self) -> State:
+        """What the next chunks' decoding depends on, under the keyframe that came last."""
+        return self._decoder.tag, self._decoder.state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._decoder.tag, self._decoder.state = state
+
     def _note(self, what: str, error: BitstreamError) -> None:
         if self.strict:
             raise type(error)(f"{what}: {error}") from None
         self.damaged.append(f"{what}: {error}")
-
-
-def decode_speech_packets(
-    audio: AudioConfig, packets: dict[int, bytes], samples_48k: int, damaged: list[str] | None = None
-) -> NDArray[np.float32]:
-    """All speech as float32 at 16 kHz; missing packets are concealed.
-
-    ``samples_48k`` is the length after the pre-skip at the codec's clock of 48 kHz. With ``damaged`` packets that are
-    not valid are concealed too and noted there; otherwise they raise BitstreamError.
-    """
-    decoder = speech.decoder(audio)
-    parts = []
-    for i in range(audio.packets_for(samples_48k)):
-        try:
-            parts.append(decoder.decode(packets.get(i) or None))
-        except BitstreamError as error:
-            if damaged is None:
-                raise type(error)(f"speech packet {i}: {error}") from None
-            damaged.append(f"speech packet {i}: {error}")
-            parts.append(decoder.decode(None))
-    pcm = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    skip, length = audio.pre_skip // OPUS_PER_SAMPLE, samples_48k // OPUS_PER_SAMPLE
-    pcm = pcm[skip : skip + length]
-    return np.pad(pcm, (0, length - len(pcm)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -11,19 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from ...model.tracker import FaceTracker
     from ...tinyframe import TinyPlanes
+    from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 
 Frames = NDArray[np.uint8]
 Mode = Literal["file", "call"]
 State = Any
 """What the next payload depends on; opaque to all but the layer, and the same in encoder and decoder."""
+Said = Mapping[str, NDArray[Any]]
+"""What layers say of some frames, [n, ...], by name."""
+NEVER = 1 << 30
+"""Frames. In calls payloads name the state they are predicted from, so contexts need not start anew by themselves."""
 
 
 class Refining(Protocol):
     """Looks for tiny frames that the network draws better from, as `tfcodec.codec.file.refine.Refiner` does."""
 
-    def refine(self, keyframe: Frames, frames: Frames, planes: TinyPlanes) -> TinyPlanes:
-        """Tiny frames for ``frames``, drawn from ``keyframe``, to be coded in place of their box means ``planes``."""
+    def refine(
+        self, keyframe: Frames, frames: Frames, planes: TinyPlanes, motion: NDArray[np.int32] | None = None
+    ) -> TinyPlanes:
+        """Tiny frames for ``frames``, drawn from ``keyframe``, to be coded in place of their box means ``planes``;
+        ``motion`` [n, 17] is what the layer of motion says of them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,15 @@ class Sending:
     """"file": payloads of up to 128 frames that are coded together; "call": frames are coded as they come."""
     refiner: Refining | None = None
     """Looks for the tiny frames that the network draws best from; None: box means."""
+    motion: bool = True
+    """Say how the face moves."""
+    tracker: FaceTracker | None = None
+    """Follows the face; None: the one that comes with the network."""
+
+
+def follow(motion: bool | FaceTracker) -> tuple[bool, FaceTracker | None]:
+    """`Sending.motion` and `Sending.tracker` of what a user asks for: yes, no, or with a tracker of their own."""
+    return (motion, None) if isinstance(motion, bool) else (True, motion)
 
 
 class LayerEncoder(Protocol):
@@ -47,8 +66,18 @@ class LayerEncoder(Protocol):
     def reset(self, keyframe: Frames) -> None:
         """Begin anew from a decoded keyframe [256, 256, 3] uint8."""
 
-    def encode(self, frames: Frames) -> bytes:
-        """The payload of consecutive frames [n, 256, 256, 3] uint8, 1 to 128 of them."""
+    def encode(self, frames: Frames, beside: Said) -> bytes:
+        """The payload of consecutive frames [n, 256, 256, 3] uint8, 1 to 128 of them.
+
+        ``beside``: what the layers before this one, in the order of the registry, say of the same frames.
+        """
+
+    def encode_into(self, coder: RangeEncoder, frames: Frames, beside: Said) -> None:
+        """As `encode`, into a range coder that layers share, as in the units of calls."""
+
+    @property
+    def said(self) -> NDArray[Any]:
+        """What a decoder gets from the last payload, [n, ...]."""
 
 
 class LayerDecoder(Protocol):
@@ -66,6 +95,9 @@ class LayerDecoder(Protocol):
         Raises BitstreamError when it is malformed; the state then is the one before.
         """
 
+    def decode_from(self, coder: RangeDecoder, frames: int) -> NDArray[Any]:
+        """As `decode`, out of a range coder that layers share; when it raises, the state is any."""
+
     def lose(self, frames: int) -> NDArray[Any]:
         """Stand-ins for so many frames that are lost, [frames, ...]; also before the first `reset`."""
 
@@ -76,8 +108,14 @@ class Layer(Protocol):
     def encoder(self, sending: Sending) -> LayerEncoder | None:
         """An encoder; None if streams that are sent so are without the layer."""
 
-    def decoder(self) -> LayerDecoder:
-        """A decoder."""
+    def decoder(self, announced: Any) -> LayerDecoder:
+        """A decoder. ``announced``: the chunk that announces the layer, or None for a layer that needs none.
+
+        Raises UnsupportedVersion when it names something that is not here.
+        """
+
+    def announcement(self) -> Any:
+        """The chunk that announces the layer; not asked for of layers that need none."""
 
 
 @cache

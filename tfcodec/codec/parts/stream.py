@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
-from ...bitstream import LAYERS, TAGS, AudioConfig, KeyframeChunk, LayerChunk, StreamHeader, join_layers, split_layers
+from ...bitstream import (
+    LAYERS,
+    TAGS,
+    AudioConfig,
+    Chunk,
+    KeyframeChunk,
+    LayerChunk,
+    StreamHeader,
+)
 from ...errors import UnsupportedVersion
 from ...keyframe import decode_keyframe, encode_keyframe
 from ...model.registry import default_model
 from ...tinyframe import TABLES_ID
+from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .layer import Frames, LayerDecoder, LayerEncoder, Sending, State, layer
 
@@ -38,6 +47,10 @@ class StreamEncoder:
         made = ((part.key, layer(part.key).encoder(sending)) for part in LAYERS)
         self.layers: dict[str, LayerEncoder] = {name: coder for name, coder in made if coder is not None}
         self.tag = -1
+        self.announcements: list[Chunk] = [
+            layer(part.key).announcement() for part in LAYERS if part.announced_by and part.key in self.layers
+        ]
+        """What goes between HEADER and the first keyframe."""
         self._sending = sending
 
     def keyframe(self, frame: Frames, index: int, serves: int = policy.TYPICAL_FRAMES) -> KeyframeChunk:
@@ -58,7 +71,12 @@ class StreamEncoder:
 
     def encode(self, frames: Frames) -> dict[str, bytes]:
         """Payloads of consecutive frames [n, 256, 256, 3] uint8, by layer."""
-        return {name: coder.encode(frames) for name, coder in self.layers.items()}
+        payloads: dict[str, bytes] = {}
+        said: Values = {}
+        for name, coder in self.layers.items():
+            payloads[name] = coder.encode(frames, said)
+            said[name] = coder.said
+        return payloads
 
     def chunks(self, frames: Frames, first: int) -> list[LayerChunk]:
         """`encode`, as chunks of a file; ``first``: the number of the first frame."""
@@ -66,6 +84,20 @@ class StreamEncoder:
         return [
             part.chunk(first, len(frames), payloads[part.key], self.tag) for part in LAYERS if part.key in payloads
         ]  # fmt: skip
+
+    def unit(self, frames: Frames) -> tuple[bytes, dict[str, int]]:
+        """The payload of a call's unit of frames [n, 256, 256, 3] uint8, all layers in one range coder; and how many
+        of its bytes each layer takes, to the nearest."""
+        whole = RangeEncoder()
+        said: Values = {}
+        ends: list[float] = []
+        for name, coder in self.layers.items():
+            coder.encode_into(whole, frames, said)
+            said[name] = coder.said
+            ends.append(whole.bits / 8)
+        payload = whole.finish()
+        edges = [0, *(min(round(end), len(payload)) for end in ends[:-1]), len(payload)]
+        return payload, {name: end - start for name, start, end in zip(said, edges, edges[1:], strict=True)}
 
     @property
     def state(self) -> States:
@@ -82,16 +114,22 @@ class StreamDecoder:
     """Chunks, or the payloads of a call, to keyframes and what the layers say.
 
     Args:
-        header: the stream's. Raises UnsupportedVersion if its tables are not here.
+        header: the stream's.
+        chunks: those between HEADER and the first keyframe, which announce layers; others among them do not matter.
+
+    Raises UnsupportedVersion if the stream's tables are not here.
     """
 
-    def __init__(self, header: StreamHeader) -> None:
+    def __init__(self, header: StreamHeader, chunks: Iterable[Chunk] = ()) -> None:
         if header.tables_id != TABLES_ID:
             raise UnsupportedVersion(
                 f"the stream uses entropy tables {header.tables_id}; this version has {TABLES_ID}"
             )
+        said = {type(chunk): chunk for chunk in chunks}
         self.layers: dict[str, LayerDecoder] = {
-            part.key: layer(part.key).decoder() for part in LAYERS if part.present(header)
+            part.key: layer(part.key).decoder(said.get(part.announced_by))
+            for part in LAYERS
+            if part.announced_by is None or part.announced_by in said
         }
         self.tag: int | None = None
         """Of the last keyframe."""
@@ -106,8 +144,10 @@ class StreamDecoder:
 
     def decode(self, payload: bytes, frames: int) -> Values:
         """What a unit of a call says. Raises BitstreamError when it is malformed; the state then is any."""
-        payloads = split_layers(payload, len(self.layers))
-        return {name: self.layers[name].decode(p, frames) for name, p in zip(self.layers, payloads, strict=True)}
+        whole = RangeDecoder(payload)
+        values = {name: coder.decode_from(whole, frames) for name, coder in self.layers.items()}
+        whole.finish()
+        return values
 
     @property
     def state(self) -> States:
@@ -118,8 +158,3 @@ class StreamDecoder:
     def state(self, states: States) -> None:
         for name, state in states.items():
             self.layers[name].state = state
-
-
-def unit_payload(payloads: Mapping[str, bytes]) -> bytes:
-    """What `StreamEncoder.encode` gave, as the payload of a unit of a call."""
-    return join_layers(list(payloads.values()))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ...tinyframe import CoderState, TinyDecoder, TinyEncoder, tiny_from_frames, tiny_to_rgb
+from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
-from .layer import Frames, Refining, Sending
+from .layer import NEVER, Frames, Refining, Said, Sending
 
 GREY = 128
-NEVER = 1 << 30
-"""Frames. In calls payloads name the state they are predicted from, so contexts need not start anew by themselves."""
 
 
 class TinyLayerEncoder:
@@ -24,11 +23,20 @@ class TinyLayerEncoder:
         self._coder.reset(tiny_from_frames(keyframe[None]))
         self._keyframe = keyframe
 
-    def encode(self, frames: Frames) -> bytes:
+    def encode(self, frames: Frames, beside: Said) -> bytes:
+        coder = RangeEncoder()
+        self.encode_into(coder, frames, beside)
+        return coder.finish()
+
+    def encode_into(self, coder: RangeEncoder, frames: Frames, beside: Said) -> None:
         planes = tiny_from_frames(frames)
         if self._refiner is not None and self._keyframe is not None:
-            planes = self._refiner.refine(self._keyframe, frames, planes)
-        return self._coder.encode(planes)
+            planes = self._refiner.refine(self._keyframe, frames, planes, beside.get("motion"))
+        self._coder.encode_into(coder, planes)
+
+    @property
+    def said(self) -> Frames:
+        return tiny_to_rgb(self._coder.reconstruction)
 
     @property
     def state(self) -> CoderState:
@@ -53,6 +61,9 @@ class TinyLayerDecoder:
     def decode(self, payload: bytes, frames: int) -> Frames:
         return tiny_to_rgb(self._coder.decode(payload, frames))
 
+    def decode_from(self, coder: RangeDecoder, frames: int) -> Frames:
+        return tiny_to_rgb(self._coder.decode_from(coder, frames))
+
     def lose(self, frames: int) -> Frames:
         if not self._begun:
             return np.full((frames, 8, 8, 3), GREY, np.uint8)
@@ -72,5 +83,6 @@ def encoder(sending: Sending) -> TinyLayerEncoder:
     return TinyLayerEncoder(coder, sending.refiner)
 
 
-def decoder() -> TinyLayerDecoder:
+def decoder(announced: None) -> TinyLayerDecoder:
+    del announced  # all streams have tiny frames
     return TinyLayerDecoder()

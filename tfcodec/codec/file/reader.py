@@ -1,0 +1,298 @@
+"""Decoding as a stream: frames one after another, whatever the length of the file."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
+from ...errors import BitstreamError, TfcodecError
+from ...keyframe import decode_keyframe
+from ...model.inputs import MEL_BANDS, MEL_COLUMNS, REACH
+from ...model.logmel import MARGIN, log_mel
+from ...model.registry import ModelEntry, find_model
+from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Renderer, mel_windows, tiny_windows
+from ...rates import SAMPLE_RATE
+from ..results import DecodedFrame, StreamInfo
+from .info import Errors, describe
+from .sound import FileSpeech
+from .tracks import Track
+from .walk import Block, Keyframe, Place, Walk
+
+MARK_EVERY = 1024
+"""Frames between places under the same keyframe that are remembered, to come back to."""
+
+
+class Reader:
+    """A decoded file, frame by frame; what `tfcodec.open` gives.
+
+        with tfcodec.open("talk.tfc") as reader:
+            for frame in reader:               # from the beginning, or from where `seek` went
+                show(frame.pixels, frame.audio)
+            still = reader[100].pixels         # any frame; counted from the end if negative
+            for frame in reader[50:100:2]:     # decoded as they are asked for
+                ...
+
+    Memory does not grow with the length: the file is kept as it is, frames are not. Frames are drawn in batches of 8.
+
+    Args:
+        data: the file.
+        errors, pixels, fast, coarse: as for `tfcodec.open`.
+
+    Attributes:
+        info: what the stream holds.
+        speech: the decoded speech; None without any.
+        sample_rate: its rate in Hz.
+
+    Raises:
+        BitstreamError: the stream is malformed or damaged, when it is opened or when a frame is read.
+        WeightsError: the stream names a network that is not installed.
+    """
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(
+        self, data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, coarse: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:  # fmt: skip
+        self._stream = read_stream(data, errors=errors, limits=limits)
+        self.info: StreamInfo = describe(self._stream, len(data))
+        self._strict = errors == "raise"
+        self._fast, self._coarse = fast, coarse
+        header = self._stream.header
+        self._entry = find_model(header.model_id, header.model_hash) if pixels else None
+        self._renderer: Renderer | None = None
+        self.speech = None if header.audio is None else FileSpeech(self._stream, strict=self._strict)
+        self._rate = Fraction(*header.rate)
+        self._position = 0
+        self._noted: dict[str, None] = {}
+        # Where decoding can begin, in order: at every keyframe, and now and then where it has been.
+        self._places: list[Place] = [Place()]
+        keyframes = [(i, c) for i, c in enumerate(self._stream.chunks) if isinstance(c, KeyframeChunk)]
+        self._places += [
+            Place(i, chunk.frame_index, keyframes=n) for n, (i, chunk) in enumerate(keyframes) if chunk.frame_index
+        ]
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the network; the reader can be used on, and loads it again when it needs it."""
+        self._renderer = None
+
+    def __len__(self) -> int:
+        return self.info.frames
+
+    @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return self.info.fps
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """What could not be read so far, one sentence each; only with ``errors="conceal"``."""
+        speech = [] if self.speech is None else self.speech.damaged
+        return (*self.info.damaged, *self._noted, *speech)
+
+    @property
+    def position(self) -> int:
+        """Number of the frame that iteration gives next."""
+        return self._position
+
+    def seek(self, seconds: float) -> None:
+        """Go on with the frame that is shown at that time; beyond the end there is none. Raises TfcodecError."""
+        if not 0 <= seconds < float("inf"):
+            raise TfcodecError(f"a time in seconds, from 0 on, not {seconds!r}")
+        self._position = min(int(Fraction(seconds) * self._rate), len(self))
+
+    def __iter__(self) -> Iterator[DecodedFrame]:
+        """Frames from `position` on."""
+        for frame in self.frames(range(self._position, len(self))):
+            self._position = frame.number + 1
+            yield frame
+
+    @overload
+    def __getitem__(self, which: int) -> DecodedFrame: ...
+    @overload
+    def __getitem__(self, which: slice) -> Iterator[DecodedFrame]: ...
+    def __getitem__(self, which: int | slice) -> DecodedFrame | Iterator[DecodedFrame]:
+        """A frame, or the frames of a slice one after another. Raises IndexError."""
+        if isinstance(which, slice):
+            wanted = range(*which.indices(len(self)))
+            if wanted.step < 0:
+                raise TfcodecError("frames are decoded forwards: a slice with a negative step cannot be read")
+            return self.frames(wanted)
+        number = which + len(self) if which < 0 else which
+        if not 0 <= number < len(self):
+            raise IndexError(f"frame {which} of {len(self)}")
+        return next(self.frames((number,)))
+
+    def keyframes(self) -> list[tuple[int, NDArray[np.uint8]]]:
+        """Every keyframe: (the first frame drawn from it, [256, 256, 3] uint8); damaged ones are left out."""
+        found = []
+        for chunk in self._stream.keyframes:
+            try:
+                found.append((chunk.frame_index, decode_keyframe(chunk.data)))
+            except BitstreamError:
+                if self._strict:
+                    raise
+        return found
+
+    def sound(self, start: float = 0.0, stop: float | None = None) -> NDArray[np.float32]:
+        """Speech between two times in seconds, [n] float32 at 16 kHz; silence where there is none.
+
+        From the beginning on it is exact; after a jump it differs by less than can be heard, for a moment.
+        """
+        end = self.info.duration_seconds if stop is None else stop
+        if not 0 <= start <= end < float("inf"):
+            raise TfcodecError(f"a time after another, in seconds, not {start!r} and {end!r}")
+        first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
+        return np.zeros(last - first, np.float32) if self.speech is None else self.speech.samples(first, last)
+
+    def frames(self, wanted: Sequence[int]) -> Iterator[DecodedFrame]:
+        """The frames with these numbers, ascending. What lies between is decoded if need be, but not drawn."""
+        if not len(wanted):
+            return
+        track = Track(self._stream.header, self._stream.chunks, strict=self._strict)
+        walk = Walk(self._stream, track, self._place_before(int(wanted[0])))
+        waiting, given = _Waiting(), 0
+        prepare = len(wanted) >= PREPARE_FROM
+        try:
+            for block in walk:
+                if waiting.keyframe not in (None, block.keyframe):
+                    yield from self._draw(waiting, prepare, waiting.wanted)
+                    waiting = _Waiting()
+                waiting.add(block)
+                while given < len(wanted) and wanted[given] < block.end:
+                    waiting.wanted.append(int(wanted[given]))
+                    given += 1
+                yield from self._draw(waiting, prepare, waiting.ripe(last=given == len(wanted)))
+                if given == len(wanted) and not waiting.wanted:
+                    return
+                self._remember(walk.place)
+            yield from self._draw(waiting, prepare, waiting.wanted)
+        finally:
+            self._noted.update(dict.fromkeys(track.damaged))
+
+    def _draw(self, waiting: _Waiting, prepare: bool, numbers: list[int]) -> Iterator[DecodedFrame]:
+        """Give frames that wait, and let go of what is not needed any more."""
+        for at in range(0, len(numbers), BATCH):
+            batch = numbers[at : at + BATCH]
+            keyframe = waiting.keyframe
+            if keyframe is None:
+                raise BitstreamError("the stream has no keyframe that can be decoded")
+            places = np.array(batch) - waiting.first
+            pictures = None if self._entry is None else self._pictures(self._entry, waiting, keyframe, batch, places)
+            if pictures is not None and prepare and self._renderer is not None:
+                self._renderer.prepare(self._coarse)  # after the first batch, so that nobody waits for it
+            for i, number in enumerate(batch):
+                yield DecodedFrame(
+                    number, float(number / self._rate), None if pictures is None else pictures[i],
+                    self._sound_of(number), waiting.layers["tiny"][places[i]], keyframe.number,
+                    bool(waiting.held[places[i]]),
+                )  # fmt: skip
+        waiting.let_go(len(numbers))
+
+    def _pictures(
+        self, entry: ModelEntry, waiting: _Waiting, keyframe: Keyframe, batch: list[int], places: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        if self._renderer is None:
+            self._renderer = Renderer(entry, fast=self._fast)
+        if self._renderer.keyframe is not keyframe.picture:
+            self._renderer.set_keyframe(keyframe.picture)
+        windows = tiny_windows(waiting.layers["tiny"], places)
+        mel = np.concatenate([self._mel(number) for number in batch])
+        others = {name: values[places] for name, values in waiting.layers.items() if name != "tiny"}
+        return self._renderer.render(windows, mel, self._coarse, **others)
+
+    def _mel(self, number: int) -> NDArray[np.float32]:
+        """The log-mel window of a frame, [1, 20, 80]."""
+        if self.speech is None:
+            return np.full((1, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+        first, end = max(0, number - REACH), min(len(self), number + REACH + 1)
+        start = self._sample(first) - MARGIN
+        known = self.speech.samples(start, self._sample(end) + MARGIN)
+        mel = log_mel(known, end - first, self.fps, start=-start, first=first)
+        return mel_windows(mel, np.array([number - first]))
+
+    def _sound_of(self, number: int) -> NDArray[np.float32] | None:
+        if self.speech is None:
+            return None
+        return self.speech.samples(self._sample(number), self._sample(number + 1))
+
+    def _sample(self, frame: int) -> int:
+        """The sample at which a frame begins."""
+        return int(frame * SAMPLE_RATE / self._rate)
+
+    def _place_before(self, frame: int) -> Place:
+        """The last place from which the frame, and the tiny frames before it that it is drawn from, can be decoded."""
+        for i in reversed(range(bisect_right(self._places, frame, key=lambda place: place.frame))):
+            place = self._places[i]
+            if place.state is not None and place.frame > frame - REACH:
+                continue
+            if i == 0 or place.state is not None or self._strict or self._is_whole(place):
+                return place
+        return self._places[0]
+
+    def _is_whole(self, place: Place) -> bool:
+        chunk = self._stream.chunks[place.chunk]
+        try:
+            return isinstance(chunk, KeyframeChunk) and decode_keyframe(chunk.data) is not None
+        except BitstreamError:
+            return False
+
+    def _remember(self, place: Place | None) -> None:
+        if place is None:
+            return
+        at = bisect_right(self._places, place.frame, key=lambda known: known.frame)
+        if place.frame - self._places[at - 1].frame >= MARK_EVERY:
+            self._places.insert(at, place)
+
+
+class _Waiting:
+    """Frames under one keyframe that are decoded, and numbers of those that are to be given."""
+
+    def __init__(self) -> None:
+        self.keyframe: Keyframe | None = None
+        self.first = 0
+        self.layers: dict[str, NDArray[Any]] = {}
+        self.held = np.zeros(0, bool)
+        self.wanted: list[int] = []
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.held)
+
+    def add(self, block: Block) -> None:
+        held = np.full(block.end - block.first, block.held)
+        if not self.layers:
+            self.first, self.layers, self.held = block.first, block.layers, held
+        else:
+            self.layers = {name: np.concatenate((old, block.layers[name])) for name, old in self.layers.items()}
+            self.held = np.concatenate((self.held, held))
+        # Frames before the first keyframe exist only in damaged streams; they are drawn with it as well.
+        self.keyframe = block.keyframe
+
+    def ripe(self, *, last: bool) -> list[int]:
+        """The numbers that can be given though more frames will come: whole batches, unless they are the last ones."""
+        count = sum(number + REACH < self.end for number in self.wanted) if self.keyframe is not None else 0
+        return self.wanted[: count if last and count == len(self.wanted) else count // BATCH * BATCH]
+
+    def let_go(self, given: int) -> None:
+        del self.wanted[:given]
+        keep = (self.wanted[0] if self.wanted else self.end) - REACH - self.first
+        if keep > 0 and self.keyframe is not None:
+            self.first += keep
+            self.layers = {name: values[keep:] for name, values in self.layers.items()}
+            self.held = self.held[keep:]

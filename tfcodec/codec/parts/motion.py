@@ -1,0 +1,138 @@
+"""The layer of motion: how the face moved since the keyframe, as a tracker sees it.
+
+The receiver looks for the face's landmarks in the decoded keyframe, with the tracker that comes with the network, and
+the sender does the same: only how they moved is sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bitstream import MotionTablesChunk
+from ...motion import MOTION_ID, NUMBERS, MotionDecoder, MotionEncoder, MotionState, analyse, check_motion, motion_hash
+from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
+from .. import policy
+from .layer import NEVER, Frames, Said, Sending
+
+if TYPE_CHECKING:
+    from ...model.tracker import FaceTracker
+    from ...model.tracking import Points
+
+Numbers = NDArray[np.int32]
+"""[n, 17]: the numbers of a frame, and whether they were sent (there is a face)."""
+
+
+def announcement() -> MotionTablesChunk:
+    """What says that a stream has the layer."""
+    return MotionTablesChunk(MOTION_ID, motion_hash())
+
+
+def numbers(values: NDArray[Any], present: NDArray[np.bool_]) -> Numbers:
+    """What a coder gives, in one array [n, 17]."""
+    return np.concatenate((values, present[:, None]), 1).astype(np.int32)
+
+
+class MotionLayerEncoder:
+    """Tracks the face and codes how it moved."""
+
+    def __init__(self, coder: MotionEncoder, tracker: FaceTracker | None, mode: str) -> None:
+        from ...model import tracking
+        from ...model.tracker import FOUND
+
+        self._coder, self._tracking, self._threshold = coder, tracking, FOUND
+        self._tracker = tracking.default_tracker() if tracker is None else tracker
+        self._weights = tracking.FILE if mode == "file" else tracking.CALL
+        self._before: tuple[Points, NDArray[np.bool_]] | None = None
+        self._reference: Points | None = None
+        self._said = np.zeros((0, NUMBERS + 1), np.int32)
+
+    def reset(self, keyframe: Frames) -> None:
+        marks, scores = self._tracking.find(keyframe[None], self._tracker)
+        self._reference = marks[0] if scores[0] > self._threshold else None
+        self._coder.reset()
+
+    def encode(self, frames: Frames, beside: Said) -> bytes:
+        coder = RangeEncoder()
+        self.encode_into(coder, frames, beside)
+        return coder.finish()
+
+    def encode_into(self, coder: RangeEncoder, frames: Frames, beside: Said) -> None:
+        del beside
+        marks, found = self._track(frames)
+        present = found & (self._reference is not None)
+        values = np.zeros((len(frames), NUMBERS))
+        if self._reference is not None and present.any():
+            values[present] = analyse(self._reference, marks[present])
+        self._coder.encode_into(coder, values, present)
+        self._said = numbers(*self._coder.reconstruction)
+
+    def _track(self, frames: Frames) -> tuple[Points, NDArray[np.bool_]]:
+        """Landmarks of the frames, smoothed with what is known of those before."""
+        marks, scores = self._tracking.find(frames, self._tracker)
+        found = scores > self._threshold
+        kept = 0
+        if self._before is not None:
+            kept = len(self._before[0])
+            marks, found = np.concatenate((self._before[0], marks)), np.concatenate((self._before[1], found))
+        reach = max(len(kernel) for kernel in self._weights.values())
+        self._before = marks[-reach:], found[-reach:]
+        return self._tracking.smooth(marks, found, self._weights)[kept:], found[kept:]
+
+    @property
+    def said(self) -> Numbers:
+        return self._said
+
+    @property
+    def state(self) -> MotionState:
+        return self._coder.state
+
+    @state.setter
+    def state(self, state: MotionState) -> None:
+        self._coder.restore(state)
+
+
+class MotionLayerDecoder:
+    """Payloads to numbers [n, 17] int32."""
+
+    def __init__(self) -> None:
+        self._coder = MotionDecoder()
+        self._begun = False
+
+    def reset(self, keyframe: Frames) -> None:
+        del keyframe
+        self._coder.reset()
+        self._begun = True
+
+    def decode(self, payload: bytes, frames: int) -> Numbers:
+        return numbers(*self._coder.decode(payload, frames))
+
+    def decode_from(self, coder: RangeDecoder, frames: int) -> Numbers:
+        return numbers(*self._coder.decode_from(coder, frames))
+
+    def lose(self, frames: int) -> Numbers:
+        if not self._begun:
+            return np.zeros((frames, NUMBERS + 1), np.int32)
+        return numbers(*self._coder.conceal(frames))
+
+    @property
+    def state(self) -> MotionState:
+        return self._coder.state
+
+    @state.setter
+    def state(self, state: MotionState) -> None:
+        self._coder.restore(state)
+
+
+def encoder(sending: Sending) -> MotionLayerEncoder | None:
+    if not sending.motion:
+        return None
+    coder = MotionEncoder(policy.motion_quality(sending.quality), sending.mode, refresh=NEVER)
+    return MotionLayerEncoder(coder, sending.tracker, sending.mode)
+
+
+def decoder(announced: MotionTablesChunk) -> MotionLayerDecoder:
+    check_motion(announced.motion_id, announced.motion_hash)
+    return MotionLayerDecoder()
