@@ -94,9 +94,11 @@ def test_the_keyframe_that_fits_the_tiny_frame_counts_more() -> None:
 
 def test_a_new_restorer_leaves_the_keyframe_alone_and_then_mends_all_that_is_drawn() -> None:
     picture, _, _ = inputs(2)
-    plain = load_model(registry.default_model())
-    model = Upsampler(replace(plain.config, restoration=True)).eval()
-    model.load_state_dict(plain.state_dict(), strict=False)
+    shipped = load_model(registry.default_model())
+    plain, model = (Upsampler(replace(shipped.config, restoration=x)).eval() for x in (False, True))
+    known = {name: value for name, value in shipped.state_dict().items() if not name.startswith("restorer.")}
+    for network in (plain, model):
+        network.load_state_dict(known, strict=False)
     assert model.restorer is not None
     with torch.no_grad():
         assert torch.equal(model.encode_keyframe(picture).picture, picture)
@@ -130,14 +132,19 @@ def test_frames_of_a_batch_do_not_touch_each_other() -> None:
     assert (together[1:2] - alone).abs().max() < 2e-3
 
 
-def test_speech_and_tiny_frames_both_matter() -> None:
+def test_tiny_frames_matter_and_so_do_landmarks_or_speech() -> None:
     model = load_model(registry.default_model())
     picture, tiny, mel = inputs(1)
     with torch.no_grad():
         key = model.encode_keyframe(picture)
         frame = model(key, tiny, mel).frame
-        assert (model(key, tiny, -torch.ones_like(mel)).frame - frame).abs().max() > 1e-4
         assert (model(key, tiny.flip(1), mel).frame - frame).abs().max() > 1e-3
+        if model.config.audio:
+            assert (model(key, tiny, -torch.ones_like(mel)).frame - frame).abs().max() > 1e-4
+        if model.config.motion:
+            assert key.marks is not None
+            moved = model(key, tiny, mel, marks=key.marks + 0.1).frame
+            assert (moved - model(key, tiny, mel, marks=key.marks).frame).abs().max() > 1e-2
 
 
 def test_registered_weights_are_whole_and_small() -> None:
@@ -202,7 +209,8 @@ def test_options_travel_with_the_weights(tmp_path: Path) -> None:
 
 def test_leaving_a_part_out_leaves_out_its_effect() -> None:
     picture, tiny, mel = inputs(1)
-    whole = load_model(registry.default_model()).state_dict()
+    shipped = load_model(registry.default_model())
+    full, whole = shipped.config, shipped.state_dict()
 
     def frame(config: NetworkConfig, tiny: torch.Tensor = tiny, mel: torch.Tensor = mel) -> torch.Tensor:
         model = Upsampler(config).eval()
@@ -210,16 +218,17 @@ def test_leaving_a_part_out_leaves_out_its_effect() -> None:
         with torch.no_grad():
             return model(model.encode_keyframe(picture), tiny, mel).frame
 
-    deaf, short = replace(SECOND, audio=False), replace(SECOND, window=False)
-    assert torch.equal(frame(deaf), frame(deaf, mel=-mel))
-    assert not torch.equal(frame(SECOND), frame(SECOND, mel=-mel))
+    short = replace(full, window=False)
     assert torch.equal(frame(short), frame(short, tiny.flip(1)))
-    assert not torch.equal(frame(SECOND), frame(SECOND, tiny.flip(1)))
+    assert not torch.equal(frame(full), frame(full, tiny.flip(1)))
+    deaf = replace(full, audio=False)
+    assert torch.equal(frame(deaf), frame(deaf, mel=-mel))
+    assert torch.equal(frame(full), frame(full, mel=-mel)) != full.audio
     # Projection brings the box means nearer to the tiny frame.
     now = refine_chroma(tiny, box_down(picture, 8))[:, 2]
-    errors = [(box_down(frame(replace(SECOND, projection=p)), 8) - now).abs().mean() for p in (True, False)]
+    errors = [(box_down(frame(replace(full, projection=p)), 8) - now).abs().mean() for p in (True, False)]
     assert errors[0] < errors[1]
-    assert not torch.equal(frame(replace(SECOND, consistency=False)), frame(SECOND))
+    assert not torch.equal(frame(replace(full, consistency=False)), frame(full))
 
 
 def test_weights_of_an_unknown_network_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tfcodec.errors import MediaError, TfcodecError
 from tfcodec.metrics.lpips import find_weights
 from tfcodec.model.blocks import box_down, luma_of, refine_chroma
+from tfcodec.model.config import NetworkConfig
 from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.weights import read_weights
 from tfcodec.training import (
@@ -439,6 +440,14 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
     assert (trainer.config.stage2) == any(n.startswith("stage2.") for n in moved)
     scores = trainer.evaluate(loaded_pack, plans.fixed_plans(loaded_pack, 1))
     assert np.isfinite(list(scores.values())).all()
+    lacking = {"no-motion": {"motion", "closeups"}, "no-closeups": {"closeups"}, "no-restoration": {"restoration"},
+               "no-landmarks": {"landmarks", "motion", "closeups"}}.get(name)  # fmt: skip
+    if lacking is not None:
+        config = dataclasses.asdict(trainer.config)
+        assert lacking == {part for part, on in dataclasses.asdict(NetworkConfig()).items() if on != config[part]}
+        assert ("closer" in values) == ("closeups" not in lacking)
+        trainer.update(iter([got]), 0.0)
+        assert all(np.isfinite(v) for v in trainer.read_log().values())
     if name in ("recurrence", "second-reference"):
         trainer.update(iter([got]), 0.0)  # heads begin at zero: what is behind them learns from the second step on
         moved = {n for n, v in trainer.model.state_dict().items() if not torch.equal(v, before[n])}
@@ -472,7 +481,8 @@ def test_a_second_keyframe_is_of_another_frame(loaded_pack: data.Pack) -> None:
 def test_a_frozen_prior_stays_as_it_is(
     loaded_pack: data.Pack, prepared_pack: Path, tmp_path: Path, frozen: bool
 ) -> None:
-    more = ["--freeze-prior"] if frozen else []
+    # With motion the prior is never asked to learn beside the rest.
+    more = ["--without", "motion", *(["--freeze-prior"] if frozen else [])]
     args = options.parse([str(prepared_pack), str(tmp_path), "--threads", "1", "--warm-up", "1", *more])
     trainer = train.Trainer(args)
     prior = trainer.model.stage1.prior

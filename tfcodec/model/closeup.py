@@ -55,7 +55,8 @@ class HeadFrame(NamedTuple):
 
 def head_frame(marks: Tensor) -> HeadFrame:
     """The head's frame, from the corners of the eyes of landmarks [B, 70, 2]."""
-    one, other = (marks[:, list(pair)].float().mean(1) for pair in CORNERS)
+    # Picked one by one: a list of numbers would be sent to a GPU in every step, and it would be waited for.
+    one, other = ((marks[:, a].float() + marks[:, b].float()) / 2 for a, b in CORNERS)
     x, y = (other - one).unbind(-1)
     # A face of less than 10 pixels between the eyes is none.
     small = (x.square() + y.square()) < 0.08**2
@@ -77,17 +78,17 @@ def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) ->
         line = (torch.arange(size, device=change.device, dtype=torch.float32) * 2 + 1) / size - 1
         # From a place in the picture to one in the square, -1..1 in it: a matrix and a shift.
         scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse is the transpose over this
-        half = frame.turn.new_tensor(((square.right - square.left) / 2, (square.bottom - square.top) / 2))
-        middle = frame.turn.new_tensor(((square.right + square.left) / 2, (square.bottom + square.top) / 2))
-        back = frame.turn.mT / scale / half[:, None]
-        shift = -(back @ frame.middle[..., None])[..., 0] - middle / half
+        # Plain factors: a constant tensor would have to go to the device.
+        turn = frame.turn.mT / scale
+        right, left, bottom, top = square.right, square.left, square.bottom, square.top
+        back = torch.stack((turn[:, 0] * (2 / (right - left)), turn[:, 1] * (2 / (bottom - top))), 1)
+        moved = (back @ frame.middle[..., None])[..., 0]
         # A row's share and a column's: the grid is their sum.
-        across = back[:, None, :, 0] * line[:, None] + shift[:, None]
-        down = back[:, None, :, 1] * line[:, None]
-        grid = across[:, None] + down[:, :, None]
-        return F.grid_sample(
-            change.float() * _fade(square, change.device), grid, padding_mode="zeros", align_corners=False
-        )
+        across, down = (back[:, None, :, i] * line[:, None] for i in (0, 1))
+        x = across[:, None, :, 0] + (down[:, :, None, 0] - moved[:, 0, None, None] - (right + left) / (right - left))
+        y = across[:, None, :, 1] + (down[:, :, None, 1] - moved[:, 1, None, None] - (bottom + top) / (bottom - top))
+        faded = change.float() * _fade(square, change.device)
+        return F.grid_sample(faded, torch.stack((x, y), -1), padding_mode="zeros", align_corners=False)
 
 
 def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
@@ -100,7 +101,8 @@ def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
         reach = 2 * square.pen**2
         planes = []
         for members in square.planes:
-            of = head[:, list(members)]
+            of = torch.stack([head[:, member] for member in members], 1)
+            # Not below exp(-30): what is smaller would be denormal soon, and processors compute with that slowly.
             x = torch.exp(-((across - of[..., :1]).square() / reach).clamp(max=30))
             y = torch.exp(-((down - of[..., 1:]).square() / reach).clamp(max=30))
             planes.append(y.mT @ x)

@@ -32,7 +32,7 @@ from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.restoration import KeyframeRestorer
 from ..model.tracker import FOUND, read_tracker
-from ..model.weights import save_weights
+from ..model.weights import read_weights, save_weights
 from .batch import make_batch
 from .data import Batch, Pack
 from .feed import batches
@@ -91,6 +91,7 @@ class Quarter:
         self.missing: list[Path] = list(args.shares[1:])
         if self.trainer.model.tracker is None:
             raise TfcodecError("a network without motion has no tracker: use tfcodec.training.train")
+        self.has_tracker = bool(args.tracker or (args.start and read_weights(args.start).config.motion))
         if args.tracker and not self.goes_on:
             self.adopt("tracker", read_tracker(args.tracker))
         self.val = Pack(args.shares[0], "val", self.device)
@@ -168,7 +169,8 @@ class Quarter:
         tracker = self.trainer.model.tracker
         assert tracker is not None
         if seconds > 0:
-            self.adopt("tracker", train_tracker(pack, None, seconds / 60, tracker=tracker))
+            begun = tracker if self.has_tracker else None  # a new one begins with the mean of the pack's faces
+            self.adopt("tracker", train_tracker(pack, None, seconds / 60, tracker=begun))
         tracker.requires_grad_(False).eval()
         self.say("tracker: val " + figures(judge(tracker, self.val, 2 if self.on_gpu else 8)))
 

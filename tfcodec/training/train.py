@@ -60,7 +60,8 @@ class Trainer:
             torch.set_num_threads(args.threads)
         torch.manual_seed(args.seed)
         self.config = network_config(args.without, args.additions, args.shape)
-        self.weights = LossWeights().changed(args.loss)
+        # A prior that stays as it is has no task, and nothing else is to learn it in its place.
+        self.weights = LossWeights().changed([*(["prior=0"] if args.freeze_prior else []), *args.loss])
         network = start_network(args)
         self.model: Upsampler = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
