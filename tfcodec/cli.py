@@ -205,7 +205,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .bench.run import describe, run
+    from .bench.run import Options, describe, run
 
     def names(text: str | None) -> list[str] | None:
         return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
@@ -223,8 +223,11 @@ def _bench(args: argparse.Namespace) -> int:
                 print(f"tfcodec: {line}", file=sys.stderr)
 
         result = run(
-            Path(args.folder), Path(args.output), codecs=names(args.codecs), metrics=names(args.metrics),
-            quick=args.quick, every=args.every, jobs=args.jobs, crop=args.crop, players=not args.no_players,
+            Path(args.folder), Path(args.output),
+            Options(
+                names(args.codecs), names(args.metrics), args.quick, args.every, args.jobs, args.crop,
+                not args.no_players,
+            ),
             progress=progress, say=say,
         )  # fmt: skip
     if not args.quiet:
