@@ -29,7 +29,7 @@ from tfcodec.metrics.lpips import LPIPS
 from tfcodec.metrics.pixels import psnr
 from tfcodec.model.registry import default_model
 from tfcodec.simulator import Link
-from tfcodec.simulator.call import TICK, CallReport, simulate
+from tfcodec.simulator.call import TICK, CallReport, Network, simulate
 
 DELAY = 0.05
 LOSSES = (0.05, 0.1, 0.2, 0.3)
@@ -70,7 +70,7 @@ def run(
         return every > 0 and tick >= 25 and tick % every == 0
 
     shown = simulate(
-        frames, audio, there, back, encoder=encoder, decoder=decoder, feedback=feedback, report=report,
+        frames, audio, Network(there, back, feedback), encoder=encoder, decoder=decoder, report=report,
         draw=drawn, before_tick=before_tick,
     )  # fmt: skip
     for tick, (picture, _) in enumerate(shown):
@@ -222,8 +222,8 @@ def lost_keyframe(paths: list[Path]) -> dict[str, Any]:
                 report = CallReport()
                 clip = load(path, 100)
                 ticks = simulate(
-                    clip[0], None, Dropping(rule), Link(delay=DELAY), encoder=encoder, decoder=decoder, report=report,
-                    draw=lambda tick: False,
+                    clip[0], None, Network(Dropping(rule), Link(delay=DELAY)), encoder=encoder, decoder=decoder,
+                    report=report, draw=lambda tick: False,
                     before_tick=lambda tick: encoder.request_keyframe() if tick == at and at else None,  # noqa: B023
                 )  # fmt: skip
                 for tick, _ in enumerate(ticks):

@@ -24,7 +24,7 @@ from tfcodec.bench import plots
 from tfcodec.bench.arms import Arm
 from tfcodec.bench.codecs import codec_of
 from tfcodec.bench.players import describe_arm, nearest
-from tfcodec.bench.run import run
+from tfcodec.bench.run import Options, run
 from tfcodec.bench.sources import load
 
 VAL, DOCS = RESULTS / "val", ROOT / "docs"
@@ -56,7 +56,7 @@ def demo_picture(work: Path) -> None:
     if not clip.exists():
         script = ROOT / "examples" / "make_demo_clip.py"
         subprocess.run([sys.executable, str(script), str(clip), "--size", "256"], check=True)
-    result = run(folder, out, codecs=["tfcodec", "frozen", "x265", "svtav1"], crop="none", players=False, say=print)
+    result = run(folder, out, Options(["tfcodec", "frozen", "x265", "svtav1"], crop="none", players=False), say=print)
     rows = result["rows"]
     ours = next(r for r in rows if r["arm"] == "tfcodec-file-256-q05")
     still = next(r for r in rows if r["arm"] == "frozen-file-256-q05")

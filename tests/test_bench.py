@@ -314,7 +314,7 @@ def test_every_byte_of_a_run(finished: Path) -> None:
 
 
 def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, tmp_path: Path) -> None:
-    bench.run(clips, tmp_path, codecs=CHEAP, quick=True, every=6, players=False)
+    bench.run(clips, tmp_path, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
     first, second = results(finished), results(tmp_path)
     assert first["rows"] == second["rows"]
     assert first["analysis"] == second["analysis"]

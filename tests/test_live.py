@@ -17,7 +17,7 @@ import tfcodec
 from tfcodec import bitstream as bs
 from tfcodec.model.renderer import Renderer, render_all
 from tfcodec.simulator import Link
-from tfcodec.simulator.call import CallReport, simulate
+from tfcodec.simulator.call import CallReport, Network, simulate
 
 Face = tuple[np.ndarray, np.ndarray]
 Sent = list[list[tfcodec.Packet]]
@@ -377,7 +377,7 @@ def test_any_network_gives_a_frame_at_every_tick_and_is_recovered_from(
 
     report, decoder = CallReport(), tfcodec.Decoder(lookahead=lookahead)
     options = {"decoder": decoder, "report": report, "before_tick": heal, "draw": lambda tick: False}
-    shown = list(simulate(frames[:45], audio_in, link, back, **options))  # type: ignore[arg-type]
+    shown = list(simulate(frames[:45], audio_in, Network(link, back), **options))  # type: ignore[arg-type]
     assert len(shown) == 45
     assert all(picture.shape == (256, 256, 3) and sound.shape == (640,) for picture, sound in shown)
     assert not decoder.wants_keyframe

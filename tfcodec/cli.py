@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import __version__
 from .errors import MediaError, TfcodecError
@@ -137,27 +137,31 @@ def _encode(args: argparse.Namespace) -> int:
 
 
 def _decode(args: argparse.Namespace) -> int:
-    from .codec.file.decoder import read_exact, render_exact
+    from .api import open as open_stream
     from .media import VideoWriter
     from .rates import SAMPLE_RATE
 
     _refuse_overwrite(args)
-    data = _read(args.input)
-    parts = read_exact(data, "conceal" if args.conceal else "raise")
-    for line in parts.damaged:
-        print(f"tfcodec: concealed: {line}", file=sys.stderr)
-    batches = render_exact(parts, coarse=args.coarse, fast=args.fast)
+    errors: Literal["raise", "conceal"] = "conceal" if args.conceal else "raise"
+    reader = open_stream(_read(args.input), errors=errors, coarse=args.coarse, fast=args.fast)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv" if args.output == "-" else Path(args.output)
         size = 64 if args.coarse else 256
+        sound = None if reader.speech is None else ()
         with (
             _bar("decode", args.quiet) as progress,
-            VideoWriter(target, parts.header.fps, size, parts.audio, SAMPLE_RATE, args.lossless) as writer,
+            VideoWriter(target, reader.fps, size, sound, SAMPLE_RATE, args.lossless) as writer,
         ):
-            for batch in batches:
-                for frame in batch:
-                    writer.write(frame)
-                progress(writer.frames_written, len(parts.tiny))
+            for frame in reader:
+                if reader.speech is not None and frame.audio is not None:
+                    begin, length = writer.samples_written, reader.speech.length
+                    end = length if frame.number + 1 == len(reader) else min(begin + len(frame.audio), length)
+                    writer.write_sound(reader.speech.samples(begin, end))
+                if frame.pixels is not None:
+                    writer.write(frame.pixels)
+                progress(writer.frames_written, len(reader))
+        for line in reader.damaged:
+            print(f"tfcodec: concealed: {line}", file=sys.stderr)
         if args.output == "-":
             with target.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
@@ -186,20 +190,26 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from .codec.file.decoder import read_exact
+    from .api import open as open_stream
     from .model.registry import find_model, weights_file
+    from .rates import SAMPLE_RATE
 
-    parts = read_exact(_read(args.input))
-    weights_file(find_model(parts.header.model_id, parts.header.model_hash))
-    speech = "no speech" if parts.audio is None else f"{len(parts.audio) / 16000:.2f} s of speech"
-    print(f"ok: {len(parts.tiny)} frames, {len(parts.keyframes)} keyframes, {speech}, network installed")
+    reader = open_stream(_read(args.input), pixels=False)
+    for _ in reader:
+        pass
+    if reader.speech is not None:
+        reader.speech.rest(round(SAMPLE_RATE * reader.info.duration_seconds))  # it may be longer than the video
+    info = reader.info
+    weights_file(find_model(info.model_id, bytes.fromhex(info.model_hash)))
+    speech = "no speech" if reader.speech is None else f"{reader.speech.length / reader.sample_rate:.2f} s of speech"
+    print(f"ok: {info.frames} frames, {info.keyframes} keyframes, {speech}, network installed")
     return 0
 
 
 def _bench(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .bench.run import describe, run
+    from .bench.run import Options, describe, run
 
     def names(text: str | None) -> list[str] | None:
         return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
@@ -217,8 +227,11 @@ def _bench(args: argparse.Namespace) -> int:
                 print(f"tfcodec: {line}", file=sys.stderr)
 
         result = run(
-            Path(args.folder), Path(args.output), codecs=names(args.codecs), metrics=names(args.metrics),
-            quick=args.quick, every=args.every, jobs=args.jobs, crop=args.crop, players=not args.no_players,
+            Path(args.folder), Path(args.output),
+            Options(
+                names(args.codecs), names(args.metrics), args.quick, args.every, args.jobs, args.crop,
+                not args.no_players,
+            ),
             progress=progress, say=say,
         )  # fmt: skip
     if not args.quiet:

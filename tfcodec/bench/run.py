@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,41 @@ def require_extra() -> None:
             raise TfcodecError(f"the benchmark needs the package {package}: pip install 'tfcodec[bench]'") from None
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and how.
+
+    Attributes:
+        codecs: names from CODECS to bring up to date; None: all.
+        metrics: names from METRICS; None: all whose networks and packages are there.
+        quick: the first clips and a few arms only.
+        every: judge every n-th frame.
+        jobs: processes.
+        crop: as of `encode`.
+        players: whether to make the side-by-side videos.
+
+    Raises:
+        TfcodecError: ``every`` or ``jobs`` is less than 1.
+    """
+
+    codecs: list[str] | None = None
+    metrics: list[str] | None = None
+    quick: bool = False
+    every: int = DEFAULT_EVERY
+    jobs: int = 1
+    crop: CropMode = "auto"
+    players: bool = True
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.jobs < 1:
+            raise TfcodecError("every and jobs are at least 1")
+
+
 def run(
     folder: Path,
     out: Path,
+    options: Options | None = None,
     *,
-    codecs: list[str] | None = None,
-    metrics: list[str] | None = None,
-    quick: bool = False,
-    every: int = DEFAULT_EVERY,
-    jobs: int = 1,
-    crop: CropMode = "auto",
-    players: bool = True,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -54,13 +79,7 @@ def run(
     Args:
         folder: videos of any size; longer ones than a minute are cut.
         out: folder for everything that is written.
-        codecs: names from CODECS to bring up to date; None: all.
-        metrics: names from METRICS; None: all whose networks and packages are there.
-        quick: the first clips and a few arms only.
-        every: judge every n-th frame.
-        jobs: processes.
-        crop: as of `encode`.
-        players: whether to make the side-by-side videos.
+        options: what to measure, and how.
         progress: called with (rows done, rows in all, what was done last).
         say: takes lines about what is left out, and why.
 
@@ -72,30 +91,29 @@ def run(
             not one row that could be made.
     """
     require_extra()
-    if every < 1 or jobs < 1:
-        raise TfcodecError("every and jobs are at least 1")
-    clips, arms = find_clips(folder), select(codecs, quick)
-    if quick:
+    options = options or Options()
+    clips, arms = find_clips(folder), select(options.codecs, options.quick)
+    if options.quick:
         clips = clips[:QUICK_CLIPS]
-    chosen, left_out = available(metrics)
+    chosen, left_out = available(options.metrics)
     for metric, why in left_out.items():
         say(f"left out: {METRICS[metric].title}: {why}")
     if not chosen:
         raise TfcodecError("no metric can be computed: " + "; ".join(left_out.values()))
-    tested = _self_test(clips, crop)
+    tested = _self_test(clips, options.crop)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"cannot write {out}: {error.strerror}") from None
-    todo = make_jobs(clips, arms, out, chosen, every, crop)
-    failures = run_jobs(todo, jobs, progress)
+    todo = make_jobs(clips, arms, out, chosen, options.every, options.crop)
+    failures = run_jobs(todo, options.jobs, progress)
     for failure in failures:
         say(f"failed: {failure}")
-    result = collect(clips, out, quick, chosen, every, crop)
+    result = collect(clips, out, chosen, options)
     result |= {"failures": failures, "metrics_left_out": left_out, "self_test": tested}
     if not result["rows"]:
         raise TfcodecError(f"nothing could be measured: {failures[0]}" if failures else "nothing to measure")
-    finish(result, clips, out, crop, players, say)
+    finish(result, clips, out, options, say)
     return result
 
 
@@ -119,15 +137,13 @@ def _self_test(clips: list[Path], crop: CropMode) -> str:
     return self_test(looks[liveliest], looks[liveliest - 1][4] if len(looks) > 1 else noise)
 
 
-def collect(
-    clips: list[Path], out: Path, quick: bool, metrics: tuple[str, ...], every: int, crop: CropMode
-) -> dict[str, Any]:
+def collect(clips: list[Path], out: Path, metrics: tuple[str, ...], options: Options) -> dict[str, Any]:
     """results.json out of the rows that are up to date, without the analysis."""
     from ..model.registry import default_model
     from .analysis import tidy
 
     rows: list[Row] = []
-    for job in make_jobs(clips, select(None, quick), out, metrics, every, crop):
+    for job in make_jobs(clips, select(None, options.quick), out, metrics, options.every, options.crop):
         row = read_row(job.row)
         if row is not None and missing(job, row) == (False, []):
             rows.append(tidy(row | {"metrics": {m: row["metrics"][m] for m in metrics}}))
@@ -135,7 +151,7 @@ def collect(
     seen = {r["clip"]: r for r in rows}
     return {
         "environment": environment(), "network": model.title,
-        "every": every, "crop": crop, "quick": quick, "metrics": list(metrics),
+        "every": options.every, "crop": options.crop, "quick": options.quick, "metrics": list(metrics),
         "clips": [
             {"clip": c.name, "sha256": digest(c), "seconds": seen[c.name]["seconds"], "frames": seen[c.name]["frames"]}
             for c in clips if c.name in seen
@@ -145,7 +161,7 @@ def collect(
 
 
 def finish(
-    result: dict[str, Any], clips: list[Path], out: Path, crop: CropMode, players: bool, say: Callable[[str], None]
+    result: dict[str, Any], clips: list[Path], out: Path, options: Options, say: Callable[[str], None]
 ) -> None:
     """Analyse, and write results.json, summary.csv and report.html."""
     from . import report
@@ -157,11 +173,11 @@ def finish(
     write_atomically(out / "results.json", as_json(result).encode())
     write_atomically(out / "summary.csv", summary(result).encode())
     made: list[Player] = []
-    if players:
+    if options.players:
         paths = {p.name: p for p in clips}
         for name in choose(rows):
             say(f"player: {name}")
-            made.append(make_player(paths[name], rows, out, crop))
+            made.append(make_player(paths[name], rows, out, options.crop))
     kept, dropped = within_budget(made)
     arms = [a for c in CODECS for a in select([c], result["quick"]) if any(r["arm"] == a.name for r in rows)]
     write_atomically(out / "report.html", report.build(result, arms, kept, dropped).encode())

@@ -36,7 +36,8 @@ class VideoWriter:
     path         .mp4 (or .m4v, .mov, .mkv); .mkv with lossless=True
     fps          frames per second
     size         width, or (width, height), of the pictures; both even unless lossless
-    audio        float [n] mono samples in -1...1 that begin with the first picture, or None
+    audio        float [n] mono samples in -1...1 that begin with the first picture, or None; with write_sound
+                 more follow, () being none to begin with
     sample_rate  of `audio`, Hz
     crf          of H.264: 14 for pictures to keep, more for smaller files
     lossless     FFV1 RGB with 32-bit float PCM, which gives back exactly what was written; otherwise H.264
@@ -141,6 +142,17 @@ class VideoWriter:
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"{self.path}: cannot be written ({error})") from error
 
+    def write_sound(self, samples: ArrayLike) -> None:
+        """Add sound, float [n], before the pictures that it goes with; only to a video made with ``audio``."""
+        if self._sound is None:
+            raise MediaError(f"{self.path}: this video is written without sound")
+        self._sound.add(samples)
+
+    @property
+    def samples_written(self) -> int:
+        """Samples of sound that the writer has been given."""
+        return 0 if self._sound is None else self._sound.given
+
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -179,20 +191,32 @@ class _Sound:
     """The sound of a file being written, encoded along with the pictures so that the two lie side by side in it."""
 
     def __init__(self, audio: ArrayLike, sample_rate: float | None, lossless: bool) -> None:
-        samples = np.asarray(audio)
-        if samples.ndim != 1 or samples.dtype.kind != "f":
-            raise MediaError(f"audio must be float [n], not {samples.dtype} {list(samples.shape)}")
         if sample_rate is None or not 1000 <= sample_rate <= 768_000 or sample_rate != int(sample_rate):
             raise MediaError(f"audio needs a whole sample_rate from 1000 to 768000 Hz, not {sample_rate}")
         self._codec = "pcm_f32le" if lossless else "aac"
-        self._samples = samples.astype(np.float32)
         self._rate = int(sample_rate)
-        if not lossless:
-            self._samples = np.clip(np.nan_to_num(self._samples), -1, 1)
-            if self._rate not in _AAC_RATES:
-                self._samples, self._rate = resample(self._samples, self._rate, 48_000), 48_000
-        self._done = 0
+        self._samples = np.zeros(0, np.float32)  # those that are not written yet
+        self.given = self._done = 0
         self._stream: Any = None
+        first = _checked_sound(audio)
+        if not lossless and self._rate not in _AAC_RATES:
+            first = np.clip(np.nan_to_num(first), -1, 1)
+            first, self._rate = resample(first, self._rate, 48_000), 48_000
+            self._fixed = True
+        else:
+            self._fixed = False
+        self._take(first)
+
+    def add(self, samples: ArrayLike) -> None:
+        if self._fixed:
+            raise MediaError(f"sound can be added at the rates of AAC only: {', '.join(map(str, _AAC_RATES))} Hz")
+        self._take(_checked_sound(samples))
+
+    def _take(self, samples: NDArray[np.float32]) -> None:
+        self.given += len(samples)
+        if self._codec == "aac":
+            samples = np.clip(np.nan_to_num(samples), -1, 1)
+        self._samples = np.concatenate([self._samples, samples])
 
     def add_to(self, container: Any) -> None:
         self._stream = container.add_stream(self._codec, rate=self._rate, layout="mono")
@@ -200,24 +224,32 @@ class _Sound:
             self._stream.bit_rate = min(96_000, 6 * self._rate)
 
     def write_until(self, container: Any, seconds: Fraction) -> None:
-        self._write(container, min(len(self._samples), int(seconds * self._rate)))
+        self._write(container, min(self.given, int(seconds * self._rate)))
 
     def _write(self, container: Any, stop: int) -> None:
         import av
 
-        if stop <= self._done:
+        count = stop - self._done
+        if count <= 0:
             return
-        block = np.ascontiguousarray(self._samples[None, self._done : stop])
+        block = np.ascontiguousarray(self._samples[None, :count])
         form = "flt" if self._codec == "pcm_f32le" else "fltp"
         frame: av.AudioFrame = av.AudioFrame.from_ndarray(block, format=form, layout="mono")
         frame.sample_rate = self._rate
         frame.pts, frame.time_base = self._done, Fraction(1, self._rate)
         container.mux(self._stream.encode(frame))
-        self._done = stop
+        self._samples, self._done = self._samples[count:], stop
 
     def finish(self, container: Any) -> None:
-        self._write(container, len(self._samples))
+        self._write(container, self.given)
         container.mux(self._stream.encode(None))
+
+
+def _checked_sound(audio: ArrayLike) -> NDArray[np.float32]:
+    samples = np.asarray(audio) if np.size(audio) else np.zeros(0, np.float32)
+    if samples.ndim != 1 or samples.dtype.kind != "f":
+        raise MediaError(f"audio must be float [n], not {samples.dtype} {list(samples.shape)}")
+    return samples.astype(np.float32)
 
 
 def _container_format(path: Path, lossless: bool) -> str:

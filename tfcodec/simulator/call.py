@@ -92,16 +92,29 @@ class CallReport:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Network:
+    """What lies between the two ends of a call.
+
+    Attributes:
+        there, back: the way from the sender to the receiver, and the way back.
+        feedback: whether the receiver's feedback is sent.
+        transport: whose headers are counted.
+    """
+
+    there: Link
+    back: Link
+    feedback: bool = True
+    transport: Transport = DATA_CHANNEL
+
+
 def simulate(
     frames: Iterable[NDArray[np.uint8]],
     audio: NDArray[np.float32] | None,
-    link: Link,
-    back: Link,
+    network: Network,
     *,
     encoder: Encoder | None = None,
     decoder: Decoder | None = None,
-    feedback: bool = True,
-    transport: Transport = DATA_CHANNEL,
     report: CallReport | None = None,
     before_tick: Callable[[int], None] | None = None,
     draw: Callable[[int], bool] = lambda tick: True,
@@ -111,10 +124,8 @@ def simulate(
     Args:
         frames: [256, 256, 3] uint8 each, 1/25 s apart.
         audio: [N] float32 at 16 kHz, or None.
-        link, back: the network from the sender to the receiver, and back.
+        network: what it is sent through.
         encoder, decoder: the two ends; by default those with default settings.
-        feedback: whether the receiver's feedback is sent.
-        transport: whose headers are counted.
         report: is filled in as the call goes on.
         before_tick: called before every tick with its number, to change the links, say.
         draw: whether the picture of a tick is drawn by the network; otherwise an earlier one is given.
@@ -128,6 +139,7 @@ def simulate(
     encoder = encoder or Encoder(latency="call", audio=audio is not None)
     decoder = decoder or Decoder()
     report = report if report is not None else CallReport()
+    link, back, transport = network.there, network.back, network.transport
     report.transport = transport.name
 
     def send(packets: list[Any], now: float) -> None:
@@ -155,7 +167,7 @@ def simulate(
             decoder.push(packet)
         before = decoder.position
         picture = decoder.pull(draw=draw(tick))
-        if feedback and (said := decoder.feedback()) is not None:
+        if network.feedback and (said := decoder.feedback()) is not None:
             report.feedback_packets += 1
             report.feedback_bytes += len(said)
             report.feedback_wire_bytes += transport.wire_bytes(len(said))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..media import VideoWriter
     from ..media.source import SourceClip
     from .call import CallReport
 
@@ -49,32 +50,28 @@ def simulate_file(args: argparse.Namespace, progress: Callable[[int, int], None]
     """Run the call that the options describe; raises TfcodecError."""
     from ..errors import MediaError
     from ..media import VideoWriter, open_source
-    from ..rates import SAMPLE_RATE
+    from ..rates import FPS, SAMPLE_RATE
 
     source: Any = sys.stdin.buffer if args.input == "-" else args.input
     with open_source(source, crop=args.crop) as clip:
         if args.output is None:
-            report, _ = _run(clip, args, progress, None)
+            report = _run(clip, args, progress, None)
         else:
-            # The writer takes the sound first, and pictures of a long call do not fit into memory: a call is the same
-            # at every run, so it is run once for the sound, without drawing, and once for the pictures.
-            audio = None if clip.audio is None else _run(clip, args, progress, None)[1]
-            with VideoWriter(args.output, 25.0, 256, audio, SAMPLE_RATE) as writer:
-                report, _ = _run(clip, args, progress, writer)
+            sound = None if clip.audio is None else ()
+            with VideoWriter(args.output, FPS, 256, sound, SAMPLE_RATE) as writer:
+                report = _run(clip, args, progress, writer)
     if not report.frames:
         raise MediaError("the source has no frames")
     return report
 
 
 def _run(
-    clip: SourceClip, args: argparse.Namespace, progress: Callable[[int, int], None], writer: Any
-) -> tuple[CallReport, Any]:
-    import numpy as np
-
+    clip: SourceClip, args: argparse.Namespace, progress: Callable[[int, int], None], writer: VideoWriter | None
+) -> CallReport:
     from ..codec.call.decoder import Decoder
     from ..codec.call.overhead import DATA_CHANNEL, RTP, UDP
     from ..codec.encoder import Encoder
-    from .call import CallReport, simulate
+    from .call import CallReport, Network, simulate
     from .link import Link
 
     ms = {"delay": args.delay / 1000, "jitter": args.jitter / 1000}
@@ -84,16 +81,16 @@ def _run(
         args.quality, "call", audio=clip.audio is not None, bundle=args.bundle, refresh=args.refresh,
         redundancy=int(args.redundancy) if str(args.redundancy).isdigit() else args.redundancy,
     )  # fmt: skip
-    report, sounds = CallReport(), []
+    transport = {"datachannel": DATA_CHANNEL, "rtp": RTP, "udp": UDP}[args.transport]
+    report = CallReport()
     shown = simulate(
-        clip.frames_iter(), clip.audio, there, back, encoder=encoder, decoder=Decoder(lookahead=args.lookahead),
-        feedback=not args.no_feedback, report=report, draw=lambda tick: writer is not None,
-        transport={"datachannel": DATA_CHANNEL, "rtp": RTP, "udp": UDP}[args.transport],
+        clip.frames_iter(), clip.audio, Network(there, back, not args.no_feedback, transport), encoder=encoder,
+        decoder=Decoder(lookahead=args.lookahead), report=report, draw=lambda tick: writer is not None,
     )  # fmt: skip
     for picture, sound in shown:
         if writer is not None:
+            if clip.audio is not None:
+                writer.write_sound(sound)
             writer.write(picture)
-        else:
-            sounds.append(sound)
         progress(report.frames, clip.frame_count)
-    return report, np.concatenate(sounds) if sounds else None
+    return report

@@ -63,8 +63,11 @@ class FileSpeech:
 
     def whole(self, pieces: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """All of it, [length] float32, of pieces from the beginning on and what follows them. Raises BitstreamError."""
-        have = sum(map(len, pieces))
-        return np.concatenate([*pieces, self.samples(have, max(have, self.length))])[: self.length]
+        return np.concatenate([*pieces, self.rest(sum(map(len, pieces)))])[: self.length]
+
+    def rest(self, first: int) -> NDArray[np.float32]:
+        """Samples from one on to the end of the speech; what a sound that is longer than its video has behind it."""
+        return self.samples(first, max(first, self.length))
 
     def _begin(self, packet: int) -> None:
         self._decoder = speech.decoder(self._audio)
