@@ -73,6 +73,17 @@ def test_a_known_lag_moves_what_is_said(network: Lips) -> None:
     torch.testing.assert_close(network.of_stream(mel, 5, 20, lag=-2), both[3:23, SHARP])
 
 
+def test_a_lag_is_found_by_the_mouth(network: Lips) -> None:
+    mel = voices(120)
+    for lag in (-3, 0, 4):
+        mouth = network.of_stream(mel, 0, 120, lag).numpy() @ np.eye(OUTPUTS, 4) * 1024 + 7
+        mouth += np.random.default_rng(1).normal(0, mouth.std(0), mouth.shape)
+        mouth[20:30] = np.nan
+        assert network.find_lag(mel, mouth) == lag
+    assert network.find_lag(mel, np.full((120, 4), np.nan)) == 0
+    assert network.find_lag(mel, np.zeros((120, 4))) == 0
+
+
 def test_numbers_are_relative_to_the_keyframes_mouth() -> None:
     lips = load_lips()
     closed, opened = a_face(0.02), a_face(0.25)

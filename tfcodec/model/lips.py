@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..files import write_atomically
-from ..metrics.faces import mouth_opening
 from ..motion import PARTS, UNIT, analyse
 from .inputs import MEL_BANDS, MEL_PER_FRAME, REACH
 from .registry import FOLDER
@@ -44,6 +43,8 @@ FUTURE = REACH * MEL_PER_FRAME
 PAST = 4 * sum(DILATIONS) - 2
 """Columns before a frame's own that matter."""
 SILENCE = -1.0
+MAX_LAG = 5
+"""Frames that a source's sound is looked for early or late."""
 MOUTH_PART = next(part for part in PARTS if part.name == "mouth")
 FloatArray = NDArray[np.float64]
 
@@ -130,6 +131,27 @@ class Lips(nn.Module):
         said: Tensor = self(columns[None])[0, :, STEADY if lag is None else SHARP]
         return said
 
+    def find_lag(self, mel: Tensor, mouth: ArrayLike, max_lag: int = MAX_LAG) -> int:
+        """By how many frames a stream's sound comes late, judged by how its mouth moved.
+
+        ``mel`` [4 T, 80] from the stream's beginning; ``mouth`` [T, 4] the mouth's numbers in any unit, relative to
+        anything, NaN where there are none. Of streams of a few seconds and more. 0 where the mouth never moves.
+        """
+        moved = np.asarray(mouth, np.float64)[:, :2]
+        seen = np.flatnonzero(np.isfinite(moved).all(1))
+        if len(seen) < 2:
+            return 0
+        frames = len(moved)
+        said = self.of_stream(mel, -max_lag, frames + 2 * max_lag, lag=0)[:, :2].double().numpy()
+        moved = moved[seen] - moved[seen].mean(0)
+        fits = []
+        for lag in range(-max_lag, max_lag + 1):
+            heard = said[seen + max_lag + lag]
+            heard = heard - heard.mean(0)
+            size = np.sqrt((heard**2).sum(0) * (moved**2).sum(0))
+            fits.append(float(((heard * moved).sum(0) / np.maximum(size, 1e-12)).mean()) - 0.02 * abs(lag))
+        return int(np.argmax(fits)) - max_lag
+
     def key_state(self, reference: ArrayLike) -> FloatArray:
         """How a keyframe's mouth stands, [4] relative to the speaker's mean in inter-ocular units, by its landmarks
         [70, 2] alone.
@@ -147,9 +169,10 @@ class Lips(nn.Module):
 
 def key_features(face: NDArray[np.float32], reference: ArrayLike) -> FloatArray:
     """[6] of landmarks [70, 2]: the mouth's numbers relative to a mean face, its opening, and 1."""
-    marks = np.asarray(reference, np.float32)[None]
-    numbers = analyse(face * 64, marks)[0, MOUTH_PART.numbers] / UNIT
-    return np.array([*numbers, mouth_opening(marks[:, :68].astype(np.float64))[0], 1.0])
+    marks = np.asarray(reference, np.float64)
+    numbers = analyse(face * 64, marks[None])[0, MOUTH_PART.numbers] / UNIT
+    gap = np.linalg.norm(marks[[61, 62, 63]] - marks[[67, 66, 65]], axis=-1).mean()
+    return np.array([*numbers, gap / max(float(np.linalg.norm(marks[36] - marks[45])), 1.0), 1.0])
 
 
 def save_lips(lips: Lips, scale: Tensor, path: str | Path) -> None:

@@ -29,13 +29,12 @@ from torch import Tensor, nn
 
 from ..errors import TfcodecError
 from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
-from ..model.lips import FUTURE, OUTPUTS, PAST, SHARP, STEADY, Lips, save_lips
+from ..model.lips import FUTURE, MAX_LAG, OUTPUTS, PAST, SHARP, STEADY, Lips, read_lips, save_lips
 from .lips_data import STATES, Floats, Item, fit_key, read_items, read_landmarks, write_mouths, write_sound
 from .teacher import Teacher
 
 OFFSETS = (-3, -1, 0, 1, 2, 4)
 """Frames whose states the readout sees."""
-MAX_LAG = 5
 LONG, SHORT = 100, 32
 """Frames of a piece of a clip in a batch; of a clip of a second."""
 COUNTS = torch.tensor([1.0, 1.0, 0.5, 0.2, 1.0])
@@ -51,6 +50,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("out", type=Path)
     p.add_argument("--teacher", type=Path, help="ONNX file of the Whisper encoder, to prepare the folder")
     p.add_argument("--minutes", type=float, nargs=2, default=(10, 8), help="distillation, tuning")
+    p.add_argument("--weights", type=Path, help="of such a network, to begin with")
     p.add_argument("--hold-out", action="store_true")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1)
@@ -330,6 +330,12 @@ def main(argv: list[str] | None = None) -> None:
         write_readout(speech, shown, held)
         print(f"readout after {(time.monotonic() - begin) / 60:.1f} min", flush=True)
         lessons, student = Lessons(speech, shown, args.seed), Student()
+        if args.weights is not None:
+            student.lips.load_state_dict(read_lips(args.weights).state_dict())
+            with torch.no_grad():
+                scale = torch.from_numpy(speech.scale).repeat(2)
+                student.lips.out.weight /= scale[:, None]
+                student.lips.out.bias /= scale
         # Without persons held out there is nothing to measure on but what is learned: enough to see that it runs.
         judged = held or [i for i in shown if i.frames > 2 * SHORT][:40]
         for name, rate, minutes, loss in (
