@@ -334,8 +334,8 @@ def main(argv: list[str] | None = None) -> None:
             student.lips.load_state_dict(read_lips(args.weights).state_dict())
             with torch.no_grad():
                 scale = torch.from_numpy(speech.scale).repeat(2)
-                student.lips.out.weight /= scale[:, None]
-                student.lips.out.bias /= scale
+                student.lips.out.weight.div_(scale[:, None])
+                student.lips.out.bias.div_(scale)
         # Without persons held out there is nothing to measure on but what is learned: enough to see that it runs.
         judged = held or [i for i in shown if i.frames > 2 * SHORT][:40]
         for name, rate, minutes, loss in (
