@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from tfcodec.files import write_json
 from tfcodec.metrics.faces import mouth_opening
-from tfcodec.model.lips import MOUTH_PART, Lips, load_lips, read_lips
+from tfcodec.model.lips import LIPS_FILE, MOUTH_PART, Lips, load_lips, read_lips
 from tfcodec.motion import analyse, synthesise
 from tfcodec.speech import decode_speech, encode_speech, log_mel
 from tfcodec.training.lips_data import Floats, find_items, read_landmarks, read_sound
@@ -66,7 +66,8 @@ def measure(lips: Lips, mel: torch.Tensor, marks: Floats) -> dict[str, Any]:
     motion = np.full((len(marks), 4), np.nan)
     motion[seen] = true[:, MOUTH_PART.numbers]
     out["lag"] = lips.find_lag(mel, motion)
-    out["still_lag_known"] = correlation(opening(say(mel, out["lag"]), None), wanted)
+    for name, others in motions:
+        out[f"{name}_lag_known"] = correlation(opening(say(mel, out["lag"]), others), wanted)
     # The mouth's numbers: error left of what they change relative to the keyframe, by speech and in silence.
     withheld = true[:, MOUTH_PART.numbers]
     for name, said in (("speech", steady), ("silence", silent)):
@@ -100,7 +101,9 @@ def main() -> None:
         for quality in QUALITIES:
             mel = torch.from_numpy(log_mel(decode_speech(encode_speech(sound, quality)), item.frames))
             rows[f"quality {quality}"][item.name] = measure(lips, mel, landmarks[item.name][: item.frames])
-    result: dict[str, Any] = {"clips": len(rows["quality 5"]), "mean": {}, "quality 5": rows["quality 5"]}
+    weights = args.weights.name if args.weights else LIPS_FILE
+    result: dict[str, Any] = {"weights": weights, "clips": len(rows["quality 5"]), "mean": {}}
+    result["quality 5"] = rows["quality 5"]
     for name, clips in rows.items():
         keys = [k for k in next(iter(clips.values())) if k != "lag" and not k.startswith("error")]
         mean = {k: round(float(np.mean([c[k] for c in clips.values()])), 4) for k in keys}

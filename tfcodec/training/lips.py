@@ -51,6 +51,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--teacher", type=Path, help="ONNX file of the Whisper encoder, to prepare the folder")
     p.add_argument("--minutes", type=float, nargs=2, default=(10, 8), help="distillation, tuning")
     p.add_argument("--weights", type=Path, help="of such a network, to begin with")
+    p.add_argument("--rate", type=float, default=1.0, help="factor of the learning rates")
     p.add_argument("--hold-out", action="store_true")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1)
@@ -342,7 +343,7 @@ def main(argv: list[str] | None = None) -> None:
             ("distil", 3e-3, args.minutes[0], lambda: lessons.distil(student, 6)),
             ("tune", 1.5e-3, args.minutes[1], lambda: lessons.mouths(student) + lessons.distil(student, 3)),
         ):
-            teacher = Teacher(student, rate, minutes)
+            teacher = Teacher(student, args.rate * rate, minutes)
             steps = teacher.run(name, loss, lambda s: measure(speech, s.lips, judged))  # type: ignore[arg-type]
             student.load_state_dict(teacher.average.state_dict())
             print(name, steps, "steps", measure(speech, student.lips, judged), flush=True)
