@@ -26,13 +26,11 @@ PATIENCE = 25
 NEARLY = 1.1
 """How much more remote than the medoid a keyframe may be for being sharper."""
 
-# The ladder: by quality 0...10, of a keyframe that serves TYPICAL_FRAMES frames, and of tiny frames. From
-# benchmarks/ladder_search.py (clips of `train`): above quality 5 a bit is worth more in the keyframe than in tiny
-# frames; below it LPIPS alone would have tiny frames coarser still, but head and mouth would no longer be where they
-# should. Fresh keyframes at intervals pay only beyond 10 kbit/s; half as many tiny frames save 1 % of the bits, so
-# neither is a rung here.
-_KEYFRAME_LADDER = (0.0, 0.7, 1.4, 2.2, 3.1, 3.98, 5.3, 6.5, 7.7, 9.0, 10.6)
-_TINY_LADDER = (0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 9)
+# The ladder: by quality 0...10, of a keyframe that serves TYPICAL_FRAMES frames, of tiny frames and of motion. From
+# benchmarks/ladder_search.py (clips of `train`): now that the motion says how the face moves, a bit is worth most in
+# the keyframe, and tiny frames may be coarse; coarser still, light and background would no longer follow.
+_KEYFRAME_LADDER = (0.0, 0.8, 1.6, 2.5, 3.4, 4.4, 5.6, 6.8, 8.0, 9.2, 10.6)
+_TINY_LADDER = (0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 7)
 _MOTION_LADDER = (0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 10)
 
 TYPICAL_FRAMES = 250

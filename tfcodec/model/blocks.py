@@ -15,7 +15,7 @@ class Conv(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if torch.jit.is_tracing() and input.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        if torch._C._get_tracing_state() is not None and input.device.type == "cpu" and torch._C._has_mkldnn:
             out: Tensor = torch.ops.aten.mkldnn_convolution(
                 input, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
             )

@@ -116,6 +116,12 @@ class Lips(nn.Module):
         return self.decide(self.encode(mel))
 
     @torch.no_grad()
+    def of_frames(self, mel: Tensor) -> Tensor:
+        """What frames say, [N, 5], of the log-mel of `LIPS_REACH` frames before each to `REACH` after, [N, 148, 80]."""
+        said: Tensor = self(mel[:, -(PAST + MEL_PER_FRAME + FUTURE) :])[:, 0, STEADY]
+        return said
+
+    @torch.no_grad()
     def of_stream(self, mel: Tensor, first: int, frames: int, lag: int | None = None) -> Tensor:
         """What frames ``first`` ... of a stream say, [frames, 5], given its log-mel from its beginning, [4 * n, 80].
 

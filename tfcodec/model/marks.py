@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..motion.geometry import NUMBERS, POINTS, synthesise
+from ..motion.geometry import NUMBERS, POINTS, analyse, synthesise
+from .inputs import ABSENT, SENT
+from .lips import MOUTH_PART, load_lips
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
 
@@ -15,8 +19,10 @@ HALF = 128
 """Pixels between the middle of a picture and its edge."""
 
 
+@torch.no_grad()
 def frame_marks(
-    model: Upsampler, key: KeyframeFeatures, windows: Tensor, motion: NDArray[np.int32] | None
+    model: Upsampler, key: KeyframeFeatures, windows: Tensor, motion: NDArray[np.int32] | None,
+    sound: NDArray[np.float32] | None = None,
 ) -> Tensor:  # fmt: skip
     """Landmarks [N, 70, 2] in -1..1 of frames drawn from one keyframe.
 
@@ -24,6 +30,8 @@ def frame_marks(
         key: the keyframe's features [1, ...].
         windows: tiny frames [N, 5, 3, 8, 8].
         motion: numbers of the motion layer and whether they were sent, [N, 17]; None: the stream has no such layer.
+        sound: log-mel of the speech around the frames, [N, 148, 80] (see `lips.Lips.of_frames`); None without speech.
+            It moves the lips where the motion of the mouth was not sent.
 
     Returns:
         Zeros for a network that takes no landmarks.
@@ -32,14 +40,22 @@ def frame_marks(
     if not model.config.motion or key.marks is None or key.face is None:
         return torch.zeros(count, POINTS, 2)
     # Without a face in the keyframe there is nothing that the numbers could move.
-    sent = np.zeros(count, bool) if motion is None or key.face[0] == 0 else motion[:, NUMBERS] > 0
-    if not sent.any():
-        return model.guess(key.select(torch.zeros(count, dtype=torch.long)), windows)
-    assert motion is not None
-    reference = (key.marks[0].numpy() + 1) * HALF
+    face = bool(key.face[0] > 0)
+    state = np.full(count, ABSENT) if motion is None or not face else motion[:, NUMBERS]
     marks = torch.empty(count, POINTS, 2)
-    marks[torch.from_numpy(sent)] = torch.from_numpy(synthesise(reference, motion[sent, :NUMBERS]) / HALF - 1)
-    if not sent.all():
-        missing = torch.from_numpy(np.flatnonzero(~sent))
-        marks[missing] = model.guess(key.select(torch.zeros(len(missing), dtype=torch.long)), windows[missing])
+    reference = ((key.marks[0] + 1) * HALF).numpy()
+    if (missing := np.flatnonzero(state == ABSENT)).size:
+        some = torch.from_numpy(missing)
+        marks[some] = model.guess(key.select(torch.zeros(len(some), dtype=torch.long)), windows[some])
+    if motion is not None and (sent := np.flatnonzero(state != ABSENT)).size:
+        marks[torch.from_numpy(sent)] = _placed(reference, motion[sent, :NUMBERS])
+    if sound is not None and face and (heard := np.flatnonzero(state != SENT)).size:
+        lips, some = load_lips(), torch.from_numpy(heard)
+        numbers = analyse(reference, ((marks[some] + 1) * HALF).numpy())
+        numbers[:, MOUTH_PART.numbers] = lips.relative(lips.of_frames(torch.from_numpy(sound[heard])), reference)
+        marks[some] = _placed(reference, numbers)
     return marks
+
+
+def _placed(reference: NDArray[np.float32], numbers: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(synthesise(reference, numbers) / HALF - 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .registry import ModelEntry
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Renderer:
 
     def render(
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
-        motion: NDArray[np.int32] | None = None,
+        motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:  # fmt: skip
         """Draw frames; after `prepare` as many side by side as torch has threads.
 
@@ -78,6 +78,8 @@ class Renderer:
             tiny: windows [N, 5, 8, 8, 3] uint8, each with the frame to draw in the middle.
             mel: log-mel windows [N, 20, 80].
             coarse: return stage 1's 64x64 pictures instead.
+            sound: log-mel [N, 148, 80] of 34 frames before each to 2 after, to which the lips move where the motion of
+                the mouth was not sent; None without speech.
             motion: numbers of the motion layer and whether they were sent, [N, 17] (see `tfcodec.motion`); None if the
                 stream has no such layer. Where they were not, the tiny frames say how the face moved.
 
@@ -90,12 +92,12 @@ class Renderer:
             raise RuntimeError("set_keyframe comes first")
         with torch.inference_mode():
             windows = torch.from_numpy(np.ascontiguousarray(tiny)).permute(0, 1, 4, 2, 3).float() / 255
-            sound = torch.from_numpy(np.ascontiguousarray(mel, np.float32))
-            marks = self._marks.frame_marks(self._model, key, windows, motion)
+            heard = torch.from_numpy(np.ascontiguousarray(mel, np.float32))
+            marks = self._marks.frame_marks(self._model, key, windows, motion, sound)
             if drawing is None:
                 key = key.select(torch.zeros(len(tiny), dtype=torch.long))
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
-                    pictures = self._graph.picture(self._model, key, windows, sound, marks, coarse)
+                    pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse)
             else:
                 each = [[whole[i : i + 1] for i in range(len(tiny))] for whole in (windows, sound, marks)]
                 pictures = torch.cat(self._side_by_side(drawing, key, *each))
@@ -142,6 +144,15 @@ def mel_windows(mel: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[
     return out
 
 
+def sound_windows(mel: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Windows [N, 148, 80] for lips from speech around the given frames of ``mel`` [4 T, 80]; silence outside."""
+    index = MEL_PER_FRAME * (frames[:, None] - LIPS_REACH) + np.arange(MEL_PER_FRAME * (LIPS_REACH + 1 + REACH))
+    inside = (index >= 0) & (index < len(mel))
+    out = np.full((*index.shape, MEL_BANDS), MEL_SILENCE, np.float32)
+    out[inside] = mel[index[inside]]
+    return out
+
+
 def render_all(
     renderer: Renderer,
     keyframes: list[tuple[int, NDArray[np.uint8]]],
@@ -158,6 +169,7 @@ def render_all(
         only: ascending indices of the frames to draw (frames do not depend on one another's pictures); None: all.
         motion: of all frames, [T, 17], as `Renderer.render` takes it.
     """
+    heard = mel
     if only is None:
         only = np.arange(len(tiny))
     if mel is None:
@@ -173,6 +185,9 @@ def render_all(
         for at in range(0, len(wanted), BATCH):
             frames = wanted[at : at + BATCH]
             windows = tiny_windows(tiny[begin:end], frames - begin)
-            yield renderer.render(windows, mel_windows(mel, frames), coarse, None if motion is None else motion[frames])
+            yield renderer.render(
+                windows, mel_windows(mel, frames), coarse, None if motion is None else motion[frames],
+                None if heard is None else sound_windows(heard, frames),
+            )  # fmt: skip
             if len(only) >= PREPARE_FROM:  # after the first batch, so that nobody waits for it
                 renderer.prepare(coarse)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH
+from ...model.inputs import LIPS_REACH, LOST, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, SENT
 from ...model.renderer import MEL_SILENCE, tiny_windows
 from .jitter import SpeechJitter
 
@@ -35,19 +35,22 @@ class Scene:
         self.windows = tiny_windows(stack, np.array([frame - first]))
         self.motion = _motion(receiver.frames, frame, self.keyframe)
         self.mel = _mel(receiver.speech, frame, last - frame)
+        self.sound: NDArray[np.float32] | None = None
+        if receiver.speech is not None and (self.motion is None or self.motion[0, -1] != SENT):
+            self.sound = _mel(receiver.speech, frame, last - frame, LIPS_REACH)[None]
 
     def draw(self, renderer: Renderer) -> NDArray[np.uint8]:
         """[256, 256, 3] uint8."""
         if renderer.keyframe is not self.keyframe.picture:
             renderer.set_keyframe(self.keyframe.picture)
-        return renderer.render(self.windows, self.mel[None], motion=self.motion)[0]
+        return renderer.render(self.windows, self.mel[None], motion=self.motion, sound=self.sound)[0]
 
 
-def _mel(line: SpeechJitter | None, frame: int, future: int) -> NDArray[np.float32]:
+def _mel(line: SpeechJitter | None, frame: int, future: int, past: int = REACH) -> NDArray[np.float32]:
     if line is None:
         return np.full((MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
-    mel = line.mel(frame, future)
-    mel[(REACH + 1 + future) * MEL_PER_FRAME :] = MEL_SILENCE
+    mel = line.mel(frame, future, past)
+    mel[(past + 1 + future) * MEL_PER_FRAME :] = MEL_SILENCE
     return mel
 
 
@@ -70,11 +73,18 @@ def _tiny(frames: dict[int, CallFrame], frame: int, keyframe: Keyframe) -> NDArr
 
 
 def _motion(frames: dict[int, CallFrame], frame: int, keyframe: Keyframe) -> NDArray[np.int32] | None:
-    """What the layer of motion says of a frame, or its neighbours, [1, 17]; None in calls without the layer."""
+    """What the layer of motion says of a frame, or its neighbours, [1, 17]; None in calls without the layer.
+
+    Where there is a neighbour on one side only, the head is held, and the mouth is left to the speech.
+    """
     before, after, share = _neighbours(frames, frame, keyframe)
     if "motion" not in before.layers:
         return None
     one, other = before.layers["motion"], after.layers["motion"]
+    if before is after:
+        held = one.copy()
+        held[-1] = one[-1] and (SENT if before is frames.get(frame) else LOST)
+        return held[None]
     if not one[-1] or not other[-1]:  # between a frame with a face and one without there is nothing
         return (one if share < 0.5 else other)[None]
     return np.round(one * (1 - share) + other * share).astype(np.int32)[None]

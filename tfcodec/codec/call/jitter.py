@@ -14,7 +14,7 @@ from ...model.logmel import log_mel
 from ...rates import OPUS_PER_SAMPLE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from ..parts import speech
 
-KEEP = SAMPLE_RATE  # one second is far more than the spectrogram's window
+KEEP = 2 * SAMPLE_RATE  # more than lips from speech listen to
 MAX_PENDING = 4096
 
 
@@ -54,18 +54,19 @@ class SpeechJitter:
         out[: len(piece)] = piece
         return out
 
-    def mel(self, frame: int, future: int) -> NDArray[np.float32]:
-        """Log-mel of frames ``frame - 2 ... frame + 2``, [20, 80]; speech is decoded ``future`` frames ahead."""
+    def mel(self, frame: int, future: int, past: int = REACH) -> NDArray[np.float32]:
+        """Log-mel of frames ``frame - past ... frame + 2``, four columns each, [n, 80]; speech is decoded ``future``
+        frames ahead."""
         # The codec's own delay keeps the last samples of a frame back until the next frame's packet; leaving them out
         # always makes the picture independent of when packets happen to come.
         end = (frame + future + 1) * SAMPLES_PER_FRAME - self._skip
         with self._lock:
             self._decode_until(end, only_present=True)
             known = self._pcm[: max(0, end - self._start)]
-            start = (frame - REACH) * SAMPLES_PER_FRAME - self._start
+            start = (frame - past) * SAMPLES_PER_FRAME - self._start
         if start < 0:
-            return log_mel(np.pad(known, (-start, 0)), 2 * REACH + 1)
-        return log_mel(known, 2 * REACH + 1, start=start)
+            return log_mel(np.pad(known, (-start, 0)), past + REACH + 1)
+        return log_mel(known, past + REACH + 1, start=start)
 
     def _decode_until(self, end: int, only_present: bool = False) -> None:
         parts = [self._pcm]

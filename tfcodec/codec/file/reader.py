@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
 from ...errors import BitstreamError, TfcodecError
 from ...keyframe import decode_keyframe
-from ...model.inputs import MEL_BANDS, MEL_COLUMNS, REACH
+from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, find_model
-from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Renderer, mel_windows, tiny_windows
+from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Renderer, mel_windows, sound_windows, tiny_windows
 from ...rates import SAMPLE_RATE
 from ..results import DecodedFrame, StreamInfo
 from .info import Errors, describe
@@ -214,17 +214,21 @@ class Reader:
         windows = tiny_windows(waiting.layers["tiny"], places)
         mel = np.concatenate([self._mel(number) for number in batch])
         others = {name: values[places] for name, values in waiting.layers.items() if name != "tiny"}
-        return self._renderer.render(windows, mel, self._coarse, **others)
+        sound = None
+        if self.speech is not None and ("motion" not in others or (others["motion"][:, -1] == 0).any()):
+            sound = np.concatenate([self._mel(number, LIPS_REACH) for number in batch])
+        return self._renderer.render(windows, mel, self._coarse, **others, sound=sound)
 
-    def _mel(self, number: int) -> NDArray[np.float32]:
-        """The log-mel window of a frame, [1, 20, 80]."""
+    def _mel(self, number: int, past: int = REACH) -> NDArray[np.float32]:
+        """The log-mel window of a frame, [1, 20, 80]; with ``past`` from so many frames before it."""
         if self.speech is None:
             return np.full((1, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
-        first, end = max(0, number - REACH), min(len(self), number + REACH + 1)
+        first, end = max(0, number - past), min(len(self), number + REACH + 1)
         start = self._sample(first) - MARGIN
         known = self.speech.samples(start, self._sample(end) + MARGIN)
         mel = log_mel(known, end - first, self.fps, start=-start, first=first)
-        return mel_windows(mel, np.array([number - first]))
+        cut = mel_windows if past == REACH else sound_windows
+        return cut(mel, np.array([number - first]))
 
     def _sound_of(self, number: int) -> NDArray[np.float32] | None:
         if self.speech is None:
