@@ -99,7 +99,7 @@ class Renderer:
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
                     pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse)
             else:
-                each = [[whole[i : i + 1] for i in range(len(tiny))] for whole in (windows, sound, marks)]
+                each = [[whole[i : i + 1] for i in range(len(tiny))] for whole in (windows, heard, marks)]
                 pictures = torch.cat(self._side_by_side(drawing, key, *each))
             return np.ascontiguousarray(pictures.numpy())
 
