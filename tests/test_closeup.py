@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from test_landmarks import face_marks
-from test_tracker import turned
+from test_landmarks import face_marks, turned
 
 from tfcodec.model.closeup import (
     EDGE,

@@ -47,6 +47,13 @@ def face_marks() -> torch.Tensor:
     return marks
 
 
+def turned(marks: torch.Tensor, degrees: float, size: float, shift: tuple[float, float]) -> torch.Tensor:
+    """Landmarks of a head that is turned in the picture's plane, farther away or nearer, and elsewhere."""
+    angle = torch.tensor(degrees).deg2rad()
+    turn = torch.stack((torch.stack((angle.cos(), angle.sin())), torch.stack((-angle.sin(), angle.cos()))))
+    return torch.matmul(size * marks, turn) + torch.tensor(shift)
+
+
 def test_hints_lead_back_to_the_keyframe() -> None:
     """The dense motion, at a landmark's new place, points to where it was; away from the face nothing is claimed."""
     prior, marks = LandmarkPrior(), face_marks()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_landmarks import face_marks
-from test_tracker import turned
+from test_landmarks import face_marks, turned
 
 from tfcodec.motion import geometry
 from tfcodec.training import motion
