@@ -42,8 +42,8 @@ def correlation(a: Values, b: Values) -> float:
     return 0.0 if min(float(np.std(a)), float(np.std(b))) < 1e-6 else float(np.corrcoef(a, b)[0, 1])
 
 
-def measure(lips: Lips, mel: torch.Tensor, marks: Floats) -> dict[str, Any]:
-    """Of one clip with log-mel [4 T, 80] and landmarks [T, 70, 2]."""
+def measure(lips: Lips, mel: torch.Tensor, other: torch.Tensor, marks: Floats) -> dict[str, Any]:
+    """Of one clip with log-mel [4 T, 80], that of another clip, and landmarks [T, 70, 2]."""
     seen = np.flatnonzero((marks >= 0).all((1, 2)))
     reference, true = marks[seen[0]], analyse(marks[seen[0]], marks[seen])
     wanted = mouth_opening(marks[seen][:, :68].astype(np.float64))
@@ -68,6 +68,12 @@ def measure(lips: Lips, mel: torch.Tensor, marks: Floats) -> dict[str, Any]:
     out["lag"] = lips.find_lag(mel, motion)
     for name, others in motions:
         out[f"{name}_lag_known"] = correlation(opening(say(mel, out["lag"]), others), wanted)
+    # What the search for a lag finds by itself, in speech that has nothing to do with the face.
+    strange = other.repeat(-(-len(mel) // len(other)), 1)[: len(mel)]
+    out["still_strange_speech"] = correlation(opening(say(strange, None), None), wanted)
+    out["still_strange_speech_lag_sought"] = correlation(
+        opening(say(strange, lips.find_lag(strange, motion)), None), wanted
+    )  # fmt: skip
     # The mouth's numbers: error left of what they change relative to the keyframe, by speech and in silence.
     withheld = true[:, MOUTH_PART.numbers]
     for name, said in (("speech", steady), ("silence", silent)):
@@ -92,21 +98,28 @@ def main() -> None:
     lips = read_lips(args.weights) if args.weights else load_lips()
     landmarks = read_landmarks(args.data)
     rows: dict[str, dict[str, Any]] = {f"quality {q}": {} for q in QUALITIES}
+    lengths: dict[str, int] = {}
+    before: dict[int, torch.Tensor] = {}
     for item, path in find_items(args.data):
         if item.kind != "val":
             continue
         sound = read_sound(path, item.frames)
         if sound is None:
             continue
+        lengths[item.name] = item.frames
         for quality in QUALITIES:
             mel = torch.from_numpy(log_mel(decode_speech(encode_speech(sound, quality)), item.frames))
-            rows[f"quality {quality}"][item.name] = measure(lips, mel, landmarks[item.name][: item.frames])
+            other = before.get(quality, mel.flip(0))
+            rows[f"quality {quality}"][item.name] = measure(lips, mel, other, landmarks[item.name][: item.frames])
+            before[quality] = mel
     weights = args.weights.name if args.weights else LIPS_FILE
     result: dict[str, Any] = {"weights": weights, "clips": len(rows["quality 5"]), "mean": {}}
     result["quality 5"] = rows["quality 5"]
     for name, clips in rows.items():
         keys = [k for k in next(iter(clips.values())) if k != "lag" and not k.startswith("error")]
         mean = {k: round(float(np.mean([c[k] for c in clips.values()])), 4) for k in keys}
+        long = [c for key, c in clips.items() if lengths[key] >= 75]
+        mean |= {f"{k}_of_3_s_and_more": round(float(np.mean([c[k] for c in long])), 4) for k in keys if "still" in k}
         total = {k: sum(c[k] for c in clips.values()) for k in next(iter(clips.values())) if k.startswith("error")}
         frozen = total.pop("error_frozen")
         result["mean"][name] = mean | {f"{k}_of_frozen": round(v / frozen, 4) for k, v in total.items()}

@@ -28,8 +28,8 @@ from ..motion import PARTS, UNIT, analyse
 from .inputs import MEL_BANDS, MEL_PER_FRAME, REACH
 from .registry import FOLDER
 
-LIPS_FILE = "lips-1-ff121700.safetensors"
-LIPS_SHA256 = "ff12170055a4c4f8b8998756b2460394f6e0873a819c95d965d6446701624283"
+LIPS_FILE = "lips-1-2ab95532.safetensors"
+LIPS_SHA256 = "2ab95532e8cc8a735e0570ce06464f0d093ae0ab8c99742ca25a786468e4cac0"
 
 MOUTH_NUMBERS = 4
 OUTPUTS = MOUTH_NUMBERS + 1
