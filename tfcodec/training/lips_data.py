@@ -35,8 +35,9 @@ from ..media.sound import SoundTrack
 from ..metrics.faces import mouth_opening
 from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
 from ..model.lips import MOUTH_NUMBERS, MOUTH_PART, key_features
+from ..model.logmel import log_mel
 from ..motion import UNIT, analyse
-from ..speech import SAMPLE_RATE, decode_speech, encode_speech, log_mel
+from ..speech import SAMPLE_RATE, decode_speech, encode_speech
 from .compact import mel_to_bytes
 
 VERSIONS = 2
