@@ -50,7 +50,7 @@ def call_stream(frames: NDArray[np.uint8], quality: int) -> bytes:
     """The clip as a call codes it, one tiny frame at a time, put together as a file (without sound)."""
     coder, when = StreamEncoder(Sending(quality, "call")), policy.CallPolicy()
     coder.layers["tiny"] = TinyLayerEncoder(TinyEncoder(policy.tiny_quality(quality), mode="call"))
-    chunks: list[Chunk] = [stream_header(None, len(frames))]
+    chunks: list[Chunk] = [stream_header(None, len(frames)), *coder.announcements]
     for i, frame in enumerate(frames):
         mark = policy.signature(frame)
         if when.wants(i, mark):

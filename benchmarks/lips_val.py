@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from tfcodec.files import write_json
 from tfcodec.metrics.faces import mouth_opening
 from tfcodec.model.lips import LIPS_FILE, MOUTH_PART, Lips, load_lips, read_lips
+from tfcodec.model.logmel import log_mel
 from tfcodec.motion import analyse, synthesise
-from tfcodec.speech import decode_speech, encode_speech, log_mel
+from tfcodec.speech import decode_speech, encode_speech
 from tfcodec.training.lips_data import Floats, find_items, read_landmarks, read_sound
 
 Values = NDArray[np.float64]

@@ -42,7 +42,7 @@ USERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The only rooms that use one at the top."""
 HEAVY = {"torch", "av", "scipy"}
-LIGHT = (*GROUND, "bitstream", "tinyframe")
+LIGHT = (*GROUND, "bitstream", "tinyframe", "motion")
 """Never import any of the heavy libraries, not even in a function."""
 
 

@@ -13,8 +13,9 @@ from tfcodec.errors import TfcodecError, WeightsError
 from tfcodec.metrics.faces import mouth_opening
 from tfcodec.model import lips as lips_module
 from tfcodec.model.lips import FUTURE, MOUTH_PART, OUTPUTS, PAST, SHARP, STEADY, Lips, load_lips, read_lips, save_lips
+from tfcodec.model.logmel import log_mel
 from tfcodec.motion import analyse, synthesise
-from tfcodec.speech import decode_speech, encode_speech, log_mel
+from tfcodec.speech import decode_speech, encode_speech
 from tfcodec.training import lips as training
 from tfcodec.training import lips_data
 from tfcodec.training.lips import Speech

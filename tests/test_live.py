@@ -163,9 +163,10 @@ def test_the_tiny_frames_are_the_encoders_and_the_pictures_those_of_files(moving
         decoder.push(packet)
     receiver = decoder.call.receiver
     tiny = np.stack([receiver.frames[t].tiny for t in range(12)])
+    motion = np.stack([receiver.frames[t].layers["motion"] for t in range(12)])
     picture = receiver.frames[0].keyframe.picture
     assert decoder._renderer is not None
-    whole = np.concatenate(list(render_all(decoder._renderer, [(0, picture)], tiny, None)))
+    whole = np.concatenate(list(render_all(decoder._renderer, [(0, picture)], tiny, None, motion=motion)))
     from tfcodec.codec.call.conceal import Scene
 
     for t in (0, 5, 11):

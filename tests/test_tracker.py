@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -18,14 +17,16 @@ import torch  # noqa: I001 - what follows needs OpenCV
 from test_landmarks import face_marks
 
 from tfcodec.errors import MediaError, WeightsError
-from tfcodec.model import registry
+from tfcodec.model import tracking
+from tfcodec.model.config import NetworkConfig
 from tfcodec.model.landmarks import MOUTH
 from tfcodec.model.tracker import (
-    FOUND, FaceTracker, eye_opening, head_of, load_tracker, mouth_opening, patch, place, read_about, read_tracker,
-    save_tracker, within,
+    FOUND, FaceTracker, eye_opening, head_of, mouth_opening, patch, place, read_about, read_tracker, save_tracker,
+    within,
 )  # fmt: skip
-from tfcodec.model.tracking import CALL, FILE, LiveTracker, find, runs, smooth, track
-from tfcodec.training import export
+from tfcodec.model.tracking import CALL, FILE, LiveTracker, default_tracker, find, runs, smooth, track
+from tfcodec.model.upsampler import Upsampler
+from tfcodec.model.weights import read_weights, save_weights
 from tfcodec.training import tracker as training
 from tfcodec.training.data import rgb
 from tfcodec.training.landmark_examples import mirror_marks
@@ -199,20 +200,34 @@ def test_frames_of_other_kinds_are_refused() -> None:
     assert found.shape == (0,)
 
 
-def test_weights_come_back_and_damage_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_come_back_and_damage_is_noticed(tmp_path: Path) -> None:
     tracker, picture = eager(3), torch.rand(1, 3, 256, 256)
-    path = tmp_path / "tracker-9-00000000.safetensors"
+    path = tmp_path / "tracker.safetensors"
     save_tracker(tracker, path)
     again = read_tracker(path)
     assert float((again(picture)[0] - tracker(picture)[0]).abs().max()) < 2e-3  # float16
-    monkeypatch.setenv("TFCODEC_WEIGHTS_DIR", str(tmp_path))
-    with pytest.raises(WeightsError, match="damaged"):
-        load_tracker(registry.ModelEntry(9, path.name, "0" * 64))
-    with pytest.raises(WeightsError, match="not here"):
-        load_tracker(registry.ModelEntry(9, "tracker-9-ffffffff.safetensors", "0" * 64))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(WeightsError, match="does not hold"):
         read_tracker(path)
+
+
+def test_a_networks_file_brings_its_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker, picture, path = eager(3), torch.rand(1, 3, 256, 256), tmp_path / "network.safetensors"
+    model = Upsampler(NetworkConfig())
+    assert model.tracker is not None
+    model.tracker.load_state_dict(tracker.state_dict())
+    save_weights(model, path)
+    inside = read_weights(path).tracker
+    assert inside is not None
+    assert float((inside(picture)[0] - tracker(picture)[0]).abs().max()) < 2e-3  # float16
+    # What is asked when no tracker is given is the newest network's; one that comes without says so.
+    monkeypatch.setattr(tracking, "load_model", lambda entry: read_weights(path))
+    frames = np.full((1, 256, 256, 3), 128, np.uint8)
+    assert np.array_equal(find(frames)[0], find(frames, inside)[0])
+    plain = Upsampler(NetworkConfig(motion=False))
+    monkeypatch.setattr(tracking, "load_model", lambda entry: plain)
+    with pytest.raises(WeightsError, match="without a face tracker"):
+        default_tracker()
 
 
 @pytest.fixture
@@ -346,11 +361,3 @@ def test_command_trains_and_writes(prepared_pack: Path, tmp_path: Path) -> None:
     about = json.loads(read_about(out)["about"])
     assert about["options"]["minutes"] == "0.02"
     assert "error" in about["figures"]
-    folder = tmp_path / "weights"
-    export.main([str(out), "4", "--tracker", "--folder", str(folder)])
-    (line,) = json.loads((folder / "trackers.json").read_text())
-    path = folder / line["file"]
-    assert line["model_id"] == 4
-    assert path.name == f"tracker-4-{line['sha256'][:8]}.safetensors"
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == line["sha256"]
-    assert torch.equal(read_tracker(path).state_dict()["face.heat.weight"], tracker.state_dict()["face.heat.weight"])

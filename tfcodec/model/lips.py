@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..files import write_atomically
-from ..motion import PARTS, UNIT, analyse
+from ..motion.geometry import PARTS, UNIT, analyse
 from .inputs import MEL_BANDS, MEL_PER_FRAME, REACH
 from .registry import FOLDER
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ class StreamEncoder:
             ends.append(whole.bits / 8)
         payload = whole.finish()
         edges = [0, *(min(round(end), len(payload)) for end in ends[:-1]), len(payload)]
-        return payload, {name: end - start for name, start, end in zip(said, edges, edges[1:], strict=True)}
+        return payload, {name: end - start for name, (start, end) in zip(said, pairwise(edges), strict=True)}
 
     @property
     def state(self) -> States:
