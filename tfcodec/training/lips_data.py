@@ -37,12 +37,8 @@ from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
 from ..model.lips import MOUTH_NUMBERS, MOUTH_PART, key_features
 from ..model.logmel import log_mel
 from ..motion import UNIT, analyse
-<<<<<<< HEAD
 from ..rates import SAMPLE_RATE
 from ..speech import decode_speech, encode_speech
-=======
-from ..speech import SAMPLE_RATE, decode_speech, encode_speech
->>>>>>> green
 from .compact import mel_to_bytes
 
 VERSIONS = 2
