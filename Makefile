@@ -1,4 +1,4 @@
-# make demo | demo INPUT=me.mp4 | call | call INPUT=me.mp4 | test | lint | format | venv | clean
+# make demo | demo INPUT=me.mp4 | call | call INPUT=me.mp4 | test | quick | lint | format | venv | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SOURCES := tfcodec tests examples benchmarks
 INPUT ?=
 
-.PHONY: demo call test lint format venv clean
+.PHONY: demo call test quick lint format venv clean
 
 venv: $(STAMP)
 
@@ -30,6 +30,10 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Without torch, in less than a minute: container, coders, specification, layers, documents.
+quick: $(STAMP)
+	$(BIN)/python -m pytest --quick
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix $(wildcard $(SOURCES))

@@ -3,11 +3,47 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+QUICK = (
+    "architecture", "bitstream", "bitstream_damage", "bitstream_reference", "bitstream_vectors", "call_packets", "docs",
+    "keyframe", "layer_vectors", "motion", "network", "playout", "spec", "tinyframe",
+)  # fmt: skip
+"""Files of tests that need no torch: with ``--quick`` only they are run, without what is marked as slow."""
+
+
+class _NoTorch:
+    """Refuses to import torch, so that the quick tests stay what they are."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] == "torch":
+            raise ImportError("a quick test asks for torch: take its file out of QUICK in tests/conftest.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only tests without torch, in less than a minute")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        sys.meta_path.insert(0, _NoTorch())  # type: ignore[arg-type]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    other = collection_path.suffix == ".py" and collection_path.stem.removeprefix("test_") not in QUICK
+    return True if other and config.getoption("--quick") else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 def find_data() -> Path | None:

@@ -56,6 +56,7 @@ def test_files_stay_readable() -> None:
         assert len(path.read_text().splitlines()) <= 420, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py")))
 def test_benchmarks_can_be_started(script: str) -> None:
     command = [sys.executable, "-c", f"import {script}"]

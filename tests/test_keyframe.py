@@ -115,6 +115,7 @@ def test_flat_pictures(value: int) -> None:
     assert np.abs(decode_keyframe(payload).astype(int) - value).max() <= 2
 
 
+@pytest.mark.slow
 def test_noise_stays_below_the_ceiling() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     payload = encode_keyframe(noise, 5)

@@ -268,6 +268,7 @@ def test_absence_is_cheap_and_keeps_its_place() -> None:
     assert len(MotionEncoder().encode(numbers, np.zeros(60, bool))) <= 3
 
 
+@pytest.mark.slow
 def test_finer_qualities_take_more_bits_and_err_less() -> None:
     numbers = walk(120, 3)
     for mode, part in (("file", 120), ("call", 1)):
@@ -356,12 +357,14 @@ def decode_or_refuse(payload: bytes, frames: int) -> None:
         assert np.abs(got).max() <= 32767
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=60), st.integers(1, MAX_FRAMES))
 def test_any_bytes_are_decoded_or_refused(payload: bytes, frames: int) -> None:
     decode_or_refuse(payload, frames)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(0, 7), st.integers(0, 200), st.integers(-3, 3))
 def test_damaged_payloads_are_decoded_or_refused(at: int, bit: int, cut: int, more: int) -> None:

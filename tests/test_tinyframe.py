@@ -153,6 +153,7 @@ def test_decoder_reproduces_the_encoder(mode: str, part: int) -> None:
     assert count == frames
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 10), st.booleans(), st.integers(0, 99))
 def test_any_division_into_payloads(parts: list[int], quality: int, call: bool, seed: int) -> None:
@@ -170,6 +171,7 @@ def test_any_division_into_payloads(parts: list[int], quality: int, call: bool, 
         at += part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["file", "call"])
 def test_quality_is_a_ladder(mode: str) -> None:
     source = moving(32, 11)
@@ -212,6 +214,7 @@ def test_extreme_pictures_are_coded_within_range() -> None:
             assert decoder.decode(payload, part) == encoder.reconstruction
 
 
+@pytest.mark.slow
 def test_target_error_is_met() -> None:
     source = moving(100, 21)
     for mode, luma_most, chroma_most in (("file", 3.5, 2.5), ("call", 4.0, 3.2)):
@@ -304,6 +307,7 @@ def decode_or_refuse(payload: bytes, frames: int, reference: TinyPlanes) -> Tiny
     return planes
 
 
+@pytest.mark.slow
 def test_truncation_flips_and_garbage_never_do_harm() -> None:
     payload, right = next(payloads("file", 12, 8, part=12))
     reference = moving(12, 8)[0]
