@@ -15,7 +15,7 @@ from .arms import Arm, Coded, Frames, Sound
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Folders that can change a stream's bytes, or its pictures. Bytes are compared as well, so this only saves time.
-_SOURCES = ("*.py", "bitstream/*", "tinyframe/*", "model/*.py", "codec/*.py", "codec/parts/*.py")
+_SOURCES = ("*.py", "bitstream/*", "tinyframe/*", "motion/*", "model/*.py", "codec/*.py", "codec/parts/*.py")
 _STATES = {"file": (*_SOURCES, "codec/file/*.py"), "call": (*_SOURCES, "codec/call/*.py")}
 
 
@@ -45,8 +45,9 @@ class Tfcodec:
         from ..api import probe
 
         info = probe(path)
-        parts = {name: info.bytes[name] for name in ("container", "keyframe", "tiny")}
-        return Coded(parts["keyframe"] + parts["tiny"], info.video_bytes, info.bytes["audio"], parts, info.keyframes)
+        parts = {name: count for name, count in info.bytes.items() if name not in ("audio", "total")}
+        payload = info.video_bytes - parts["container"]
+        return Coded(payload, info.video_bytes, info.bytes["audio"], parts, info.keyframes)
 
     def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
         from ..codec.file.decoder import read_exact, render_exact
@@ -87,17 +88,18 @@ class TfcodecCall(Tfcodec):
     def account(self, arm: Arm, path: Path) -> Coded:
         from ..bitstream import KeyframePacket, MediaPacket, parse_packet
 
-        tiny = keyframe = speech = keyframes = 0
+        layers = keyframe = speech = keyframes = 0
         for packet in map(parse_packet, _read_records(path)):
             if isinstance(packet, KeyframePacket):
                 keyframe += len(packet.data)
                 keyframes += packet.offset == 0
             elif isinstance(packet, MediaPacket):
-                tiny += sum(len(unit.payload) for unit in packet.units)
+                layers += sum(len(unit.payload) for unit in packet.units)
                 speech += sum(map(len, packet.speech))
         total = path.stat().st_size - speech
-        parts = {"container": total - keyframe - tiny, "keyframe": keyframe, "tiny": tiny}
-        return Coded(keyframe + tiny, total, speech, parts, keyframes)
+        # Motion and tiny frames share a range coder.
+        parts = {"container": total - keyframe - layers, "keyframe": keyframe, "layers": layers}
+        return Coded(keyframe + layers, total, speech, parts, keyframes)
 
     def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
         from ..codec.call.decoder import Decoder
@@ -205,7 +207,7 @@ def _encode_stream(arm: Arm, frames: Frames) -> bytes:
     """The stream that tfcodec writes at the arm's quality, without sound."""
     from ..codec.file.encoder import encode_clip
 
-    return encode_clip(iter(frames), None, arm.point, len(frames), None, refine=False)
+    return encode_clip(iter(frames), None, arm.point, len(frames), None, refine=False, motion=False)
 
 
 _GROUP = 128
