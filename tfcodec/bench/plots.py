@@ -13,7 +13,10 @@ COLOURS = {
     "tfcodec": "#c8102e", "frozen": "#7f7f7f", "bicubic8": "#b8a04a", "x264": "#2e8b57", "x265": "#1f5fb4",
     "svtav1": "#8a4fbf",
 }  # fmt: skip
-PARTS = {"container": "#9a9a9a", "keyframe": "#c8102e", "tiny": "#f2a900", "motion": "#2e8b57", "layers": "#c4a000", "inter": "#1f5fb4", "speech": "#cfd8e3"}
+PARTS = {
+    "container": "#9a9a9a", "keyframe": "#c8102e", "tiny": "#f2a900", "motion": "#2e8b57", "layers": "#c4a000",
+    "inter": "#1f5fb4", "speech": "#cfd8e3",
+}  # fmt: skip
 _DASHES = {256: "-", 128: "--", 64: ":", 8: "-"}
 BPP_PER_KBPS = 1000 / 25 / 256**2
 
