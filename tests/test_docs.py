@@ -1,15 +1,30 @@
-"""README and results must agree, and no one's picture may be in the repository by accident."""
+"""What the documents say must hold: figures, links, names, commands, and the code in them."""
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
+import re
+import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import tfcodec
+from tfcodec.cli import build_parser
+
 ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "tfcodec/**/*.md")
+    for path in ROOT.glob(pattern)
+)
 
 
 @pytest.mark.parametrize(("document", "script"), [("README.md", "update_readme"), ("docs/calls.md", "call_table")])
@@ -62,3 +77,132 @@ def test_benchmarks_can_be_started(script: str) -> None:
     command = [sys.executable, "-c", f"import {script}"]
     done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True)
     assert done.returncode == 0 or "No module named" in done.stderr, done.stderr
+
+
+@cache
+def blocks(document: str, language: str) -> list[str]:
+    """The code blocks of a document in one language."""
+    found = re.findall(rf"^([ ]*)```{language}\n(.*?)^\1```", (ROOT / document).read_text(), re.M | re.S)
+    return [inspect.cleandoc(body) for _, body in found]
+
+
+PYTHON = [(document, i) for document in DOCUMENTS for i in range(len(blocks(document, "python")))]
+SHELL = [block.replace("\\\n", " ") for document in DOCUMENTS for block in blocks(document, "sh")]
+COMMANDS = sorted({line for block in SHELL for line in block.splitlines()})
+
+
+def without_code(document: str) -> str:
+    return re.sub(r"^[ ]*```.*?^[ ]*```", "", (ROOT / document).read_text(), flags=re.M | re.S)
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """What links may point to in a document, as GitHub names its headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(document)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / document).parent / name if name else ROOT / document
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_are_named_exist(document: str) -> None:
+    named = re.findall(r"`((?:tfcodec|benchmarks|tests|docs|examples)/[\w./-]*\w)/?`", without_code(document))
+    assert [name for name in named if "NUMBER" not in name and not (ROOT / name).exists()] == []
+
+
+def test_links_and_files_are_found_at_all() -> None:
+    assert "a-new-part-of-the-stream" in anchors(ROOT / "docs" / "architecture.md")
+    assert re.search(r"\]\(docs/calls.md\)", without_code("README.md"))
+    assert len(PYTHON) >= 3
+    assert len(COMMANDS) >= 20
+
+
+@pytest.mark.parametrize(("document", "which"), PYTHON)
+def test_python_in_documents_compiles_and_names_what_exists(document: str, which: int) -> None:
+    tree = ast.parse(blocks(document, "python")[which])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("tfcodec."):
+            assert found(ast.unparse(node)) is not None
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("tfcodec."):
+            known = inspect.signature(found(ast.unparse(node.func))).parameters
+            assert {word.arg for word in node.keywords} <= known.keys(), ast.unparse(node)
+
+
+def found(dotted: str) -> Any:
+    """What a name below tfcodec stands for; AttributeError if nothing."""
+    value: Any = tfcodec
+    for part in dotted.split(".")[1:]:
+        value = getattr(value, part)
+    return value
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("tfcodec ")])
+def test_commands_are_understood(line: str) -> None:
+    build_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
+def test_make_knows_its_targets(line: str) -> None:
+    target = shlex.split(line, comments=True)[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_scripts_and_modules_in_documents_exist() -> None:
+    text = "".join((ROOT / document).read_text() for document in DOCUMENTS)
+    modules = set(re.findall(r"python -m (tfcodec[\w.]+)", text))
+    scripts = set(re.findall(r"python ((?:benchmarks|examples|tests)/[\w/]+\.py)", text))
+    assert len(modules) > 5
+    assert len(scripts) > 5
+    missing = [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").exists()]
+    assert missing + [name for name in scripts if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_library_as_the_readme_shows_it(
+    moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tfcodec.media import write_video
+
+    frames, sound = moving_face
+    write_video(tmp_path / "talk.mp4", frames[:10], 25, sound[:6400], 16000)
+    monkeypatch.chdir(tmp_path)
+    tfcodec.encode("talk.mp4", "talk.tfc", refine=False)
+    code = next(block for block in blocks("README.md", "python") if "tfcodec.probe" in block)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["clip"].frames.shape == (10, 256, 256, 3)
+    assert names["frame"].number == 9
+    parts = re.findall(r"\w+", code[code.rindex("#") :].partition(":")[0])  # "container, keyframe, ...: they sum to"
+    assert parts == [name for name in names["info"].bytes if name != "total"]
+    assert sum(names["info"].bytes[part] for part in parts) == len(names["data"])
+
+
+@pytest.mark.slow
+def test_a_call_as_the_readme_shows_it(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
+    frames, sound = moving_face
+    on_the_way: list[bytes] = []
+    shown: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def received() -> list[bytes]:
+        arrived, on_the_way[:] = list(on_the_way), []
+        return arrived
+
+    names: dict[str, Any] = {
+        "tfcodec": tfcodec, "camera": [(frames[i], sound[640 * i : 640 * (i + 1)]) for i in range(6)],
+        "send": on_the_way.append, "received": received, "show": lambda *both: shown.append(both),
+        "answer": lambda said: [on_the_way.append(packet) for packet in names["enc"].push_feedback(said)],
+    }  # fmt: skip
+    code = next(block for block in blocks("README.md", "python") if "tfcodec.Encoder" in block)
+    exec(compile(code, "README.md", "exec"), names)
+    names["dec"].close()
+    assert len(shown) == 6
+    assert all(picture.shape == (256, 256, 3) and heard.shape == (640,) for picture, heard in shown)

@@ -14,6 +14,7 @@ from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
 from tfcodec.model.registry import default_model
 from tfcodec.model.renderer import Renderer, has_bfloat16, render_all
 from tfcodec.model.upsampler import Upsampler
+from tfcodec.model.weights import load_model
 
 Pictures = NDArray[np.uint8]
 
@@ -86,15 +87,21 @@ def test_a_long_clip_is_recorded_after_its_first_batch(monkeypatch: pytest.Monke
     assert not prepared
 
 
-def test_networks_without_landmarks_are_recorded_as_well() -> None:
-    model = Upsampler(NetworkConfig(landmarks=False)).eval().requires_grad_(False)
+@pytest.mark.parametrize("landmarks", [False, True])
+def test_networks_with_and_without_landmarks_are_recorded(landmarks: bool) -> None:
+    without = NetworkConfig(landmarks=False, motion=False, closeups=False)
+    model = load_model(default_model()) if landmarks else Upsampler(without).eval().requires_grad_(False)
     drawing = graph.record(model, fast=False, coarse=True)
     assert drawing is not None
     assert graph.record(model, fast=False, coarse=True) is drawing
     key = model.encode_keyframe(torch.rand(1, 3, 256, 256))
     tiny, mel = torch.rand(1, WINDOW, 3, 8, 8), torch.rand(1, MEL_COLUMNS, MEL_BANDS)
-    difference = drawing(key, tiny, mel).int() - graph.picture(model, key, tiny, mel, True).int()
-    assert difference.abs().max() <= 1
+    drawn = []
+    for shift in (0.0, 0.3):
+        marks = torch.zeros(1, 70, 2) if key.marks is None else key.marks + shift
+        drawn.append(drawing(key, tiny, mel, marks).int())
+        assert (drawn[-1] - graph.picture(model, key, tiny, mel, marks, True).int()).abs().max() <= 1
+    assert torch.equal(drawn[0], drawn[1]) != landmarks  # the landmarks are no part of the recording
 
 
 def test_without_recording_the_network_draws_itself(monkeypatch: pytest.MonkeyPatch) -> None:
