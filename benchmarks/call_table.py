@@ -1,5 +1,7 @@
-"""Puts the figures of calls, from `results/call_loss.json` and `call_live.json`, into docs/calls.md:
-``python benchmarks/call_table.py``."""
+"""Puts the figures of calls into docs/calls.md: ``python benchmarks/call_table.py``.
+
+They are those of `results/call_loss.json`, `call_live.json` and `motion_rate.json`.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,7 @@ def rows() -> list[tuple[str, str]]:
     blind = quality["without_feedback_at_10_percent_burst_3"]["lpips_ratio"]
     keyframe = max(row["seconds_worst"] for row in loss["lost_keyframe"].values() if isinstance(row, dict))
     arms = [quality["arms_without_loss"][name]["lpips"] for name in (DEFAULT, *OTHERS)]
+    motion = [load("motion_rate")["results"][f"{mode}, quality 5"] for mode in ("call", "file")]
     late = f"{max(x['p99.9'] for x in loops):.1f} / {max(x['worst'] for x in loops):.1f} ms"
     hours, minutes = soak["call_seconds"] / 3600, soak["wall_seconds"] / 60
     times = " / ".join(f"{delay[name]:.0f}" for name in ("mean", "p99", "worst"))
@@ -49,6 +52,8 @@ def rows() -> list[tuple[str, str]]:
         "video with packet headers, without keyframes: mean / worst clip": _rate(two),
         "... bundle 1": _rate(one),
         "... with transport headers and keyframes, mean": f"{two['mean_wire_kbps']:.1f} kbit/s",
+        "motion layer, frame by frame as in calls / in groups as in files": f"{_both(motion, 'total')} bits/frame",
+        "... if it had payloads of its own, in whole bytes": f"{_both(motion, 'bits_per_frame')} bits/frame",
         "LPIPS at 10 % loss in bursts of 3, against no loss": f"{point['lpips_ratio']:.3f} times",
         "... without redundancy / without feedback": f"{bare:.3f} / {blind:.3f} times",
         f"after 30 % loss in bursts of 8, {recovery['runs']} runs: normal again, mean / worst": (
@@ -59,6 +64,10 @@ def rows() -> list[tuple[str, str]]:
         f"memory after {hours:.0f} h of call (run in {minutes:.0f} min)": f"{soak['growth_mib']:+.1f} MiB",
     }
     return list(out.items())
+
+
+def _both(rows: list[dict[str, Any]], name: str) -> str:
+    return " / ".join(f"{(row | row['information'])[name]:.1f}" for row in rows)
 
 
 def _rate(row: dict[str, float]) -> str:

@@ -240,7 +240,7 @@ def priors() -> str:
     }  # fmt: skip
     out = (
         f"`val` at quality {quality['quality']}, every {quality['judged_every']}th frame. tfcodec's tiny frames were "
-        "chosen for its network; all that is not tfcodec is drawn from box means, as the second row. "
+        "chosen for its network; the second row, and the other methods, use box means. "
         f"{frechet['backbone']}: distance of {frechet['frames']} frames from the source's.\n\n"
         "| drawn by | LPIPS | PSNR, dB | LPIPS of the mouth | mouth landmarks | Frechet |\n|---|---|---|---|---|---|\n"
     )

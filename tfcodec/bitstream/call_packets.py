@@ -1,8 +1,8 @@
 """Packets of calls (appendix B of the specification): what goes into one datagram.
 
 Every packet stands alone: a header with sequence number and timestamp, a body, a CRC-16. Media packets say what each
-run of tiny frames depends on, so that a receiver knows at once whether it can decode them, and a sender can choose a
-reference that the receiver is known to have.
+unit of frames depends on. So a receiver knows at once whether it can decode it, and a sender can choose a reference
+that the receiver is known to have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tfcodec.errors import BitstreamError, ChecksumError, LimitExceeded, Truncat
 
 MEDIA, KEYFRAME, FEEDBACK, END = range(4)
 MAX_PACKET = 1200
-"""Bytes of a packet at most: what fits into one datagram on any path."""
+"""Most bytes of a packet: so many fit into one datagram on any path."""
 MAX_UNITS = 7
 MAX_UNIT_FRAMES = 4
 MAX_REFERENCE = 63
@@ -36,7 +36,7 @@ def _frame(kind: int, tag: int, flags: int, sequence: int, timestamp: int, body:
 
 @dataclass(frozen=True, slots=True)
 class TinyUnit:
-    """A run of tiny frames coded together, and what it depends on."""
+    """A run of frames coded together, and what it depends on."""
 
     frames: int
     """1..4."""
@@ -48,7 +48,7 @@ class TinyUnit:
 
 @dataclass(frozen=True, slots=True)
 class MediaPacket:
-    """Tiny frames and the speech that goes with them."""
+    """Units of frames, and the speech that goes with them."""
 
     KIND: ClassVar[int] = MEDIA
 

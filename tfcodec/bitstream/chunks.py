@@ -31,7 +31,7 @@ class KeyframeChunk:
     TYPE: ClassVar[int] = CRITICAL | LONG_CRC | 2
 
     frame_index: int
-    """First frame that refers to the picture, which may show another."""
+    """First frame that refers to the picture; the picture may be that of another frame."""
     data: bytes
     """AV1 OBUs of one still picture."""
     keyframe_tag: int = 0

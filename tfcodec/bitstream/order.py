@@ -20,7 +20,7 @@ from tfcodec.errors import BitstreamError, LimitExceeded, TruncatedError
 
 
 class OrderChecker:
-    """Follows a file chunk by chunk; `strict` refuses gaps in frames and speech that are else bridged."""
+    """Follows a file chunk by chunk; `strict` refuses gaps in frames and speech that are bridged otherwise."""
 
     def __init__(self, limits: Limits, *, strict: bool) -> None:
         self.limits = limits

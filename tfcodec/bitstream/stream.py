@@ -25,9 +25,9 @@ from tfcodec.bitstream.primitives import fail
 from tfcodec.errors import BitstreamError, TruncatedError, UnsupportedVersion
 
 _SCAN_CANDIDATES = 1 << 16
-"""Places in one stream at which a reader that looks for the next good chunk tries to parse one."""
+"""How often, in one stream, a reader that looks for the next good chunk may try to parse one."""
 _SCAN_BYTES = 1 << 25
-"""Bytes that it may run through a checksum while doing so; then the rest counts as damaged."""
+"""Bytes that it may checksum in doing so; after that the rest counts as damaged."""
 _MAX_DAMAGE = 10_000
 """Good chunks in the wrong place after which the rest of the stream counts as damaged."""
 _TYPE_BYTE = re.compile(b"[" + b"".join(re.escape(bytes([number])) for number in sorted(KNOWN_TYPES)) + b"]")

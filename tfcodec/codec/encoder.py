@@ -34,14 +34,15 @@ class Encoder:
         audio: whether there will be speech; None: decided by the first `push`.
         sample_rate: of the speech that is pushed, in Hz; only 16000.
         expected_frames: length of the clip, if known: a short one gets a smaller keyframe.
-        bundle: in calls, frames (1 to 4) that share a packet. Each more is 40 ms more delay and saves about 10 bytes of
-            tfcodec's and 60 to 90 of the transport's headers a frame.
-        redundancy: in calls, how many earlier packets' tiny frames are repeated in each packet; "auto": as many as the
-            losses ask for that the receiver reports.
-        refresh: in calls without feedback, frames after which, at the latest, tiny frames start from the keyframe
-            again, which costs about 30 bytes; with feedback the sender knows what the receiver has.
+        bundle: in calls, frames (1 to 4) that share a packet. Every frame more adds 40 ms of delay and saves a packet's
+            headers: about 10 bytes of tfcodec's own and 60 to 90 of the transport's.
+        redundancy: in calls, how many earlier packets' frames each packet repeats; "auto": follows the losses that the
+            receiver reports.
+        refresh: in calls without feedback, the most frames between restarts from the keyframe, each of which costs
+            about 30 bytes. With feedback the sender knows what the receiver has, and needs none.
         refine: in files, let the network choose the tiny frames that it draws best from, in place of box means (see
-            `tfcodec.codec.file.refine`). It comes in bursts, every 128 frames. A `Refiner` brings a network of its own.
+            `tfcodec.codec.file.refine`). The work comes in bursts, one for 128 frames. A `Refiner` brings a network of
+            its own.
         motion: say how the face moves (see `tfcodec.motion`), in about 10 bits a frame. With neither ``refine`` nor
             ``motion`` the encoder needs no network. A `FaceTracker` is asked in place of the network's own.
 

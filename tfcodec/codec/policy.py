@@ -11,20 +11,20 @@ Signature = NDArray[np.float32]
 """[32, 32] luma of a picture, 0..255: enough to see pose and scene, cheap enough for every frame."""
 
 SCENE_CUT = 900.0
-"""Mean squared difference of signatures between neighbouring frames that may be a scene cut ..."""
+"""At a scene cut the signatures of neighbouring frames differ by more than this (mean squared difference) ..."""
 CUT_RATIO = 3.0
-"""... if it is so many times that of the frames just before: violent movement goes on, a cut stands alone."""
+"""... and by more than this many times as much as just before: violent movement lasts, a cut is a single jump."""
 DRIFT = 1600.0
-"""Mean squared difference to the keyframe (16 dB) beyond which a fresh keyframe may be worth its bytes ..."""
+"""A fresh keyframe may be worth its bytes if frames differ from the old one by more than this (16 dB) ..."""
 DRIFT_GAIN = 100_000.0
-"""... if it takes so much off, summed over the frames that it is for: a second of a quite different picture, say."""
+"""... and if it lowers the difference, summed over its frames, by more than this: by a second of another picture."""
 MIN_INTERVAL = 50
 """Frames (2 s) between two keyframes that drift asks for; scene cuts and requests need not wait."""
 PATIENCE = 25
-"""Frames (1 s) in a row that a call has to be adrift; heads turn away and come back."""
+"""Frames (1 s) in a row that a call must be adrift before it sends one: heads turn away and come back."""
 
 NEARLY = 1.1
-"""How much more remote than the medoid a keyframe may be for being sharper."""
+"""A sharper frame may be up to 10 % farther from the others than the medoid."""
 
 # The ladder: by quality 0...10, of a keyframe that serves TYPICAL_FRAMES frames, of tiny frames and of motion. From
 # benchmarks/ladder_search.py (clips of `train`): now that the motion says how the face moves, a bit is worth most in

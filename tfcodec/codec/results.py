@@ -15,8 +15,8 @@ class Packet(bytes):
 
     Attributes:
         keyframe: it carries a keyframe, or a part of one; where there is a reliable channel, it may go there.
-        parts: bytes of ``header`` (framing and checksum), ``tiny``, ``redundancy``, ``keyframe`` and ``speech``; they
-            sum to the length. Empty for pieces of files, which `tfcodec.probe` accounts.
+        parts: bytes of ``header`` (framing and checksum), ``motion``, ``tiny``, ``redundancy``, ``keyframe`` and
+            ``speech``, those that there are; they sum to the length. Empty for pieces of files: see `tfcodec.probe`.
     """
 
     keyframe: bool
@@ -101,7 +101,7 @@ class StreamInfo:
         model_hash: first 8 hexadecimal digits of the SHA-256 of its weights.
         keyframes: number of keyframes.
         has_audio: whether there is speech.
-        bytes: ``container``, ``keyframe``, ``tiny``, ``audio`` and ``total``; the four sum to the total, exactly.
+        bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``audio``, which sum to the ``total``, exactly.
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
     """
 
@@ -126,7 +126,7 @@ class StreamInfo:
 
     @property
     def video_bpp(self) -> float:
-        """Bits per pixel of the video: container, keyframes and tiny frames over all pixels."""
+        """Bits per pixel of the video: container, keyframes, motion and tiny frames over all pixels."""
         return self.video_bytes * 8 / (self.frames * PIXELS)
 
     @property

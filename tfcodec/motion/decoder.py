@@ -19,7 +19,7 @@ from tfcodec.tinyframe.tables import SIZES
 
 BoolArray = npt.NDArray[np.bool_]
 NUMBER_LIMIT = 32_767  # 32 inter-ocular distances
-PRESENCE_CHANGE = (TOTAL // 16, TOTAL // 256)  # weight of a change after a frame without, with a face
+PRESENCE_CHANGE = (TOTAL // 16, TOTAL // 256)  # weight of a change: after a frame without a face, with one
 NAME = "motion"
 
 

@@ -19,10 +19,10 @@ from tfcodec.tinyframe.rows import write_row
 from tfcodec.tinyframe.search import Group, Search
 from tfcodec.tinyframe.tables import SIZES
 
-FILE_STEP, CALL_STEP = 24, 20  # at quality 5; 24 are the nominal steps
+FILE_STEP, CALL_STEP = 24, 20  # step indices at quality 5; 24 is the nominal one
 STEPS_PER_QUALITY = 3  # eighths of an octave
 FILE_RATE, CALL_RATE = 0.14, 0.08  # price of a bit, in squared quantiser steps
-# of squared errors in quantiser steps, in the choice of levels: mouth and lids count more than their steps say
+# what a squared error, in quantiser steps, weighs in the choice of levels: mouth and lids more than the rest
 WEIGHTS = (0.8,) * HEAD + (1.5,) * 4 + (2.0,) * 2 + (0.8,) * 6
 REFRESH = 25  # frames between payloads that can be read after a loss, in calls
 

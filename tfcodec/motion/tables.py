@@ -1,7 +1,7 @@
 """The motion coder's integer tables: a file of the layout of the tiny frames' tables, for rows of 16 numbers.
 
-`inverse` is diagonal and holds each number's nominal quantiser step: coefficients are numbers in units of 1/128 of it,
-so that one step for all coefficients is a step of its own for every number.
+`inverse` is diagonal and holds each number's nominal quantiser step. Coefficients are numbers in units of 1/128 of that
+step: so one common step for all coefficients gives every number a step of its own.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class CallReport:
         transport: what was counted as the layers below.
         wire_bytes, feedback_wire_bytes: with those layers' headers.
         shown: for every tick, the number of the source frame on the screen; -1 before the first.
-        due: for every tick, the number of the one that the playout clock stands at: while nothing comes it goes on.
+        due: for every tick, the number of the frame that the playout clock stands at: it goes on while nothing comes.
         fresh: for every tick, whether a new frame was shown, rather than the one before.
         stats: the receiver's own view.
     """
@@ -65,8 +65,8 @@ class CallReport:
 
     @property
     def video_kbps(self) -> float:
-        """Tiny frames with their repetitions, and all of the packets' headers, without keyframes and speech."""
-        return self.kbps(sum(self.parts.get(part, 0) for part in ("tiny", "redundancy", "header")))
+        """Motion and tiny frames with their repetitions, and all of the packets' headers; no keyframes, no speech."""
+        return self.kbps(sum(self.parts.get(part, 0) for part in ("motion", "tiny", "redundancy", "header")))
 
     def summary(self) -> str:
         """One line for people."""

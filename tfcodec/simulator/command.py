@@ -29,10 +29,10 @@ def add_simulate(commands: Any) -> argparse.ArgumentParser:
     network.add_argument("--loss", type=float, default=0.0, help="share of packets lost, 0 to 1 (default 0)")
     network.add_argument("--burst", type=float, default=1.0, help="packets lost in a row, mean (default 1)")
     network.add_argument("--delay", type=float, default=50.0, help="ms each way (default 50)")
-    network.add_argument("--jitter", type=float, default=0.0, help="mean of further, random ms (default 0)")
+    network.add_argument("--jitter", type=float, default=0.0, help="mean of a random further delay in ms (default 0)")
     network.add_argument("--reorder", type=float, default=0.0, help="share of packets held back by 60 ms (default 0)")
     network.add_argument("--duplicate", type=float, default=0.0, help="share of packets that arrive twice (default 0)")
-    network.add_argument("--seed", type=int, default=0, help="of all chance (default 0)")
+    network.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
     network.add_argument("--no-feedback", action="store_true", help="the receiver cannot answer")
     network.add_argument(
         "--transport", choices=("datachannel", "rtp", "udp"), default="datachannel",

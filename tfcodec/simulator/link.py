@@ -14,11 +14,11 @@ class GilbertElliott:
     Args:
         loss: share of packets lost in the long run, 0..1 (1: all).
         burst: mean number of packets lost in a row, at least 1; ``1 / (1 - loss)`` is independent loss.
-        rng: source of chance.
+        rng: source of random numbers.
 
     Raises:
-        TfcodecError: no such process exists; a burst may be no shorter than ``loss`` makes it by itself at most twice
-            over (a good packet must be able to follow).
+        TfcodecError: ``loss`` or ``burst`` is out of range, or ``burst`` is too short for ``loss``: a packet passes
+            between two bursts, so it must be at least ``loss / (1 - loss)``.
     """
 
     def __init__(self, loss: float, burst: float = 1.0, rng: random.Random | None = None) -> None:
@@ -51,10 +51,10 @@ class Link:
     Args:
         loss, burst: see `GilbertElliott`; may be set anew while the link is used with `set_loss`.
         delay: seconds that every packet takes.
-        jitter: mean of the further, exponentially distributed seconds; packets do not overtake each other by it.
+        jitter: mean of a random further delay in seconds (exponential); it makes no packet overtake another.
         reorder: share of packets that are held back by ``reorder_delay`` and may be overtaken.
         duplicate: share of packets that arrive twice.
-        seed: of all chance.
+        seed: of the random numbers.
     """
 
     def __init__(

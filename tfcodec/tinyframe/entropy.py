@@ -38,7 +38,7 @@ def capped(levels: IntArray) -> IntArray:
     return np.sign(levels) * np.minimum(np.abs(levels) + 1, 4)
 
 
-Context = tuple[int, IntArray, IntArray, int]  # row has any, [96] non-zero, [96] sign, class
+Context = tuple[int, IntArray, IntArray, int]  # scores: the row is not empty, [96] non-zero, [96] sign; the row's class
 
 
 class History:

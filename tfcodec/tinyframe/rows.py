@@ -14,7 +14,7 @@ UNARY = 12  # decisions with a table entry each before the Exp-Golomb escape
 
 
 def update(model: Model, context: Context, k: int, level: int) -> None:
-    """Let a coded non-zero level act on the scores of the coefficients after it."""
+    """Add to the scores of later coefficients what a coded non-zero level says about them."""
     _, score, sign, kind = context
     weight = min(abs(level) + 1, 4)
     later = slice(k + 1, None)
@@ -23,7 +23,7 @@ def update(model: Model, context: Context, k: int, level: int) -> None:
 
 
 def write_row(coder: RangeEncoder, model: Model, context: Context, row: IntArray) -> None:
-    """Code `row` [96]; spoils the context's arrays."""
+    """Code `row` [96]; the context's arrays are changed."""
     filled, score, sign, kind = context
     one, encode = model.one, coder.encode
     positions = [int(k) for k in np.flatnonzero(row)]

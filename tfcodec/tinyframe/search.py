@@ -20,7 +20,8 @@ TOP = 2 * SCORE_LIMIT - 1
 
 @dataclass
 class Group:
-    """One coded group: `rows` [N, 96] levels, `state` [N, 96] reconstructed coefficients, `cost` in bits."""
+    """One coded group: `rows` [N, 96] levels, `state` [N, 96] reconstructed coefficients, `bits` that it costs, and its
+    `error`, weighted, in squared quantiser steps."""
 
     size: int
     rows: IntArray

@@ -85,7 +85,7 @@ def _motion(frames: dict[int, CallFrame], frame: int, keyframe: Keyframe) -> NDA
         held = one.copy()
         held[-1] = one[-1] and (SENT if before is frames.get(frame) else LOST)
         return held[None]
-    if not one[-1] or not other[-1]:  # between a frame with a face and one without there is nothing
+    if not one[-1] or not other[-1]:  # nothing lies between a face and none: take the nearer
         return (one if share < 0.5 else other)[None]
     return np.round(one * (1 - share) + other * share).astype(np.int32)[None]
 
@@ -93,8 +93,10 @@ def _motion(frames: dict[int, CallFrame], frame: int, keyframe: Keyframe) -> NDA
 def _neighbours(
     frames: dict[int, CallFrame], frame: int, keyframe: Keyframe
 ) -> tuple[CallFrame, CallFrame, float]:  # fmt: skip
-    """The frames under the same keyframe that one lies between, and how far on the way: both the frame if it is there,
-    or the only one there is."""
+    """The known frames under the same keyframe between which a frame lies, and how far it is on the way, 0..1.
+
+    Twice the frame itself if it is known; twice the only neighbour if there is but one.
+    """
     found = frames.get(frame)
     if found is not None and found.keyframe is keyframe:
         return found, found, 0.0

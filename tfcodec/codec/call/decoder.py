@@ -20,8 +20,9 @@ GREY = 128
 class Decoder:
     """Decodes a call. `push` takes packets in any order; `pull` gives the picture for now and never fails.
 
-    What is lost is concealed: the picture stands, its mouth going on with the sound, until there is something newer;
-    what lies between is left out, so that a loss adds no delay. `feedback` tells the sender what is missing.
+    What is lost is concealed: the picture stands until there is something newer (its mouth goes on with the sound if
+    the network listens to it). The frames between are left out, so that a loss adds no delay. `feedback` tells the
+    sender what is missing.
 
     With ``worker=True`` a thread decodes and draws ahead, `push` and `pull` only hand over and return within a
     millisecond, and when the machine is too slow frames are left out instead of falling behind. Without it both work in
@@ -35,7 +36,7 @@ class Decoder:
             worker only.
 
     Attributes:
-        call: what is known of the call; with a worker only to be looked at.
+        call: what is known of the call; with a worker, to be read and not to be changed.
     """
 
     def __init__(self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None) -> None:
@@ -84,7 +85,7 @@ class Decoder:
 
     @property
     def wants_keyframe(self) -> bool:
-        """The picture stands because something was lost; `feedback` says what, or ask for a keyframe."""
+        """Whether the picture stands because something was lost: `feedback` says what, or ask for a keyframe."""
         receiver = self.call.receiver
         return receiver.header is None or receiver.wanted or receiver.broken
 

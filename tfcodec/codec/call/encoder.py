@@ -43,9 +43,9 @@ PACKET_MS = FRAME_MS
 PATIENCE = 25
 """Frames for which a picture waits for its speech; what is missing then is sent as silence."""
 RESEND = (3, 25)
-"""Least and most frames in which a part of a keyframe is not sent again; between them, the round trip decides."""
+"""Frames to wait before a part of a keyframe is sent again: the round trip, but at least and at most these."""
 ALIVE = 35
-"""Frames (1.4 s) without feedback after which the sender helps itself by restarts."""
+"""Frames (1.4 s) without feedback after which the sender restarts from the keyframe by itself, now and then."""
 AUTO_REDUNDANCY = ((0.02, 1), (0.10, 2))
 """Reported share of lost packets, and how many earlier units are then repeated in each packet."""
 

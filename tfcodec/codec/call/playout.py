@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable
 
 WINDOW = 25
-"""Ticks (1 s) in which every frame was there early before the delay is shortened."""
+"""Ticks (1 s) in a row at which every frame must have been there early before the delay is shortened."""
 MAX_LAG = 5
 """Frames (200 ms) behind the newest at which the clock jumps: in a call the latest frame wins."""
 TOLERATED_LAG = 3
-"""Frames behind the newest at which it jumps when drawing was late. A picture that arrives and is drawn between two
-ticks is one tick late now and then: skipping after each such tick would lose every third frame."""
+"""Frames behind the newest at which it jumps after drawing was late. A picture that has to arrive and be drawn between
+two ticks misses one now and then: if the clock jumped each time, every third frame would be lost."""
 
 
 class Playout:

@@ -34,15 +34,16 @@ from ..parts.layer import State
 from .jitter import SpeechJitter
 
 KEEP = 128
-"""Frames of the past, decoded or waiting for what they depend on, that are kept: twice the longest reference."""
+"""Past frames that are kept, decoded or waiting for what they depend on: twice the longest reference."""
 MAX_GAP = DEFAULT_LIMITS.max_gap_frames
 CALL_PACKET_SAMPLES = (960, 1920)
-"""Durations of speech packets in calls, at 48 kHz: numbers of packets then follow from numbers of frames that wrap."""
+"""Durations of speech packets in calls, in samples at 48 kHz: half a frame or a whole one, so that the number of a
+frame, which wraps, says the number of its packets."""
 _LIMITS = Limits(max_frames=1 << 30)  # a call may be longer than a file
 REPEAT = 1
-"""Ticks after which feedback about a trouble is said again: it may be lost too, and is small."""
+"""Ticks between feedback while something is missing: feedback is small, and may be lost itself."""
 REGULAR = 25
-"""Ticks between feedback without trouble."""
+"""Ticks between feedback while nothing is missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ class Receiver:
         """Take one packet; gives HEADER when it has come for the first time, which says which network is needed.
 
         A packet that cannot be read is counted and ignored. Raises UnsupportedVersion if a newer version is needed, and
-        BitstreamError if the call begins with a piece of a file, which no network makes of a packet.
+        BitstreamError if the call begins with a piece of a file: no damage on the way makes one of a packet.
         """
         try:
             parsed = parse_packet(bytes(packet))

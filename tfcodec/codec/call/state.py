@@ -11,7 +11,7 @@ from .playout import Playout
 from .receiver import Receiver
 
 EXTRAPOLATE = 25
-"""Ticks (1 s) without a new frame for which the mouth goes on moving with the sound; then the picture stands."""
+"""Ticks (1 s) without a new frame for which the picture is still drawn, with the sound; after that it stands."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class CallState:
         return self.playout.choose(receiver.newest, receiver.frames.__contains__, receiver.end, after)
 
     def standing(self) -> int | None:
-        """The frame to draw, though it has not come, while the picture stands; None when it is not worth it."""
+        """While the picture stands, a frame to draw though it has not come; None without speech or after a second."""
         position, waited = self.playout.position, self.playout.waited
         ended = self.receiver.end is not None and position is not None and position >= self.receiver.end - 1
         if position is None or self.receiver.speech is None or not 0 < waited <= EXTRAPOLATE or ended:

@@ -24,10 +24,10 @@ MAX_PENDING = 1024
 MARGIN = 0.005
 """Seconds that a frame should be ready before it is needed."""
 STANDING_AFTER = 3
-"""Ticks without a frame before one is drawn from sound alone: sooner it would be in the way of a late one."""
+"""Ticks without a frame before one is drawn from sound alone: sooner, it would hold up a frame that is only late."""
 DRAWERS = max(1, min(2, os.cpu_count() or 1))
-"""Threads that draw, each on one core. Two frames side by side take less time than one after the other on two cores,
-whose threads would wait for each other at every layer, and for long where another program wants a core."""
+"""Threads that draw, one core each. Two frames side by side are done sooner than one after the other on two cores: the
+threads of one frame wait for each other at every layer, and for long if another program takes a core."""
 
 
 class DrawingThread:

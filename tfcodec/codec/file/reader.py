@@ -265,7 +265,7 @@ class Reader:
 
 
 class _Waiting:
-    """Frames under one keyframe that are decoded, and numbers of those that are to be given."""
+    """Decoded frames under one keyframe that wait to be drawn, and the numbers of those that were asked for."""
 
     def __init__(self) -> None:
         self.keyframe: Keyframe | None = None

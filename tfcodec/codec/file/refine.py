@@ -36,11 +36,11 @@ class Descent:
 
     steps: int = 6
     rate: float = 1.5
-    """Of Adam, in grey levels; falls to a fifth in the last step."""
+    """Adam's step size, in grey levels; falls to a fifth in the last step."""
     price: float = 1.0
-    """Of a squared grey level of change."""
+    """What a squared grey level of change costs."""
     stride: int = 4
-    """Every so many frames are looked at; those between get what lies between."""
+    """Only every so many frames are searched; those between are interpolated."""
 
 
 class Refiner:

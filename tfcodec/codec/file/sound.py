@@ -11,9 +11,9 @@ from ...rates import OPUS_PER_SAMPLE, SAMPLE_RATE
 from ..parts import speech
 
 KEEP = SAMPLE_RATE
-"""Samples before those asked for last that can be asked for again."""
+"""Samples that are kept behind the last ones read, so that they can be read again."""
 RUN_UP = SAMPLE_RATE
-"""Samples that are decoded before those asked for, after a jump: Opus' memory of what was before fades within them."""
+"""After a jump, samples that are decoded before those asked for: what Opus missed no longer matters after them."""
 
 
 class FileSpeech:

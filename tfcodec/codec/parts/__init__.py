@@ -1,10 +1,10 @@
 """The parts of a stream, coded alike in files and calls.
 
-A stream has keyframes (`keyframe`), layers (coded frame by frame under a keyframe: tiny frames) and speech (`speech`).
-Each must be able to do the same things: **encode**, **decode**, make up for what is **lost**, **reset**, **count** its
-bytes. The last is the affair of its row in `tfcodec.bitstream.parts`; the rest is the contract in `layer`, which the
-module of a layer fills: ``tfcodec/codec/parts/NAME.py``, with the row's name in small letters. `stream` puts the parts
-together. docs/architecture.md has the recipe for a new one.
+A stream has keyframes, layers (coded frame by frame under a keyframe: motion, tiny frames) and speech. Each can do
+the same five things: **encode**, **decode**, make up for what is **lost**, **reset**, **count** its bytes. Counting
+is done by its row in `tfcodec.bitstream.parts`. For layers, `layer` has the contract of the other four; each layer
+has a module that fulfils it, ``tfcodec/codec/parts/NAME.py``, with the row's name in small letters. `speech` is the
+speech; `stream` has the keyframes and puts the parts together. docs/architecture.md has the recipe for a new layer.
 """
 
 from .layer import Layer, LayerDecoder, LayerEncoder, Sending, layer

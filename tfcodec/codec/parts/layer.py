@@ -23,7 +23,8 @@ State = Any
 Said = Mapping[str, NDArray[Any]]
 """What layers say of some frames, [n, ...], by name."""
 NEVER = 1 << 30
-"""Frames. In calls payloads name the state they are predicted from, so contexts need not start anew by themselves."""
+"""A refresh interval, in frames, that is never reached: units of calls name the state that they are predicted from, so
+a coder need not start its contexts anew by itself."""
 
 
 class Refining(Protocol):
@@ -96,7 +97,7 @@ class LayerDecoder(Protocol):
         """
 
     def decode_from(self, coder: RangeDecoder, frames: int) -> NDArray[Any]:
-        """As `decode`, out of a range coder that layers share; when it raises, the state is any."""
+        """As `decode`, out of a range coder that layers share; when it raises, the state is undefined."""
 
     def lose(self, frames: int) -> NDArray[Any]:
         """Stand-ins for so many frames that are lost, [frames, ...]; also before the first `reset`."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...model.tracking import Points
 
 Numbers = NDArray[np.int32]
-"""[n, 17]: the numbers of a frame, and whether they were sent (there is a face)."""
+"""[n, 17]: the 16 numbers of each frame, then 1 if there is a face, so that they were sent, and 0 if not."""
 
 
 def announcement() -> MotionTablesChunk:

@@ -144,7 +144,7 @@ class StreamDecoder:
         return picture
 
     def decode(self, payload: bytes, frames: int) -> Values:
-        """What a unit of a call says. Raises BitstreamError when it is malformed; the state then is any."""
+        """What a unit of a call says. Raises BitstreamError when it is malformed; the state is undefined then."""
         whole = RangeDecoder(payload)
         values = {name: coder.decode_from(whole, frames) for name, coder in self.layers.items()}
         whole.finish()
