@@ -17,6 +17,7 @@ from tfcodec.bitstream import (
     EndChunk,
     KeyframeChunk,
     LayerChunk,
+    MotionTablesChunk,
     SpeechChunk,
     TinyChunk,
     read_stream,
@@ -60,6 +61,8 @@ def repeated(stream: bytes, times: int) -> bytes:
             if isinstance(chunk, KeyframeChunk):
                 tag = (chunk.keyframe_tag + turn * keys) % 4
                 out.append(KeyframeChunk(first + chunk.frame_index, chunk.data, tag).to_bytes())
+            elif isinstance(chunk, MotionTablesChunk):
+                out += [chunk.to_bytes()] if turn == 0 else []
             elif isinstance(chunk, LayerChunk):
                 tag = (chunk.keyframe_tag + turn * keys) % 4
                 moved = type(chunk)(first + chunk.first_frame, chunk.frame_count, chunk.payload, tag)

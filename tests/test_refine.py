@@ -71,6 +71,21 @@ def test_stage_1_is_nearer_to_the_picture(clip: tuple[np.ndarray, np.ndarray, Ti
     assert error(some) < 0.95 * error(planes)
 
 
+def test_what_the_motion_says_is_drawn_along(clip: tuple[np.ndarray, np.ndarray, TinyPlanes]) -> None:
+    """Given the motion, tiny frames are chosen for the picture that will be drawn with it."""
+    keyframe, frames, planes = clip
+    seen = np.zeros((len(frames), 17), np.int32)
+    seen[:, 16] = 1
+    still = refiner(stride=1).refine(keyframe, frames, planes, seen)
+    seen[:, 2] = 200  # all of the face to the right, by a fifth of the eyes' distance
+    moved = refiner(stride=1).refine(keyframe, frames, planes, seen)
+    none = refiner(stride=1).refine(keyframe, frames, planes)
+    assert change(moved, still) > 0.2
+    assert change(none, still) > 0.05
+    seen[:, 16] = 0
+    assert refiner(stride=1).refine(keyframe, frames, planes, seen) == none
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 17])
 def test_any_number_of_frames(clip: tuple[np.ndarray, np.ndarray, TinyPlanes], count: int) -> None:
     keyframe, frames, planes = clip
@@ -145,7 +160,7 @@ def test_without_it_the_encoder_needs_no_torch(moving_face: Face, tmp_path: Path
     np.save(tmp_path / "frames.npy", moving_face[0][:4])
     code = (
         "import sys\nsys.modules['torch'] = None\nimport numpy as np, tfcodec\n"
-        f"data = tfcodec.encode(np.load({str(tmp_path / 'frames.npy')!r}), fps=25, refine=False)\n"
+        f"data = tfcodec.encode(np.load({str(tmp_path / 'frames.npy')!r}), fps=25, refine=False, motion=False)\n"
         "print(tfcodec.probe(data).frames)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -158,10 +173,11 @@ def test_missing_weights_are_named(moving_face: Face, tmp_path: Path, monkeypatc
     (tmp_path / "registry.json").write_bytes((registry.FOLDER / "registry.json").read_bytes())
     weights._load.cache_clear()
     monkeypatch.setattr(registry, "FOLDER", tmp_path)
-    with pytest.raises(WeightsError, match="weights"):
-        tfcodec.encode(moving_face[0][:2], tmp_path / "x.tfc", fps=25)
+    for needs in ({"refine": True, "motion": False}, {"refine": False, "motion": True}):
+        with pytest.raises(WeightsError, match="weights"):
+            tfcodec.encode(moving_face[0][:2], tmp_path / "x.tfc", fps=25, **needs)
     assert not list(tmp_path.glob("*.tfc"))
-    assert tfcodec.probe(tfcodec.encode(moving_face[0][:2], fps=25, refine=False)).frames == 2
+    assert tfcodec.probe(tfcodec.encode(moving_face[0][:2], fps=25, refine=False, motion=False)).frames == 2
 
 
 def test_command_line(moving_face: Face, tmp_path: Path) -> None:
