@@ -311,7 +311,7 @@ def main(argv: list[str] | None = None) -> None:
     weights |= {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}
     networks = {name: Network.load(path).describe() for name, path in weights.items()}
     backbone = Judges.load().backbone.name
-    tested = self_test(paths)
+    tested = self_test(clips())
     plan = Plan(args.quality, args.every, args.openings_every, args.call, not args.brief)
     results = run_all(paths, weights, others, plan, args.jobs)
     rows, distances = [r.row for r in results], frechet(results)
