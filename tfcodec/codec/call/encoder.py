@@ -24,7 +24,7 @@ from ...bitstream import (
     parse_packet,
 )
 from ...errors import BitstreamError, MediaError, TfcodecError
-from ...rates import FRAME_MS, SAMPLES_PER_FRAME
+from ...rates import FPS, FRAME_MS, SAMPLES_PER_FRAME
 from ...speech import SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent
@@ -126,7 +126,8 @@ class CallEncoder:
                 self.frames += 1
                 out += self._media((), self.frames - 1)
                 self.frames -= 1
-        return [*out, Packet(EndPacket(self._number(), self.frames).to_bytes(), parts={"header": 7})]
+        end = EndPacket(self._number(), self.frames).to_bytes()
+        return [*out, Packet(end, parts={"header": len(end)}, time=self.frames / FPS)]
 
     def push_feedback(self, packet: bytes) -> list[Packet]:
         """Take the receiver's feedback; give what is to be sent at once."""
@@ -196,7 +197,8 @@ class CallEncoder:
             packet = KeyframePacket(
                 self._number(), self._object_at, self.stream.tag, len(self._object), offset, data
             ).to_bytes()
-            out.append(Packet(packet, True, {"header": len(packet) - length, "keyframe": length}))
+            parts_of = {"header": len(packet) - length, "keyframe": length}
+            out.append(Packet(packet, True, parts_of, self._object_at / FPS))
         return out
 
     def _close_unit(self) -> list[Packet]:
@@ -287,4 +289,4 @@ def _accounted(packet: MediaPacket, layers: Mapping[str, int]) -> Packet:
     parts = dict(layers)
     parts["redundancy"] = sum(len(unit.payload) for unit in packet.units[1:])
     parts["speech"] = sum(len(p) for p in packet.speech)
-    return Packet(data, False, {"header": len(data) - sum(parts.values()), **parts})
+    return Packet(data, False, {"header": len(data) - sum(parts.values()), **parts}, packet.timestamp / FPS)

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...bitstream import AudioConfig, Chunk, EndChunk, SpeechChunk, StreamHeader, write_signature
+from ...bitstream import (
+    AudioConfig,
+    Chunk,
+    EndChunk,
+    KeyframeChunk,
+    LayerChunk,
+    SpeechChunk,
+    StreamHeader,
+    write_signature,
+)
 from ...errors import MediaError, TfcodecError
 from ...model.registry import default_model
-from ...rates import OPUS_PER_SAMPLE, SAMPLES_PER_FRAME
+from ...rates import FPS, OPUS_PER_SAMPLE, SAMPLES_PER_FRAME
 from ...speech import SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent
@@ -167,7 +176,21 @@ class FileEncoder:
         if chunks and not self._begun:
             self._begun = True
             packets[0] = write_signature() + self.header().to_bytes() + packets[0]
-        return [Packet(packet) for packet in packets]
+        return [
+            Packet(packet, isinstance(chunk, KeyframeChunk), time=_time(chunk))
+            for packet, chunk in zip(packets, chunks, strict=True)
+        ]
+
+
+def _time(chunk: Chunk) -> float:
+    """See `Packet.time`."""
+    if isinstance(chunk, SpeechChunk):
+        return (chunk.first_packet + len(chunk.packets) - 1) * PACKET_MS / 1000
+    if isinstance(chunk, LayerChunk):
+        return (chunk.end_frame - 1) / FPS
+    if isinstance(chunk, KeyframeChunk):
+        return chunk.frame_index / FPS
+    return chunk.frame_count / FPS if isinstance(chunk, EndChunk) else 0.0
 
 
 def _refiner(refine: bool | Refiner) -> Refiner | None:
