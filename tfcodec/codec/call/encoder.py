@@ -23,11 +23,12 @@ from ...bitstream import (
     fragment,
     parse_packet,
 )
-from ...errors import BitstreamError, MediaError, TfcodecError
+from ...errors import BitstreamError, TfcodecError
 from ...rates import FPS, FRAME_MS, SAMPLES_PER_FRAME
+from ...samples import Samples
 from ...speech import SpeechEncoder
 from .. import policy
-from ..frames import Frame, check_frames, check_silent
+from ..frames import Frame, check_frames, check_silent, check_speech
 from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import State, follow
 from ..parts.stream import stream_header
@@ -101,7 +102,7 @@ class CallEncoder:
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
         frames = check_frames(frame)
-        self._take_sound(audio)
+        self._take_sound(check_speech(audio))
         out: list[Packet] = []
         for picture in frames:
             self._queue.append(picture)
@@ -236,17 +237,14 @@ class CallEncoder:
 
     # Sound
 
-    def _take_sound(self, audio: ArrayLike | None) -> None:
+    def _take_sound(self, samples: Samples | None) -> None:
         if self.audio is None:
-            self.audio = audio is not None
-        if audio is None:
+            self.audio = samples is not None
+        if samples is None:
             return
         if not self.audio:
-            check_silent(audio)
+            check_silent(samples)
             return
-        samples = np.asarray(audio, np.float32)
-        if samples.ndim != 1:
-            raise MediaError(f"speech must be mono, [n], not {list(samples.shape)}")
         late = min(self._debt, len(samples))
         self._debt -= late
         self._sound = np.concatenate([self._sound, samples[late:]])

@@ -21,9 +21,10 @@ from ...bitstream import (
 from ...errors import MediaError, TfcodecError
 from ...model.registry import default_model
 from ...rates import FPS, OPUS_PER_SAMPLE, SAMPLES_PER_FRAME
+from ...samples import Samples
 from ...speech import SpeechEncoder
 from .. import policy
-from ..frames import Frame, check_frames, check_silent
+from ..frames import Frame, check_frames, check_silent, check_speech
 from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import follow
 from ..parts.stream import stream_header
@@ -77,12 +78,15 @@ class FileEncoder:
 
     def push(self, frame: Frame | None, audio: ArrayLike | None = None) -> list[Packet]:
         """See `tfcodec.Encoder.push`."""
+        if self._finished:
+            raise TfcodecError("the encoder was flushed; make a new one")
+        frames, samples = check_frames(frame), check_speech(audio)
         out: list[Packet] = []
-        for i, picture in enumerate(check_frames(frame)):
-            out += self._to_packets(self.push_chunks(picture, audio if i == 0 else None))
-        if frame is None and audio is not None:
+        for i, picture in enumerate(frames):
+            out += self._to_packets(self.push_chunks(picture, samples if i == 0 else None))
+        if not len(frames) and samples is not None:
             self._audio = True if self._audio is None else self._audio
-            out += self._to_packets(self._push_speech(audio))
+            out += self._to_packets(self._push_speech(samples))
         return out
 
     def flush(self) -> list[Packet]:
@@ -97,10 +101,10 @@ class FileEncoder:
         """One frame as chunks of a file; the HEADER is left to the caller."""
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
-        frame = check_frames(frame)[0]
+        frame, samples = check_frames(frame)[0], check_speech(audio)
         if self._audio is None:
-            self._audio = audio is not None
-        out = self._push_speech(audio)
+            self._audio = samples is not None
+        out = self._push_speech(samples)
         mark = policy.signature(frame)
         requested, self._requested = self._requested, False
         cut = self._cuts.is_cut(mark) or requested
@@ -134,13 +138,12 @@ class FileEncoder:
     def _audio_config(self, samples: int = 0) -> AudioConfig:
         return speech.audio_config(PACKET_MS, samples)
 
-    def _push_speech(self, audio: ArrayLike | None) -> list[Chunk]:
+    def _push_speech(self, samples: Samples | None) -> list[Chunk]:
         if not self._audio:
-            check_silent(audio)
+            check_silent(samples)
             return []
-        if audio is None:
+        if samples is None:
             return []
-        samples = np.asarray(audio, np.float32)
         if self._speech is None:
             self._speech = speech.encoder(self._quality, PACKET_MS)
         self._speech_packets += self._speech.push(samples)
