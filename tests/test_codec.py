@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -319,6 +320,60 @@ def test_unknown_network(stream: bytes, moving_face: Face, clip: tfcodec.Clip) -
         assert np.array_equal(exact.tiny, clip.tiny)
         assert np.array_equal(exact.audio, clip.audio)
         assert tfcodec.probe(data).model_id == header.model_id
+
+
+@pytest.mark.parametrize("latency", ["call", "file"])
+def test_speech_of_every_type_gives_the_same_packets(latency: Literal["call", "file"], moving_face: Face) -> None:
+    frames, audio = moving_face
+    whole = np.round(audio[: 640 * 6] * 32767).astype(np.int16)
+    out = []
+    for sound in (whole, whole.astype(">i2"), whole / np.float32(32768), whole / 32768.0, (whole / 32768).tolist()):
+        encoder = Encoder(latency=latency, refine=False, motion=False)
+        out.append(encoder.push(frames[:6], sound) + encoder.flush())
+    assert all(packets == out[0] for packets in out)
+    assert len(b"".join(out[0])) > 300
+
+
+@pytest.mark.parametrize("latency", ["call", "file"])
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [
+        (np.zeros((2, 640), np.float32), r"\[2, 640\]"),
+        (np.float32(0.5), "mono"),
+        (np.zeros(640, np.int32), "int32"),
+        (np.zeros(640, np.uint8), "uint8"),
+        (np.zeros(640, np.complex64), "complex64"),
+        (np.zeros(640, bool), "bool"),
+        ("speech", "sound must be float"),
+        ([[0.0], [0.0, 1.0]], "array of numbers"),
+        (np.array([0.0, 0.5, np.nan, np.inf]), "sample 2"),
+        (np.array([0.0, 1e300]), "sample 1"),
+    ],
+)
+def test_encoder_refuses_wrong_speech_and_goes_on(
+    latency: Literal["call", "file"], sound: Any, message: str, moving_face: Face
+) -> None:
+    frames, audio = moving_face
+    first, second = ((frames[i : i + 2], audio[640 * i : 640 * (i + 2)]) for i in (0, 2))
+    encoder = Encoder(latency=latency, refine=False, motion=False)
+    expected = encoder.push(*first) + encoder.push(*second) + encoder.flush()
+    encoder.reset()
+    got = encoder.push(*first)
+    for frame in (None, frames[2], frames[:0]):
+        with pytest.raises(tfcodec.MediaError, match=message):
+            encoder.push(frame, sound)
+    assert got + encoder.push(*second) + encoder.flush() == expected
+
+
+@pytest.mark.parametrize("latency", ["call", "file"])
+def test_a_flushed_encoder_takes_nothing(latency: Literal["call", "file"], moving_face: Face) -> None:
+    frames, audio = moving_face
+    encoder = Encoder(latency=latency, refine=False, motion=False)
+    encoder.push(frames[:0], audio[:320])  # no frames: speech alone
+    assert encoder.push(frames[0], audio[320:640]) + encoder.flush()
+    for frame in (None, frames[0]):
+        with pytest.raises(tfcodec.TfcodecError, match="flushed"):
+            encoder.push(frame, audio[:640])
 
 
 def test_encoder_refuses_wrong_frames() -> None:

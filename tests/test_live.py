@@ -77,6 +77,22 @@ def test_packets_account_for_every_byte(call: Sent) -> None:
         assert isinstance(packet, bytes)
 
 
+def test_packets_know_their_time(call: Sent) -> None:
+    for packet in (p for packets in call for p in packets):
+        assert packet.time == pytest.approx(bs.parse_packet(packet).timestamp / 25)
+    assert {p.time for p in call[0]} == {0.0}
+    assert [p.time for t in (1, 3, 39) for p in call[t]] == pytest.approx([0.04, 0.12, 1.56])
+    assert call[40][-1].time == pytest.approx(1.6)
+
+
+def test_pieces_of_files_know_their_time(moving_face: Face) -> None:
+    frames, audio = moving_face
+    encoder = tfcodec.Encoder(latency="file", refine=False)
+    pieces = encoder.push(frames[:9], audio[: 9 * 640]) + encoder.flush()
+    assert [p.time for p in pieces if p.keyframe] == [0.0]
+    assert sorted({p.time for p in pieces}) == pytest.approx([0.0, 0.32, 0.36])  # speech: blocks of 120 ms
+
+
 @pytest.mark.parametrize("bundle", [1, 3, 4])
 def test_bundles(moving_face: Face, bundle: int) -> None:
     sent = send(moving_face, 12, bundle=bundle)
@@ -501,6 +517,33 @@ def test_the_worker_outlives_a_long_pause(moving_face: Face) -> None:
         assert decoder.position >= 200
 
 
+def test_what_is_shown(call: Sent, moving_face: Face) -> None:
+    decoder = tfcodec.Decoder()
+    decoder.pull()
+    assert decoder.shown is None
+    pulled = []
+    for t, packets in enumerate([*call[:8], *[[]] * 30, *call[10:12]]):
+        for packet in packets:
+            decoder.push(packet)
+        decoder.pull(draw=False)
+        if decoder.shown is not None:
+            pulled.append((t, *decoder.shown))
+    assert pulled[:2] == [(1, 0, 0.0, "fresh"), (2, 1, 0.04, "fresh")]
+    assert decoder.stats.shown == sum(state == "fresh" for *_, state in pulled)
+    states = {t: state for t, *_, state in pulled}
+    assert {states[t] for t in range(9, 30)} == {"concealed"}  # the mouth goes on with the sound
+    assert states[37] == "held"
+    assert all(time == pytest.approx(number / 25) for _, number, time, _ in pulled)
+    silent = tfcodec.Decoder()
+    encoder = tfcodec.Encoder(latency="call", audio=False, bundle=1)
+    for packet in encoder.push(moving_face[0][0]):
+        silent.push(packet)
+    silent.pull(draw=False)
+    assert silent.shown == (0, 0.0, "fresh")
+    silent.pull(draw=False)
+    assert silent.shown == (0, 0.0, "held")
+
+
 @pytest.mark.parametrize("worker", [False, True])
 def test_a_file_is_no_call(moving_face: Face, worker: bool) -> None:
     frames, audio = moving_face
@@ -566,7 +609,7 @@ def test_arguments() -> None:
 def test_the_worker_shows_the_same_and_never_blocks(call: Sent) -> None:
     plain, _, _ = play(call[:12], fast=False)
     with tfcodec.Decoder(worker=True, fast=False) as decoder:
-        frames, pulls = [], []
+        frames, pulls, said = [], [], []
         for t, packets in enumerate(call[:12]):
             for packet in packets:
                 decoder.push(packet)
@@ -576,6 +619,11 @@ def test_the_worker_shows_the_same_and_never_blocks(call: Sent) -> None:
             began = time.perf_counter()
             frames.append(decoder.pull())
             pulls.append(time.perf_counter() - began)
+            said.append(decoder.shown)
+        fresh = [shown for shown in said if shown is not None and shown.state == "fresh"]
+        assert decoder.stats.shown == len(fresh)
+        assert [shown.number for shown in fresh] == sorted({shown.number for shown in fresh})
+        assert fresh[-1].number == decoder.position
         assert decoder.stats.shown >= 6  # a busy machine may leave some out
     seen = np.stack(frames)
     # Drawn ahead, a frame may know less of the future than in the calling thread.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .codec.call.decoder import Decoder
     from .codec.encoder import Encoder
     from .codec.file.reader import Reader
-    from .codec.results import Clip, DecodedFrame, Packet, StreamInfo
+    from .codec.results import Clip, DecodedFrame, Packet, Shown, StreamInfo
 
 __version__ = "0.1.0"
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "NoFaceError",
     "Packet",
     "Reader",
+    "Shown",
     "StreamInfo",
     "TfcodecError",
     "TruncatedError",
@@ -59,7 +60,7 @@ __all__ = [
 
 _LAZY = {
     "Encoder": "encoder", "Decoder": "call.decoder", "Reader": "file.reader", "Clip": "results",
-    "DecodedFrame": "results", "Packet": "results", "StreamInfo": "results",
+    "DecodedFrame": "results", "Packet": "results", "Shown": "results", "StreamInfo": "results",
 }  # fmt: skip
 
 

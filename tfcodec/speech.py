@@ -97,10 +97,10 @@ class SpeechEncoder:
         self._coded = 0
 
     def push(self, pcm: npt.ArrayLike) -> list[bytes]:
-        """Take `[n] float32` samples at 16 kHz, clipped to -1...1; give the packets that are ready.
+        """Take samples [n] at 16 kHz, float in -1...1 (what is beyond is clipped) or int16; give what is ready.
 
         Raises:
-            MediaError: if the samples are not one-dimensional, or one of them is NaN or infinite.
+            MediaError: another type or shape, or a sample that is not a finite number.
         """
         if self._codec is None:
             raise MediaError("the speech encoder has been flushed")
@@ -191,7 +191,7 @@ class SpeechDecoder:
 
 
 def encode_speech(pcm: npt.ArrayLike, quality: int = 5, packet_ms: int = 120) -> SpeechTrack:
-    """Code `[n] float32` mono sound at 16 kHz; no samples give a track without packets.
+    """Code mono sound [n], float or int16, at 16 kHz; no samples give a track without packets.
 
     Raises:
         MediaError: see :class:`SpeechEncoder`.

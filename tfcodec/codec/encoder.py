@@ -99,13 +99,16 @@ class Encoder:
 
         Args:
             frame: [256, 256, 3] uint8 RGB, frames being 1/25 s apart; or several, [n, 256, 256, 3]; or None.
-            audio: [n] float32 mono at 16 kHz in -1..1, any length; time 0 is the beginning of frame 0.
+            audio: mono speech [n] at 16 kHz, any length, float in -1..1 (what is beyond is clipped) or int16; time 0 is
+                the beginning of frame 0.
 
         Returns:
             Packets to send, in order; often none.
 
         Raises:
-            MediaError: wrong shape or type, or speech after a beginning without.
+            MediaError: wrong shape or type, a sample that is not a finite number, or speech after a beginning without.
+                Nothing of that push is taken then.
+            TfcodecError: the encoder was flushed.
         """
         return self._road.push(frame, audio)
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import MediaError
+from ..samples import Samples, check_samples
 
 Frame = NDArray[np.uint8]
 
@@ -21,7 +22,12 @@ def check_frames(frame: Frame | None) -> Frame:
     return frame[None] if frame.ndim == 3 else frame
 
 
-def check_silent(audio: ArrayLike | None) -> None:
+def check_speech(audio: ArrayLike | None) -> Samples | None:
+    """[n] float32 in -1...1 of mono speech, float or int16. Raises MediaError for anything else."""
+    return None if audio is None else check_samples(audio)
+
+
+def check_silent(speech: Samples | None) -> None:
     """Raise MediaError if there is speech, in a stream that began without."""
-    if audio is not None and np.size(audio):
+    if speech is not None and len(speech):
         raise MediaError("speech after a beginning without: give Encoder audio=True")

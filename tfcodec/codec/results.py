@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,38 @@ class Packet(bytes):
         keyframe: it carries a keyframe, or a part of one; where there is a reliable channel, it may go there.
         parts: bytes of ``header`` (framing and checksum), ``motion``, ``tiny``, ``redundancy``, ``keyframe`` and
             ``speech``, those that there are; they sum to the length. Empty for pieces of files: see `tfcodec.probe`.
+        time: when the newest frame in it is shown, in seconds from the stream's beginning. Of a keyframe: the first
+            frame that is drawn from it; of speech alone: the beginning of its last block; of the stream's end: its
+            length.
     """
 
     keyframe: bool
     parts: dict[str, int]
+    time: float
 
-    def __new__(cls, data: bytes, keyframe: bool = False, parts: dict[str, int] | None = None) -> Packet:
+    def __new__(
+        cls, data: bytes, keyframe: bool = False, parts: dict[str, int] | None = None, time: float = 0.0
+    ) -> Packet:
         packet = super().__new__(cls, data)
         packet.keyframe = keyframe
         packet.parts = parts or {}
+        packet.time = time
         return packet
+
+
+class Shown(NamedTuple):
+    """What a call's receiver shows at a tick.
+
+    Attributes:
+        number: of the frame, from 0.
+        time: of the frame in the stream, in seconds.
+        state: ``"fresh"``: the frame has come, and is shown for the first time; ``"concealed"``: it is new as well, but
+            made up, because the frame is late or lost; ``"held"``: the picture is the one of the tick before.
+    """
+
+    number: int
+    time: float
+    state: Literal["fresh", "concealed", "held"]
 
 
 @dataclass(frozen=True, repr=False)

@@ -278,10 +278,9 @@ class CallReceiver:
             if due < now - PERIOD:
                 due = now  # the machine was away: no use in making up for it
             await asyncio.sleep(due - now)
-            shown = self.decoder.stats.shown
             picture, sound = self.decoder.pull(), self.decoder.pull_audio()
-            fresh = self.decoder.stats.shown != shown
-            if fresh:
+            shown = self.decoder.shown
+            if shown is not None and shown.state == "fresh":
                 self._early.append(self.decoder.early)
             if (said := self.decoder.feedback()) is not None:
                 self.bytes["feedback"] += len(said)
@@ -290,7 +289,7 @@ class CallReceiver:
             self.video.show(picture)
             self.audio.show(sound)
             if self.on_tick is not None:
-                self.on_tick(picture, sound, fresh)
+                self.on_tick(picture, sound, shown is not None and shown.state != "held")
 
     def _correction(self) -> float:
         """Seconds by which the next tick should come sooner: the clock follows the sender's, just behind its frames."""

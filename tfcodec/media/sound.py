@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfcodec.errors import MediaError
 from tfcodec.media.timing import MAX_SECONDS
+from tfcodec.samples import to_float
 
 if TYPE_CHECKING:
     import av
@@ -97,11 +98,7 @@ def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) 
     Channels are averaged; the end is cut or filled with silence. Raises MediaError for other shapes or types,
     for a missing or impossible rate, and for samples that are not finite.
     """
-    samples = np.asarray(audio)
-    if samples.dtype == np.int16:
-        samples = samples.astype(np.float32) / np.float32(32768)
-    elif samples.dtype.kind != "f":
-        raise MediaError(f"audio must be float in -1...1 or int16, not {samples.dtype}")
+    samples = to_float(audio)
     if samples.ndim == 2 and 1 <= samples.shape[1] <= MAX_CHANNELS:
         samples = samples.mean(axis=1)
     if samples.ndim != 1:
@@ -112,13 +109,11 @@ def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) 
         raise MediaError("audio given as an array needs sample_rate=")
     if not (1000 <= sample_rate <= 768_000) or sample_rate != int(sample_rate):
         raise MediaError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate}")
-    if not np.isfinite(samples).all():
-        raise MediaError("audio holds samples that are not finite numbers")
     wanted = round(duration * SAMPLE_RATE)
     rate = int(sample_rate)
     samples = samples[: int(duration * rate) + rate]  # a second more than needed: the resampler looks ahead
     track = np.zeros(wanted, np.float32)
-    converted = resample(samples.astype(np.float32), rate, SAMPLE_RATE)[:wanted]
+    converted = resample(samples, rate, SAMPLE_RATE)[:wanted]
     track[: len(converted)] = converted
     return track
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ...errors import TfcodecError
 from ...model.renderer import Renderer
-from ...rates import SAMPLES_PER_FRAME
+from ...rates import FPS, SAMPLES_PER_FRAME
+from ..results import Shown
 from .conceal import Scene
 from .state import CallState, CallStats
 from .worker import DrawingThread
@@ -53,7 +54,8 @@ class Decoder:
         self._tick = 0
         self._shown_count = 0
         self._drawn: int | None = None
-        self._shown = np.full((256, 256, 3), GREY, np.uint8)
+        self._picture = np.full((256, 256, 3), GREY, np.uint8)
+        self._shown: Shown | None = None
         self._sound = np.zeros(SAMPLES_PER_FRAME, np.float32)
         self._worker = DrawingThread(self.call, fast=self.fast) if self._threaded else None
 
@@ -95,6 +97,14 @@ class Decoder:
         return self.call.playout.position
 
     @property
+    def shown(self) -> Shown | None:
+        """Which frame the last `pull` gave, and whether it was a new one; None before the first.
+
+        Without ``draw``: which it would have given.
+        """
+        return self._shown
+
+    @property
     def next_frame(self) -> int | None:
         """Number of the frame that comes next; None before the first one was shown."""
         return None if self.position is None else self.position + 1
@@ -126,15 +136,13 @@ class Decoder:
         worker.
         """
         self._tick += 1
-        if self._worker is not None:
-            picture = self._worker.pull()
-            if picture is not None:
-                self._shown = picture
-                self._shown_count += 1
-        else:
-            self._pull_now(draw)
+        frame, known = self._pull_drawn() if self._worker is not None else self._pull_now(draw)
+        if frame is not None:
+            self._shown = Shown(frame, frame / FPS, "fresh" if known else "concealed")
+        elif self._shown is not None:
+            self._shown = self._shown._replace(state="held")
         self._listen()
-        return self._shown.copy()
+        return self._picture.copy()
 
     def pull_audio(self) -> NDArray[np.float32]:
         """Speech of the tick of the last `pull`: [640] float32 at 16 kHz; silence where there is none."""
@@ -146,7 +154,17 @@ class Decoder:
             return self._worker.feedback(self._tick)
         return self.call.receiver.feedback(self._tick)
 
-    def _pull_now(self, draw: bool) -> None:
+    def _pull_drawn(self) -> tuple[int | None, bool]:
+        """The frame that is shown now, if it is a new one, and whether it has come; drawn by the worker."""
+        drawn = None if self._worker is None else self._worker.pull()
+        if drawn is None:
+            return None, False
+        self._picture = drawn.picture
+        self._shown_count += not drawn.standing
+        return drawn.number, drawn.known
+
+    def _pull_now(self, draw: bool) -> tuple[int | None, bool]:
+        """The same, drawn here."""
         call = self.call
         frame = call.choose()
         if frame is not None:
@@ -154,10 +172,12 @@ class Decoder:
             self._shown_count += 1
         else:
             call.playout.hold()
-            frame = call.standing() or call.playout.position
-        if draw and frame is not None and frame != self._drawn and self._renderer is not None:
-            self._shown = Scene(call.receiver, frame).draw(self._renderer)
-            self._drawn = frame
+            frame = call.standing()
+        drawn = frame if frame is not None else call.playout.position
+        if draw and drawn is not None and drawn != self._drawn and self._renderer is not None:
+            self._picture = Scene(call.receiver, drawn).draw(self._renderer)
+            self._drawn = drawn
+        return frame, frame in call.receiver.frames
 
     def _listen(self) -> None:
         call = self.call

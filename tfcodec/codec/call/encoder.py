@@ -23,11 +23,12 @@ from ...bitstream import (
     fragment,
     parse_packet,
 )
-from ...errors import BitstreamError, MediaError, TfcodecError
-from ...rates import FRAME_MS, SAMPLES_PER_FRAME
+from ...errors import BitstreamError, TfcodecError
+from ...rates import FPS, FRAME_MS, SAMPLES_PER_FRAME
+from ...samples import Samples
 from ...speech import SpeechEncoder
 from .. import policy
-from ..frames import Frame, check_frames, check_silent
+from ..frames import Frame, check_frames, check_silent, check_speech
 from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import State, follow
 from ..parts.stream import stream_header
@@ -101,7 +102,7 @@ class CallEncoder:
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
         frames = check_frames(frame)
-        self._take_sound(audio)
+        self._take_sound(check_speech(audio))
         out: list[Packet] = []
         for picture in frames:
             self._queue.append(picture)
@@ -126,7 +127,8 @@ class CallEncoder:
                 self.frames += 1
                 out += self._media((), self.frames - 1)
                 self.frames -= 1
-        return [*out, Packet(EndPacket(self._number(), self.frames).to_bytes(), parts={"header": 7})]
+        end = EndPacket(self._number(), self.frames).to_bytes()
+        return [*out, Packet(end, parts={"header": len(end)}, time=self.frames / FPS)]
 
     def push_feedback(self, packet: bytes) -> list[Packet]:
         """Take the receiver's feedback; give what is to be sent at once."""
@@ -196,7 +198,8 @@ class CallEncoder:
             packet = KeyframePacket(
                 self._number(), self._object_at, self.stream.tag, len(self._object), offset, data
             ).to_bytes()
-            out.append(Packet(packet, True, {"header": len(packet) - length, "keyframe": length}))
+            parts_of = {"header": len(packet) - length, "keyframe": length}
+            out.append(Packet(packet, True, parts_of, self._object_at / FPS))
         return out
 
     def _close_unit(self) -> list[Packet]:
@@ -234,17 +237,14 @@ class CallEncoder:
 
     # Sound
 
-    def _take_sound(self, audio: ArrayLike | None) -> None:
+    def _take_sound(self, samples: Samples | None) -> None:
         if self.audio is None:
-            self.audio = audio is not None
-        if audio is None:
+            self.audio = samples is not None
+        if samples is None:
             return
         if not self.audio:
-            check_silent(audio)
+            check_silent(samples)
             return
-        samples = np.asarray(audio, np.float32)
-        if samples.ndim != 1:
-            raise MediaError(f"speech must be mono, [n], not {list(samples.shape)}")
         late = min(self._debt, len(samples))
         self._debt -= late
         self._sound = np.concatenate([self._sound, samples[late:]])
@@ -287,4 +287,4 @@ def _accounted(packet: MediaPacket, layers: Mapping[str, int]) -> Packet:
     parts = dict(layers)
     parts["redundancy"] = sum(len(unit.payload) for unit in packet.units[1:])
     parts["speech"] = sum(len(p) for p in packet.speech)
-    return Packet(data, False, {"header": len(data) - sum(parts.values()), **parts})
+    return Packet(data, False, {"header": len(data) - sum(parts.values()), **parts}, packet.timestamp / FPS)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,21 @@ DRAWERS = max(1, min(2, os.cpu_count() or 1))
 threads of one frame wait for each other at every layer, and for long if another program takes a core."""
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A picture [256, 256, 3] uint8 of a frame.
+
+    Attributes:
+        known: the frame had come; otherwise it is made up.
+        standing: it is drawn only because the picture stands.
+    """
+
+    picture: NDArray[np.uint8]
+    number: int
+    known: bool
+    standing: bool
+
+
 class DrawingThread:
     """Serves one `Decoder`, whose call it is given.
 
@@ -49,7 +65,7 @@ class DrawingThread:
         self._drawers = ThreadPoolExecutor(DRAWERS, "tfcodec-drawing")
         self._own = threading.local()  # each drawing thread's renderer
         # What is drawn and not shown yet, by number; -1: the picture stands. Guarded by the call's lock.
-        self._ready: dict[int, NDArray[np.uint8]] = {}
+        self._ready: dict[int, Drawn] = {}
         self._begun: set[int] = set()
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=64)  # when the newest frame became which
         self._closed = False
@@ -70,13 +86,13 @@ class DrawingThread:
             self._packets.put_nowait(bytes(packet))
             self._wake.set()
 
-    def pull(self) -> NDArray[np.uint8] | None:
+    def pull(self) -> Drawn | None:
         call, now = self._call, time.monotonic()
         with call.lock:
             frames = [f for f in self._ready if f >= 0]
             if frames:
                 frame = min(frames)
-                picture = self._ready.pop(frame)
+                drawn = self._ready.pop(frame)
                 arrivals = list(self._arrivals)
                 usable = [n for at, n in arrivals if at < now - self.drawing - MARGIN]
                 call.playout.shown(frame, max(usable, default=frame))
@@ -89,7 +105,7 @@ class DrawingThread:
                 self._wake.set()
                 return standing
         self._wake.set()
-        return picture
+        return drawn
 
     def feedback(self, tick: int) -> bytes | None:
         # Made by the thread, which owns the receiver, and fetched here: at most one tick later.
@@ -132,8 +148,8 @@ class DrawingThread:
                 return
             with call.lock:
                 self._begun.add(frame)
-            scene = Scene(call.receiver, number)
-            self._drawers.submit(self._draw, entry, scene, frame)
+            scene, known = Scene(call.receiver, number), number in call.receiver.frames
+            self._drawers.submit(self._draw, entry, scene, frame, number, known)
 
     def _next(self) -> int | None:
         """The frame to begin drawing now; -1: the picture stands, and may go on with the sound."""
@@ -182,7 +198,7 @@ class DrawingThread:
         renderer: Renderer = own.renderer
         return renderer
 
-    def _draw(self, entry: ModelEntry, scene: Scene, frame: int) -> None:
+    def _draw(self, entry: ModelEntry, scene: Scene, frame: int, number: int, known: bool) -> None:
         call = self._call
         try:
             renderer = self._renderer(entry)
@@ -198,5 +214,5 @@ class DrawingThread:
         with call.lock:
             position = call.playout.position
             if frame < 0 or position is None or frame > position:
-                self._ready[frame] = picture
+                self._ready[frame] = Drawn(picture, number, known, frame < 0)
         self._wake.set()

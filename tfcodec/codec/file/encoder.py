@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...bitstream import AudioConfig, Chunk, EndChunk, SpeechChunk, StreamHeader, write_signature
+from ...bitstream import (
+    AudioConfig,
+    Chunk,
+    EndChunk,
+    KeyframeChunk,
+    LayerChunk,
+    SpeechChunk,
+    StreamHeader,
+    write_signature,
+)
 from ...errors import MediaError, TfcodecError
 from ...model.registry import default_model
-from ...rates import OPUS_PER_SAMPLE, SAMPLES_PER_FRAME
+from ...rates import FPS, OPUS_PER_SAMPLE, SAMPLES_PER_FRAME
+from ...samples import Samples
 from ...speech import SpeechEncoder
 from .. import policy
-from ..frames import Frame, check_frames, check_silent
+from ..frames import Frame, check_frames, check_silent, check_speech
 from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import follow
 from ..parts.stream import stream_header
@@ -68,12 +78,15 @@ class FileEncoder:
 
     def push(self, frame: Frame | None, audio: ArrayLike | None = None) -> list[Packet]:
         """See `tfcodec.Encoder.push`."""
+        if self._finished:
+            raise TfcodecError("the encoder was flushed; make a new one")
+        frames, samples = check_frames(frame), check_speech(audio)
         out: list[Packet] = []
-        for i, picture in enumerate(check_frames(frame)):
-            out += self._to_packets(self.push_chunks(picture, audio if i == 0 else None))
-        if frame is None and audio is not None:
+        for i, picture in enumerate(frames):
+            out += self._to_packets(self.push_chunks(picture, samples if i == 0 else None))
+        if not len(frames) and samples is not None:
             self._audio = True if self._audio is None else self._audio
-            out += self._to_packets(self._push_speech(audio))
+            out += self._to_packets(self._push_speech(samples))
         return out
 
     def flush(self) -> list[Packet]:
@@ -88,10 +101,10 @@ class FileEncoder:
         """One frame as chunks of a file; the HEADER is left to the caller."""
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
-        frame = check_frames(frame)[0]
+        frame, samples = check_frames(frame)[0], check_speech(audio)
         if self._audio is None:
-            self._audio = audio is not None
-        out = self._push_speech(audio)
+            self._audio = samples is not None
+        out = self._push_speech(samples)
         mark = policy.signature(frame)
         requested, self._requested = self._requested, False
         cut = self._cuts.is_cut(mark) or requested
@@ -125,13 +138,12 @@ class FileEncoder:
     def _audio_config(self, samples: int = 0) -> AudioConfig:
         return speech.audio_config(PACKET_MS, samples)
 
-    def _push_speech(self, audio: ArrayLike | None) -> list[Chunk]:
+    def _push_speech(self, samples: Samples | None) -> list[Chunk]:
         if not self._audio:
-            check_silent(audio)
+            check_silent(samples)
             return []
-        if audio is None:
+        if samples is None:
             return []
-        samples = np.asarray(audio, np.float32)
         if self._speech is None:
             self._speech = speech.encoder(self._quality, PACKET_MS)
         self._speech_packets += self._speech.push(samples)
@@ -167,7 +179,21 @@ class FileEncoder:
         if chunks and not self._begun:
             self._begun = True
             packets[0] = write_signature() + self.header().to_bytes() + packets[0]
-        return [Packet(packet) for packet in packets]
+        return [
+            Packet(packet, isinstance(chunk, KeyframeChunk), time=_time(chunk))
+            for packet, chunk in zip(packets, chunks, strict=True)
+        ]
+
+
+def _time(chunk: Chunk) -> float:
+    """See `Packet.time`."""
+    if isinstance(chunk, SpeechChunk):
+        return (chunk.first_packet + len(chunk.packets) - 1) * PACKET_MS / 1000
+    if isinstance(chunk, LayerChunk):
+        return (chunk.end_frame - 1) / FPS
+    if isinstance(chunk, KeyframeChunk):
+        return chunk.frame_index / FPS
+    return chunk.frame_count / FPS if isinstance(chunk, EndChunk) else 0.0
 
 
 def _refiner(refine: bool | Refiner) -> Refiner | None:
