@@ -216,13 +216,13 @@ def soak(hours: float) -> dict[str, Any]:
     for t in range(total):
         now = t * PERIOD
         i = abs(t % 198 - 99)
-        for said in back.receive(now):
-            for packet in encoder.push_feedback(said):
+        for answer in back.receive(now):
+            for packet in encoder.push_feedback(answer):
                 there.send(packet, now)
         for packet in encoder.push(frames[i], audio[640 * i : 640 * (i + 1)]):
             there.send(packet, now)
-        for packet in there.receive(now):
-            decoder.push(packet)
+        for arrived in there.receive(now):
+            decoder.push(arrived)
         decoder.pull(draw=t % 250 == 0)
         if (said := decoder.feedback()) is not None:
             back.send(said, now)

@@ -145,10 +145,11 @@ def quality(paths: list[Path], seeds: int, every: int) -> dict[str, Any]:
 
 def payload(paths: list[Path]) -> dict[str, Any]:
     """Rates of calls without loss and without speech; of whole clips."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    tries: tuple[dict[str, Any], ...] = ({}, {"bundle": 1}, {"bundle": 2, "redundancy": 1})
     for path in paths:
         frames, _ = load(path, 10**6)
-        for options in ({}, {"bundle": 1}, {"bundle": 2, "redundancy": 1}):
+        for options in tries:
             report, _ = run((frames, None), *links(0, 1, 0), **options)
             name = ", ".join(f"{k} {v}" for k, v in options.items()) or "default (bundle 2)"
             extra = {"rtp_wire_kbps": report.kbps(sum([report.bytes, report.packets * RTP.fixed]))}

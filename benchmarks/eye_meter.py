@@ -90,8 +90,8 @@ def main() -> None:
             curves[f"{of}_meter"].append(opening(own))
             curves[f"{of}_labels"].append(opening(labels[: len(frames)]))
             noise[of].append(float(np.nanstd(opening(jpeg) - opening(own[:JPEG_FRAMES]))))
-        twice = [find_blinks(faces.eye_opening(marks[:JPEG_FRAMES]), FPS, WEAKEST) for marks in (own, jpeg)]
-        depth_noise += [twice[0][i].depth - twice[1][j].depth for i, j in matched_blinks(*twice, FPS)]
+        first, again = (find_blinks(faces.eye_opening(marks[:JPEG_FRAMES]), FPS, WEAKEST) for marks in (own, jpeg))
+        depth_noise += [first[i].depth - again[j].depth for i, j in matched_blinks(first, again, FPS)]
 
     table = [agreement(curves["eye_meter"], curves["eye_labels"], depth) for depth in DEPTHS]
     best = max(table, key=lambda row: row["f1"])

@@ -40,6 +40,9 @@ from tfcodec.model.registry import default_model
 QUALITY = 5
 POINTS = ((0, 64), (2, 64), (5, 32), (5, 64), (5, 128), (8, 64), (10, 64))
 """Keyframe quality, quantiser steps from the middle of the picture to its edge."""
+_animator: KeypointAnimator
+_judge: LPIPS
+"""Each process's own."""
 
 
 def _start(weights: Path) -> None:
@@ -54,7 +57,7 @@ def measure(path: Path, every: int) -> list[dict[str, Any]]:
     """All points of both codecs on one clip, and the frozen keyframe."""
     source = read_clip(path)
     at = np.arange(0, len(source), every)
-    animator: KeypointAnimator = _animator
+    animator = _animator
     data = tfcodec.encode(source, fps=25, quality=QUALITY, refine=False)
     parts = read_exact(data)
     arms: list[tuple[dict[str, Any], NDArray[np.uint8]]] = [
@@ -64,7 +67,9 @@ def measure(path: Path, every: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
     for quality, steps in POINTS:
         data = keypoint.encode(source, animator, quality=quality, steps=steps)
-        about = {"codec": "keypoint", "quality": quality, "steps": steps, "bytes": keypoint.read(data).bytes}
+        about: dict[str, Any] = {
+            "codec": "keypoint", "quality": quality, "steps": steps, "bytes": keypoint.read(data).bytes
+        }  # fmt: skip
         arms.append((about, keypoint.decode(data, animator, only=at)))
     distances = lpips_of_arms(_judge, [frames for _, frames in arms], source[at])
     seconds = len(source) / 25
@@ -137,7 +142,7 @@ def main() -> None:
         several = list(tqdm(pool.map(partial(measure, every=args.every), paths), total=len(paths), unit="clip"))
     rows = [row for some in several for row in some]
     long = [row for row in rows if row["seconds"] >= LONG_SECONDS]
-    summary = {"all": compare(rows), "mean": means(rows)}
+    summary: dict[str, Any] = {"all": compare(rows), "mean": means(rows)}
     if long:
         summary |= {"clips_of_5_s_and_more": compare(long), "mean_of_clips_of_5_s_and_more": means(long)}
     for name, value in summary.items():

@@ -111,7 +111,10 @@ def main() -> None:
     p.add_argument("--limit", type=int, default=CLIPS, help="only so many clips; then nothing is written")
     args = p.parse_args()
     torch.set_num_threads(1)
-    encoding.encode_keyframe = lambda picture, quality, *, fast=False: _keyframe(picture.tobytes(), quality, fast)
+    # Clips are coded again and again with the same keyframes.
+    vars(encoding)["encode_keyframe"] = lambda picture, quality, *, fast=False: _keyframe(
+        picture.tobytes(), quality, fast
+    )
     judge = LPIPS("alex")
     paths = choose_clips()[: args.limit]
     table: dict[tuple[float, int, int], list[dict[str, float]]] = {t: [] for t in TRIES}

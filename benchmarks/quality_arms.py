@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfcodec
-from tfcodec.bitstream import write_signature
+from tfcodec.bitstream import Chunk, write_signature
 from tfcodec.codec.file.decoder import ExactParts, read_exact
 from tfcodec.codec.file.encoder import encode_clip
 from tfcodec.codec.file.refine import Refiner
@@ -294,7 +294,8 @@ def labelled_landmarks(path: Path) -> NDArray[np.float64] | None:
 
 def encode_call(path: Path, quality: int) -> bytes:
     """The clip coded frame by frame, as a call codes it, in the chunks of a file; without its sound."""
-    stream, sends, chunks = StreamEncoder(Sending(quality, "call")), CallPolicy(), []
+    stream, sends = StreamEncoder(Sending(quality, "call")), CallPolicy()
+    chunks: list[Chunk] = []
     count = 0
     with open_source(path, crop="auto") as clip:
         for frame in clip.frames_iter():

@@ -80,6 +80,9 @@ TOLERANCE = {
 LOSS = {"identity_cosine": 0.01, "mouth_opening_correlation": 0.02, "eye_opening_correlation": 0.03}
 FLICKER = 1.2
 GFLOP = 5.0
+_networks: dict[str, Network]
+_judges: Judges
+"""Each process's own."""
 
 
 def _start(weights: dict[str, Path], others: list[str]) -> None:

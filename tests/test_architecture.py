@@ -164,7 +164,7 @@ def test_every_row_of_a_layer_has_its_module(name: str) -> None:
     decoder = made.decoder(announced)
     assert decoder.lose(3).shape[0] == 3
     for mode in ("file", "call"):
-        encoder = made.encoder(Sending(5, mode, motion=False))  # type: ignore[arg-type]
+        encoder = made.encoder(Sending(5, mode, motion=False))
         assert encoder is None or callable(encoder.encode)
 
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def finished(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def results(out: Path) -> dict:
+def results(out: Path) -> dict[str, Any]:
     return json.loads((out / "results.json").read_text())
 
 
@@ -251,7 +252,7 @@ def test_hull_leaves_nothing_below(points: list[tuple[int, int]]) -> None:
             assert y >= y0 + (y1 - y0) * (x - x0) / (x1 - x0) - 1e-9
 
 
-def curve(*points: tuple[float, float], codec: str = "x265") -> list[dict]:
+def curve(*points: tuple[float, float], codec: str = "x265") -> list[dict[str, Any]]:
     return [
         {
             "kbps": r,
@@ -466,7 +467,7 @@ def test_report_needs_nothing_from_anywhere(finished: Path) -> None:
     assert "<script" not in page
 
 
-def in_browser(browser: str, page: str, folder: Path) -> dict:
+def in_browser(browser: str, page: str, folder: Path) -> dict[str, Any]:
     """What a page that is shown by headless Chromium posts to /found."""
     answers: queue.Queue[bytes] = queue.Queue()
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 import tfcodec.bitstream as bs
 from tfcodec.bitstream.framing import build_chunk
 from tfcodec.bitstream.header import check_frame_count
-from tfcodec.bitstream.parse import Chunk
-from tfcodec.bitstream.parts import RESERVED, chunk_name
+from tfcodec.bitstream.parts import RESERVED, Chunk, chunk_name
 from tfcodec.bitstream.primitives import (
     FieldReader,
     crc16,

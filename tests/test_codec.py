@@ -302,7 +302,7 @@ def test_random_bytes(data: bytes) -> None:
 @pytest.mark.parametrize("source", [123, None, "no/such/file.tfc", "."])
 def test_bad_sources(source: object) -> None:
     with pytest.raises(tfcodec.TfcodecError):
-        tfcodec.decode(source)  # type: ignore[arg-type]
+        tfcodec.decode(source)  # type: ignore[call-overload]
 
 
 def test_unknown_network(stream: bytes, moving_face: Face, clip: tfcodec.Clip) -> None:

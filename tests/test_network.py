@@ -33,13 +33,13 @@ def test_all_and_nothing() -> None:
 @pytest.mark.parametrize("options", [{"loss": 1.1}, {"loss": -0.1}, {"loss": 0.9, "burst": 1}, {"burst": 0.5}])
 def test_impossible_losses(options: dict[str, float]) -> None:
     with pytest.raises(tfcodec.TfcodecError):
-        Link(**options)
+        Link(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [{"reorder": 2}, {"duplicate": -1}, {"delay": -1}, {"jitter": 99}])
 def test_impossible_links(options: dict[str, float]) -> None:
     with pytest.raises(tfcodec.TfcodecError, match=next(iter(options))):
-        Link(**options)
+        Link(**options)  # type: ignore[arg-type]
 
 
 @given(st.floats(0, 0.4), st.floats(0, 0.1), st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 99))

@@ -26,7 +26,7 @@ NEUTRAL = {
     "flicker_ratio_still": 1.0, "flicker_ratio_box32": 1.0, "eye_lpips": 0.12, "mouth_opening_correlation": 0.8,
     "eye_opening_correlation": 0.5,
 }  # fmt: skip
-DISTANCES = {quality_val.DECODED: 1.0, quality_val.OLD: 1.0, "bicubic_8x8": 10.0, "coarse": 4.0, "box_means": 1.1}
+DISTANCES = {quality_arms.DECODED: 1.0, quality_val.OLD: 1.0, "bicubic_8x8": 10.0, "coarse": 4.0, "box_means": 1.1}
 
 
 def test_the_network_is_drawn_as_the_decoder_draws_it(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
@@ -51,7 +51,7 @@ def rows(new: dict[str, float], old: dict[str, float], clips: int = 8, noise: fl
     out = []
     for i in range(clips):
         ours = {k: v * (1 + noise * rng.normal()) for k, v in (NEUTRAL | new).items()}
-        arms = {quality_val.DECODED: ours, quality_val.OLD: NEUTRAL | old}
+        arms = {quality_arms.DECODED: ours, quality_val.OLD: NEUTRAL | old}
         out.append({"clip": f"{i}.mp4", "arms": arms})
     return out
 
@@ -92,14 +92,14 @@ def test_chance_and_cost_count_against() -> None:
     slightly = {"lpips": 0.0995}
     assert not quality_val.verdict(rows(slightly, {}, noise=0.1), DISTANCES, 3.0)["better"]
     assert any("GFLOP" in line for line in quality_val.verdict(rows(BETTER, {}), DISTANCES, 5.5)["against"])
-    far = DISTANCES | {quality_val.DECODED: 1.2}
+    far = DISTANCES | {quality_arms.DECODED: 1.2}
     assert any("frechet" in line for line in quality_val.verdict(rows(BETTER, {}), far, 3.0)["against"])
 
 
 def test_share_counts_the_right_side() -> None:
     both = rows({"lpips": 0.09, "psnr": 24.0}, {})
-    assert quality_val.share(both, "lpips", quality_val.DECODED, quality_val.OLD) == 1
-    assert quality_val.share(both, "psnr", quality_val.DECODED, quality_val.OLD) == 0
+    assert quality_val.share(both, "lpips", quality_arms.DECODED, quality_val.OLD) == 1
+    assert quality_val.share(both, "psnr", quality_arms.DECODED, quality_val.OLD) == 0
 
 
 def test_the_table_knows_what_is_asked() -> None:
@@ -108,9 +108,9 @@ def test_the_table_knows_what_is_asked() -> None:
         row["arms"] |= dict.fromkeys(("frozen_keyframe", "bicubic_8x8", "coarse", "single_frame", "no-audio"), NEUTRAL)
         row |= {"video_kbps": 2.06, "video_kbps_box_means": 2.0}
         row["arms"]["box_means"] = NEUTRAL | {"psnr": 24.6}
-        row["blinks"] = {quality_val.DECODED: {"source": 2, "shown": 2, "decoded": 2, "false": 0}}
+        row["blinks"] = {quality_arms.DECODED: {"source": 2, "shown": 2, "decoded": 2, "false": 0}}
         row["arms"]["without_speech"] = NEUTRAL | {"mouth_distance": 0.046}
-    some[0]["blinks"][quality_val.DECODED] = {"source": 9, "shown": 1, "decoded": 6, "false": 5}
+    some[0]["blinks"][quality_arms.DECODED] = {"source": 9, "shown": 1, "decoded": 6, "false": 5}
     some[0]["blinks"]["frozen_keyframe"] = {"source": 9, "shown": 0, "decoded": 0, "false": 0}
     distances = DISTANCES | {"no-audio": 1.1}
     table = {line["measure"]: line for line in quality_val.table(some, distances, 3.2, "Frechet(x)", ["no-audio"])}
@@ -138,8 +138,8 @@ def test_what_was_not_measured_is_left_out_of_the_table() -> None:
     for row in some:
         row["arms"]["frozen_keyframe"] = NEUTRAL
         row |= {"video_kbps": 2.06, "video_kbps_box_means": 2.0}
-        del row["arms"][quality_val.DECODED]["eye_opening_correlation"]
-    lines = {line["measure"] for line in quality_val.table(some, {quality_val.DECODED: 1.0}, 3.2, "Frechet(x)", [])}
+        del row["arms"][quality_arms.DECODED]["eye_opening_correlation"]
+    lines = {line["measure"] for line in quality_val.table(some, {quality_arms.DECODED: 1.0}, 3.2, "Frechet(x)", [])}
     assert "mouth opening, correlation within clips" in lines
     assert not [line for line in lines if "box means," in line or "eye opening" in line or "blinks" in line]
 

@@ -14,6 +14,7 @@ import pytest
 
 import tfcodec
 from tfcodec.bitstream import (
+    Chunk,
     EndChunk,
     KeyframeChunk,
     LayerChunk,
@@ -193,8 +194,8 @@ def test_a_damaged_keyframe_is_not_a_place_to_begin(stream: bytes) -> None:
     chunks = list(read_stream(stream).chunks)
     for which in (0, 1):
         broken = list(chunks)
-        at = [i for i, c in enumerate(chunks) if isinstance(c, KeyframeChunk)][which]
-        broken[at] = KeyframeChunk(chunks[at].frame_index, b"no picture", chunks[at].keyframe_tag)
+        at, keyframe = [(i, c) for i, c in enumerate(chunks) if isinstance(c, KeyframeChunk)][which]
+        broken[at] = KeyframeChunk(keyframe.frame_index, b"no picture", keyframe.keyframe_tag)
         data = write_signature() + b"".join(c.to_bytes() for c in broken)
         reader = tfcodec.open(data, errors="conceal")
         clip = tfcodec.decode(data, errors="conceal")
@@ -223,7 +224,7 @@ def test_a_small_file_cannot_ask_for_everything(stream: bytes) -> None:
     """A million frames in 72 KB: refused at once where they would be held, and read one by one otherwise."""
     parsed = read_stream(stream)
     keyframe, count = parsed.keyframes[0], 8437
-    chunks = [replace(parsed.header, frame_count=128 * count, audio=None), keyframe]
+    chunks: list[Chunk] = [replace(parsed.header, frame_count=128 * count, audio=None), keyframe]
     data = write_signature() + b"".join(c.to_bytes() for c in chunks)
     data += b"".join(TinyChunk(128 * i, 128, b"").to_bytes() for i in range(count))
     assert len(data) < 80_000

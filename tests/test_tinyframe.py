@@ -93,7 +93,7 @@ def test_planes_slice_join_and_check() -> None:
     with pytest.raises(MediaError):
         TinyPlanes(planes.luma, planes.chroma[:2])
     with pytest.raises(MediaError):
-        TinyPlanes(planes.luma.astype(np.int32), planes.chroma)  # type: ignore[arg-type]
+        TinyPlanes(planes.luma.astype(np.int32), planes.chroma)
 
 
 # --- range coder ----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tfcodec.errors import MediaError, TfcodecError
 from tfcodec.metrics.lpips import find_weights
 from tfcodec.model.blocks import box_down, luma_of, refine_chroma
 from tfcodec.model.config import NetworkConfig
+from tfcodec.model.landmarks import MOUTH
 from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.weights import read_weights
 from tfcodec.training import (
@@ -287,12 +288,12 @@ def test_landmark_loss_wants_the_right_direction() -> None:
     eyes = marks + torch.linspace(0, 60, 70)[:, None]
     shift = torch.tensor([6.0, 0.0])
     apart = float((eyes[0, 36:42].mean(0) - eyes[0, 42:48].mean(0)).norm())
-    assert float(evaluate.landmark_error(0 * flow, eyes, eyes + shift, losses.MOUTH)) == pytest.approx(6 / apart)
+    assert float(evaluate.landmark_error(0 * flow, eyes, eyes + shift, MOUTH)) == pytest.approx(6 / apart)
 
 
 def test_region_weight_is_high_at_the_mouth() -> None:
     marks = torch.full((1, 70, 2), -1.0)
-    marks[:, losses.MOUTH] = torch.tensor([128.0, 200.0])
+    marks[:, MOUTH] = torch.tensor([128.0, 200.0])
     weight = losses.region_weight(marks, 64, 4.0)
     assert float(weight[0, 0, 50, 32]) > 4
     assert float(weight[0, 0, 5, 5]) == pytest.approx(1)
@@ -308,7 +309,7 @@ def test_loss_settings() -> None:
 def test_mouth_squares() -> None:
     pictures = torch.rand(2, 3, 256, 256)
     marks = torch.full((2, 70, 2), 100.0)
-    marks[1, losses.MOUTH] = torch.tensor([250.0, 128.0])
+    marks[1, MOUTH] = torch.tensor([250.0, 128.0])
     got = evaluate.mouths(pictures, marks)
     assert torch.equal(got[0], pictures[0, :, 52:148, 52:148])
     assert torch.equal(got[1], pictures[1, :, 80:176, 160:256])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .codec.call.decoder import Decoder
     from .codec.encoder import Encoder
     from .codec.file.reader import Reader
-    from .codec.results import Clip, DecodedFrame, Packet, Shown, StreamInfo
+    from .codec.results import Clip, DecodedFrame, DrawnClip, Packet, Shown, StreamInfo
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Clip",
     "DecodedFrame",
     "Decoder",
+    "DrawnClip",
     "Encoder",
     "LimitExceeded",
     "MediaError",
@@ -60,7 +61,7 @@ __all__ = [
 
 _LAZY = {
     "Encoder": "encoder", "Decoder": "call.decoder", "Reader": "file.reader", "Clip": "results",
-    "DecodedFrame": "results", "Packet": "results", "Shown": "results", "StreamInfo": "results",
+    "DecodedFrame": "results", "DrawnClip": "results", "Packet": "results", "Shown": "results", "StreamInfo": "results",
 }  # fmt: skip
 
 

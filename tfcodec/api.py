@@ -5,14 +5,17 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
+from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from .errors import LimitExceeded, MediaError, TfcodecError
 from .files import write_atomically
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
     from .codec.file.reader import Reader
-    from .codec.results import Clip, StreamInfo
+    from .codec.results import Clip, DrawnClip, StreamInfo
 
 Progress = Callable[[int, int], None]
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -21,21 +24,21 @@ MAX_STREAM_BYTES = 1 << 30
 
 @overload
 def encode(
-    source: Any, out: None = None, *, audio: Any = None, sample_rate: int | None = None, fps: float | None = None,
-    quality: int = 5, crop: Literal["auto", "none"] = "auto", refine: bool = True,
-    motion: bool = True, progress: Progress | None = None,
+    source: Source | NDArray[np.uint8], out: None = None, *, audio: ArrayLike | None = None,
+    sample_rate: int | None = None, fps: float | None = None, quality: int = 5, crop: Literal["auto", "none"] = "auto",
+    refine: bool = True, motion: bool = True, progress: Progress | None = None,
 ) -> bytes: ...  # fmt: skip
 @overload
 def encode(
-    source: Any, out: str | os.PathLike[str], *, audio: Any = None, sample_rate: int | None = None,
-    fps: float | None = None, quality: int = 5, crop: Literal["auto", "none"] = "auto",
+    source: Source | NDArray[np.uint8], out: str | os.PathLike[str], *, audio: ArrayLike | None = None,
+    sample_rate: int | None = None, fps: float | None = None, quality: int = 5, crop: Literal["auto", "none"] = "auto",
     refine: bool = True, motion: bool = True, progress: Progress | None = None,
 ) -> StreamInfo: ...  # fmt: skip
 def encode(
-    source: Any,
+    source: Source | NDArray[np.uint8],
     out: str | os.PathLike[str] | None = None,
     *,
-    audio: Any = None,
+    audio: ArrayLike | None = None,
     sample_rate: int | None = None,
     fps: float | None = None,
     quality: int = 5,
@@ -49,7 +52,9 @@ def encode(
     Args:
         source: path of a video, its bytes, a binary file object, or pictures [T, H, W, 3] uint8 RGB (then ``fps``).
         out: where to write the stream; it appears there only when it is complete.
-        audio: speech for pictures given as an array: [n] or [n, channels] float, with ``sample_rate`` in Hz.
+        audio: speech for pictures given as an array, or in place of a file's own: [n] or [n, channels], float in -1..1
+            or int16.
+        sample_rate: of ``audio``, in Hz.
         fps: frame rate of pictures given as an array. The stream always has 25 frames per second; time is kept.
         quality: 0 (fewest bits) to 10.
         crop: ``"auto"`` finds the face and keeps a steady square around it; ``"none"`` takes the centre square. A
@@ -65,7 +70,7 @@ def encode(
 
     Raises:
         NoFaceError: ``crop="auto"`` found no face.
-        MediaError: the source cannot be read, or has no frames.
+        MediaError: the source cannot be read or has no frames, or the sound is of another type or shape, or not finite.
         WeightsError: with ``refine`` or ``motion``, if the network's weights are not there.
         TfcodecError: an argument is out of range.
     """
@@ -82,6 +87,16 @@ def encode(
     return probe(data)
 
 
+@overload
+def decode(
+    source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: Literal[True] = True, fast: bool = False,
+    progress: Progress | None = None, max_frames: int | None = None,
+) -> DrawnClip: ...  # fmt: skip
+@overload
+def decode(
+    source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: bool, fast: bool = False,
+    progress: Progress | None = None, max_frames: int | None = None,
+) -> Clip: ...  # fmt: skip
 def decode(
     source: Source,
     *,
@@ -104,7 +119,11 @@ def decode(
         max_frames: frames to decode at most, each of which takes 192 KiB; None: 15 000 (10 minutes, 2.7 GiB), without
             pixels any number.
 
+    Returns:
+        A DrawnClip, whose ``frames`` are [T, 256, 256, 3] uint8; with ``pixels=False`` a Clip without.
+
     Raises:
+        TfcodecError: an argument is out of range.
         BitstreamError: the stream is malformed or damaged (its subclasses say how).
         LimitExceeded: it has more than ``max_frames``; the message says how many.
         WeightsError: the stream names a network that is not installed; use ``pixels=False``.
@@ -140,6 +159,7 @@ def open(
         A Reader: an iterable of frames with ``len``, indices, slices and `seek`.
 
     Raises:
+        TfcodecError: an argument is out of range.
         BitstreamError: the container is malformed or damaged.
         WeightsError: the stream names a network that is not installed; use ``pixels=False``.
         MediaError: the file cannot be read.
@@ -152,7 +172,12 @@ def open(
 def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> StreamInfo:
     """What a stream holds and where its bytes go, without decoding it; needs no torch.
 
+    Args:
+        source: path, bytes or binary file object.
+        errors: as for `decode`; what is damaged is listed in the StreamInfo's ``damaged``.
+
     Raises:
+        TfcodecError: an argument is out of range.
         BitstreamError: the container is malformed or damaged.
         MediaError: the file cannot be read.
     """

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from . import __version__
 from .errors import MediaError, TfcodecError
@@ -120,7 +120,7 @@ def _encode(args: argparse.Namespace) -> int:
     from .files import write_atomically
 
     _refuse_overwrite(args)
-    source: Any = sys.stdin.buffer if args.input == "-" else args.input
+    source: str | BinaryIO = sys.stdin.buffer if args.input == "-" else args.input
     with _bar("encode", args.quiet) as progress:
         data = encode(
             source, quality=args.quality, crop=args.crop, refine=not args.no_refine,

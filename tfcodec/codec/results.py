@@ -86,6 +86,13 @@ class Clip:
         return f"Clip({pixels}, {length}, {len(self.keyframes)} keyframes, {sound})"
 
 
+@dataclass(frozen=True, repr=False)
+class DrawnClip(Clip):
+    """A `Clip` with pixels: what `tfcodec.decode` returns unless it is told to leave them out."""
+
+    frames: NDArray[np.uint8]
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class DecodedFrame:
     """A decoded frame.

@@ -101,7 +101,7 @@ class SourceClip:
 
 
 def open_source(
-    source: str | os.PathLike[str] | bytes | BinaryIO | ArrayLike,
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ArrayLike,
     *,
     audio: ArrayLike | None = None,
     sample_rate: float | None = None,

@@ -15,7 +15,7 @@ from ...model.logmel import log_mel
 from ...model.registry import find_model
 from ...model.renderer import Renderer, render_all
 from ...rates import SAMPLE_RATE
-from ..results import Clip, StreamInfo
+from ..results import Clip, DrawnClip, StreamInfo
 from .info import Errors, describe
 from .reader import Reader
 from .sound import FileSpeech
@@ -99,7 +99,8 @@ def decode_bytes(
         if progress is not None and frames is not None:
             progress(frame.number + 1, count)
     audio = None if reader.speech is None else reader.speech.whole(sound)
-    return Clip(frames, reader.fps, audio, SAMPLE_RATE, tiny, reader.keyframes(), reader.damaged)
+    rest = (reader.fps, audio, SAMPLE_RATE, tiny, reader.keyframes(), reader.damaged)
+    return Clip(None, *rest) if frames is None else DrawnClip(frames, *rest)
 
 
 def probe_bytes(data: bytes, *, errors: Errors = "raise") -> StreamInfo:
