@@ -24,7 +24,7 @@ def load(name: str) -> dict[str, Any]:
 
 def faces(mean: dict[str, dict[str, float]], key: dict[str, float]) -> list[tuple[str, str]]:
     """What face metrics and the changes in time say."""
-    ours, still, silent = mean["decoded"], mean["frozen_keyframe"], mean["without_speech"]
+    ours, still = mean["decoded"], mean["frozen_keyframe"]
 
     def both(metric: str) -> str:
         return f"{ours[metric]:.4f} / {still[metric]:.4f}"
@@ -32,7 +32,11 @@ def faces(mean: dict[str, dict[str, float]], key: dict[str, float]) -> list[tupl
     return [
         ("mouth-landmark distance, inter-ocular units: decoded / frozen keyframe", both("mouth_distance")),
         ("... of the mouth's shape alone, heads aligned", both("mouth_shape_distance")),
-        ("... decoded with / without the speech", f"{ours['mouth_distance']:.4f} / {silent['mouth_distance']:.4f}"),
+        *(
+            (f"... decoded with / without {name}", f"{ours['mouth_distance']:.4f} / {mean[arm]['mouth_distance']:.4f}")
+            for arm, name in (("without_motion", "the motion layer"), ("without_closeups", "close-ups"))
+            if arm in mean
+        ),
         ("LPIPS(alex) of the mouth region: decoded / frozen keyframe", both("mouth_lpips")),
         ("identity cosine to the source: decoded / frozen keyframe", both("identity_cosine")),
         ("... of the keyframe to the frame that it was made of", f"{key['identity_cosine']:.4f}"),
@@ -102,7 +106,7 @@ def table() -> str:
     lower = summary["share_of_clips_with_lower_lpips_than_frozen"]
     long_clips = summary["clips_of_5_s_and_more"]
     rows = [
-        ("video (container + keyframe + tiny frames), clips of 5 s and more", f"{long['video_kbps']:.2f} kbit/s"),
+        ("video (container + keyframe + motion + tiny frames), clips of 5 s and more", f"{long['video_kbps']:.2f} kbit/s"),
         ("... all clips (1.2 to 10.6 s)", f"{mean['video_kbps']:.2f} kbit/s"),
         ("speech", f"{mean['audio_kbps']:.2f} kbit/s"),
         ("tiny frames, file mode", f"{mean['tiny_bits_per_frame']:.1f} bits/frame"),
@@ -232,6 +236,7 @@ def priors() -> str:
     mean, frechet = quality["mean"], quality["frechet"]
     arms = {
         "decoded": "tfcodec", "box_means": "... from tiny frames that are box means",
+        "without_motion": "... the motion layer withheld", "without_closeups": "... without close-ups",
         "without_speech": "... hearing silence", "single_frame": "... seeing one tiny frame",
         "coarse": "... stage 1 alone, enlarged", "no-audio": "a network without speech",
         "no-keyframe": "super-resolution of the tiny frames alone, perceptual loss",
