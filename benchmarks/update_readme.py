@@ -106,7 +106,7 @@ def table() -> str:
     lower = summary["share_of_clips_with_lower_lpips_than_frozen"]
     long_clips = summary["clips_of_5_s_and_more"]
     rows = [
-        ("video (container + keyframe + motion + tiny frames), clips of 5 s and more", f"{long['video_kbps']:.2f} kbit/s"),
+        ("video (all but the speech), clips of 5 s and more", f"{long['video_kbps']:.2f} kbit/s"),
         ("... all clips (1.2 to 10.6 s)", f"{mean['video_kbps']:.2f} kbit/s"),
         ("speech", f"{mean['audio_kbps']:.2f} kbit/s"),
         ("tiny frames, file mode", f"{mean['tiny_bits_per_frame']:.1f} bits/frame"),
