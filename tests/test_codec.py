@@ -58,8 +58,8 @@ def test_shapes_and_types(clip: tfcodec.Clip, moving_face: Face) -> None:
 def test_the_decoded_video_is_close_to_the_source(clip: tfcodec.Clip, moving_face: Face) -> None:
     frames, _ = moving_face
     assert clip.frames is not None
-    # Tiny frames bind the local colours, whatever the network does with a drawn face. At quality 5 they are coarse, since
-    # the motion says where things are.
+    # Tiny frames bind the local colours, whatever the network does with a drawn face. They are coarse at quality 5,
+    # since the motion says where things are.
     exact = tiny_to_rgb(tiny_from_frames(frames))
     assert psnr(clip.tiny, exact) > 33
     assert psnr(clip.frames, frames) > 22
