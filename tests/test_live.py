@@ -613,7 +613,7 @@ def test_the_worker_shows_the_same_and_never_blocks(call: Sent) -> None:
         for t, packets in enumerate(call[:12]):
             for packet in packets:
                 decoder.push(packet)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 2  # where a frame was left out there is nothing until the next packet
             while decoder._worker is not None and not decoder._worker._ready and t and time.monotonic() < deadline:
                 time.sleep(0.005)
             began = time.perf_counter()
@@ -627,7 +627,7 @@ def test_the_worker_shows_the_same_and_never_blocks(call: Sent) -> None:
         assert decoder.stats.shown >= 6  # a busy machine may leave some out
     seen = np.stack(frames)
     # Drawn ahead, a frame may know less of the future than in the calling thread.
-    assert sum(any(np.array_equal(picture, other) for other in plain) for picture in seen) >= 6
+    assert sum(any(np.array_equal(picture, other) for other in plain) for picture in seen) >= 4
     assert all(min(np.abs(picture.astype(int) - other).mean() for other in plain) < 2 for picture in seen)
     assert np.median(pulls) < 0.01  # drawing takes several times as long; a pull copies a picture
 
