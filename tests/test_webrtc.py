@@ -294,7 +294,9 @@ def test_the_example_in_a_browser(call_page: Any) -> None:
 
     # figures
     figures = page.evaluate("figures")
-    parts = [figures["kbps"][part] for part in ("tiny", "header", "keyframe", "redundancy", "speech", "transport")]
+    names = ("motion", "tiny", "header", "keyframe", "redundancy", "speech", "transport")
+    parts = [figures["kbps"][part] for part in names]
+    assert figures["kbps"]["motion"] > 0
     assert sum(parts) == pytest.approx(figures["kbps"]["total"])
     assert figures["kbps"]["transport"] > figures["kbps"]["tiny"] > 0
     assert page.inner_text("#fps")
