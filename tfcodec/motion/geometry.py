@@ -101,13 +101,18 @@ def load_bases() -> Bases:
 
 def bases_content() -> bytes:
     """The file of components, checked. Raises WeightsError as :func:`load_bases`."""
+    return packaged("bases", BASES_SHA256)
+
+
+def packaged(name: str, sha256: str) -> bytes:
+    """The package's file `name`.bin. Raises WeightsError if it is missing or its hash is another."""
     try:
-        content = resources.files("tfcodec.motion").joinpath("bases.bin").read_bytes()
+        content = resources.files("tfcodec.motion").joinpath(f"{name}.bin").read_bytes()
     except OSError as error:
-        raise WeightsError(f"the motion bases are missing from the installation: {error}") from error
+        raise WeightsError(f"the motion {name} are missing from the installation: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
-    if digest != BASES_SHA256:
-        raise WeightsError(f"motion/bases.bin is damaged: SHA-256 {digest}, expected {BASES_SHA256}")
+    if digest != sha256:
+        raise WeightsError(f"motion/{name}.bin is damaged: SHA-256 {digest}, expected {sha256}")
     return content
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib import resources
 
-from tfcodec.errors import UnsupportedVersion, WeightsError
-from tfcodec.motion.geometry import NUMBERS, bases_content
+from tfcodec.errors import UnsupportedVersion
+from tfcodec.motion.geometry import NUMBERS, bases_content, packaged
 from tfcodec.tinyframe.tables import Tables, layout, parse_tables
 
 MOTION_ID = 1  # of these tables together with the components
@@ -27,24 +26,13 @@ def load_tables() -> Tables:
     Raises:
         WeightsError: the file is missing or is not the one this version was made with.
     """
-    return parse_tables(_tables_content(), LAYOUT, MAGIC)
-
-
-def _tables_content() -> bytes:
-    try:
-        content = resources.files("tfcodec.motion").joinpath("tables.bin").read_bytes()
-    except OSError as error:
-        raise WeightsError(f"the motion tables are missing from the installation: {error}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != TABLES_SHA256:
-        raise WeightsError(f"motion/tables.bin is damaged: SHA-256 {digest}, expected {TABLES_SHA256}")
-    return content
+    return parse_tables(packaged("tables", TABLES_SHA256), LAYOUT, MAGIC)
 
 
 @cache
 def motion_hash() -> bytes:
     """What a stream names components and tables by: 4 bytes of the SHA-256 of bases.bin followed by tables.bin."""
-    return hashlib.sha256(bases_content() + _tables_content()).digest()[:4]
+    return hashlib.sha256(bases_content() + packaged("tables", TABLES_SHA256)).digest()[:4]
 
 
 def check_motion(motion_id: int, named: bytes) -> None:
