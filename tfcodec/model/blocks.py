@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,11 +59,22 @@ class ResBlock(nn.Module):
         return x + self.conv2(F.silu(y))
 
 
+@lru_cache(maxsize=64)
+def pixel_centres(width: int, height: int, device: torch.device) -> Tensor:
+    """Pixel centres [height, width, 2] of a picture in [-1, 1], x first (grid_sample, align_corners=False).
+
+    Kept, so that a recorded network has it as a constant.
+    """
+    # Whoever asks first may draw, and training may be the next: a tensor of inference mode would be of no use to it.
+    with torch.inference_mode(False):
+        lines = ((torch.arange(n, device=device, dtype=torch.float32) * 2 + 1) / n - 1 for n in (height, width))
+        y, x = torch.meshgrid(*lines, indexing="ij")
+        return torch.stack((x, y), -1)
+
+
 def identity_grid(size: int, like: Tensor) -> Tensor:
-    """Sampling grid [1, 2, size, size] of pixel centres in [-1, 1], x first (grid_sample, align_corners=False)."""
-    line = (torch.arange(size, device=like.device, dtype=torch.float32) * 2 + 1) / size - 1
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    return torch.stack((x, y))[None]
+    """Sampling grid [1, 2, size, size] of pixel centres in [-1, 1], x first."""
+    return pixel_centres(size, size, like.device).permute(2, 0, 1)[None]
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ that of the picture drawn so far, and the landmarks of both as soft dots. What i
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, conv, join, upsample, zero_conv
+from .blocks import ResBlock, conv, join, pixel_centres, upsample, zero_conv
 
 CORNERS = ((36, 39), (42, 45))
 """Corners of the two eyes: they do not move when the eyes shut."""
@@ -75,7 +76,7 @@ def cut_square(picture: Tensor, frame: HeadFrame, square: Square) -> Tensor:
 def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) -> Tensor:
     """A square's change [B, 3, height, width] at its place in a picture [B, 3, size, size] that is 0 elsewhere."""
     with torch.autocast(change.device.type, enabled=False):
-        line = (torch.arange(size, device=change.device, dtype=torch.float32) * 2 + 1) / size - 1
+        line = pixel_centres(size, size, change.device)[0, :, 0]
         # From a place in the picture to one in the square, -1..1 in it: a matrix and a shift.
         scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse is the transpose over this
         # Plain factors: a constant tensor would have to go to the device.
@@ -109,22 +110,26 @@ def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
         return torch.stack(planes, 1).clamp(max=1.5)
 
 
+@lru_cache(maxsize=16)
 def _points(square: Square, width: int, height: int, device: torch.device) -> Tensor:
     """Pixel centres of a square in the head's frame, [height, width, 2]."""
-    x = square.left + (torch.arange(width, device=device) + 0.5) * ((square.right - square.left) / width)
-    y = square.top + (torch.arange(height, device=device) + 0.5) * ((square.bottom - square.top) / height)
-    down, across = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack((across, down), -1)
+    with torch.inference_mode(False):
+        x, y = pixel_centres(width, height, device).unbind(-1)
+        across = (square.left + square.right + x * (square.right - square.left)) / 2
+        down = (square.top + square.bottom + y * (square.bottom - square.top)) / 2
+        return torch.stack((across, down), -1)
 
 
+@lru_cache(maxsize=16)
 def _fade(square: Square, device: torch.device) -> Tensor:
     """1 in a square's middle and 0 at its edges, [height, width]."""
     lines = []
-    for count in (square.height, square.width):
-        place = (torch.arange(count, device=device) + 0.5) / count
-        rise = ((torch.minimum(place, 1 - place) - 0.5 / count) / EDGE).clamp(0, 1)
-        lines.append(rise * rise * (3 - 2 * rise))
-    return lines[0][:, None] * lines[1]
+    with torch.inference_mode(False):
+        for count in (square.height, square.width):
+            place = (torch.arange(count, device=device) + 0.5) / count
+            rise = ((torch.minimum(place, 1 - place) - 0.5 / count) / EDGE).clamp(0, 1)
+            lines.append(rise * rise * (3 - 2 * rise))
+        return lines[0][:, None] * lines[1]
 
 
 class CloseUp(nn.Module):
@@ -164,11 +169,7 @@ class CloseUp(nn.Module):
         return torch.sigmoid(paint[:, 3:] - 2) * (moved - drawn) + paint[:, :3]
 
     def _move(self, key: Tensor, flow: Tensor) -> Tensor:
-        height, width = key.shape[-2:]
-        y = (torch.arange(height, device=key.device, dtype=torch.float32) * 2 + 1) / height - 1
-        x = (torch.arange(width, device=key.device, dtype=torch.float32) * 2 + 1) / width - 1
-        down, across = torch.meshgrid(y, x, indexing="ij")
-        grid = torch.stack((across, down), -1) + flow.permute(0, 2, 3, 1)
+        grid = pixel_centres(key.shape[-1], key.shape[-2], key.device) + flow.permute(0, 2, 3, 1)
         return F.grid_sample(key.float(), grid, padding_mode="border", align_corners=False)
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, identity_grid, luma_of, refine_chroma, upsample
+from .blocks import ResBlock, box_down, conv, identity_grid, luma_of, pixel_centres, refine_chroma, upsample
 from .config import DEFAULT, NetworkConfig
 from .inputs import WINDOW
 
@@ -223,7 +223,7 @@ def _members() -> Tensor:
 
 
 def _bumps(points: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-    line = (torch.arange(64, device=points.device, dtype=torch.float32) * 2 + 1) / 64 - 1
+    line = pixel_centres(64, 64, points.device)[0, :, 0]
     # Not below exp(-30): what is smaller would be denormal soon, and processors compute with that slowly.
     bumps = torch.exp(-((line - points[..., None]) ** 2 / (2 * reach[:, None, None] ** 2)).clamp(max=30))
     return bumps[:, :, 0], bumps[:, :, 1]

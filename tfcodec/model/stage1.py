@@ -67,6 +67,8 @@ class CoarseFrame(NamedTuple):
     flow: Tensor
     flows: tuple[Tensor, ...]
     hints: Hints | None = None
+    moved: Tensor | None = None
+    """The keyframe's 64x64 picture, moved by the flow."""
 
 
 def tell(hints: Hints, flow: Tensor) -> Tensor:
@@ -218,8 +220,9 @@ class Stage1(nn.Module):
         if hints is not None:
             # The mouth changes where it is in the keyframe, and the face's motion takes it along.
             flow64 = flow64 + self.trust * warp(hints.shape, flow64)
-        picture = warp(key.small, flow64) + self.paint64(F.silu(x))
-        return CoarseFrame(picture, now, x, flow64, (flow16, flow16b, flow32, flow64), hints)
+        moved = warp(key.small, flow64)
+        picture = moved + self.paint64(F.silu(x))
+        return CoarseFrame(picture, now, x, flow64, (flow16, flow16b, flow32, flow64), hints, moved)
 
     def _hear(self, x: Tensor, hints: Hints | None, size: int, flow: Tensor | None = None) -> Tensor:
         if hints is None:

@@ -47,7 +47,7 @@ class Stage2(nn.Module):
         ``second`` is another keyframe, and what stage 1 made of it.
         """
         now = coarse.tiny
-        moved = warp(key.small, coarse.flow)
+        moved = warp(key.small, coarse.flow) if coarse.moved is None else coarse.moved
         error = upsample(4 * (now - box_down(coarse.picture, 8)), 8)
         if not self.config.consistency:
             error = torch.zeros_like(error)
