@@ -718,7 +718,7 @@ def test_errors_of_the_worker_come_out_of_push(call: Sent, monkeypatch: pytest.M
 
 
 def test_a_long_call_does_not_grow(moving_face: Face) -> None:
-    """Two minutes of a lossy call; the hour is in benchmarks/call_live.py."""
+    """Two minutes of a lossy call; the hour is in benchmarks/measure/call_live.py."""
     frames, _ = moving_face
     small = frames[:8]
     encoder, decoder = tfcodec.Encoder(latency="call", audio=False), tfcodec.Decoder()

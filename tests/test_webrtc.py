@@ -116,7 +116,8 @@ def test_a_call_over_data_channels(moving_face: Face) -> None:
     assert all(parts[part] > 0 for part in ("tiny", "header", "keyframe", "speech"))
     assert seen["bytes"]["wire"] > sum(parts.values())
     assert seen["wire"]["feedback"] > 0
-    # The bound that counts is measured on a quiet machine (benchmarks/call_live.py); here it must not be drawing time.
+    # The bound that counts is measured on a quiet machine (benchmarks/measure/call_live.py).
+    # Here it must not be drawing time.
     assert seen["late"] < 0.25
 
 
