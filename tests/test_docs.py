@@ -213,7 +213,7 @@ def test_a_call_as_the_readme_shows_it(moving_face: tuple[np.ndarray, np.ndarray
     names: dict[str, Any] = {
         "tfcodec": tfcodec, "camera": [(frames[i], sound[640 * i : 640 * (i + 1)]) for i in range(6)],
         "send": on_the_way.append, "received": received, "show": lambda *both: shown.append(both),
-        "answer": lambda said: [on_the_way.append(packet) for packet in names["enc"].push_feedback(said)],
+        "answer": lambda said: on_the_way.extend(names["enc"].push_feedback(said)),
     }  # fmt: skip
     code = next(block for block in blocks("README.md", "python") if "tfcodec.Encoder" in block)
     exec(compile(code, "README.md", "exec"), names)

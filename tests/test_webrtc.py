@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ async def connect(receiver: Any, **options: Any) -> tuple[Any, Any, Any]:
     raise AssertionError("the channels did not open")
 
 
-def in_a_call(face: Face, body: Callable[[Any, Any], Awaitable[None]], **options: Any) -> None:
+def in_a_call(face: Face, body: Callable[[Any, Any], Coroutine[Any, Any, None]], **options: Any) -> None:
     """Send frames in real time while `body` runs."""
 
     async def run() -> None:
