@@ -26,7 +26,7 @@ call: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(wildcard $(SOURCES))
-	$(BIN)/mypy $(wildcard tfcodec examples benchmarks)
+	$(BIN)/mypy $(wildcard $(SOURCES))
 
 test: lint
 	$(BIN)/python -m pytest

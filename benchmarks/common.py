@@ -48,6 +48,15 @@ def read_clip(path: Path) -> NDArray[np.uint8]:
         return np.stack(list(source.frames_iter()))
 
 
+def portable(value: Any) -> Any:
+    """Without the folders of the machine."""
+    if isinstance(value, dict):
+        return {name: portable(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [portable(one) for one in value]
+    return Path(value).name if isinstance(value, str) and os.sep in value and Path(value).is_absolute() else value
+
+
 def write(name: str, result: dict[str, Any]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+
+Value = TypeVar("Value")
 
 QUICK = (
     "architecture", "bitstream", "bitstream_damage", "bitstream_reference", "bitstream_vectors", "call_packets", "docs",
@@ -44,6 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def there(value: Value | None) -> Value:
+    """The value; the test fails if it is not there."""
+    assert value is not None
+    return value
 
 
 def find_data() -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from conftest import there
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,7 +110,7 @@ def test_exact_parts_do_not_depend_on_threads_or_run(stream: bytes, clip: tfcode
             again = tfcodec.decode(stream, pixels=False)
             assert again.frames is None
             assert np.array_equal(again.tiny, clip.tiny)
-            assert np.array_equal(again.audio, clip.audio)
+            assert np.array_equal(there(again.audio), there(clip.audio))
             assert np.array_equal(again.keyframes[0][1], clip.keyframes[0][1])
     finally:
         torch.set_num_threads(before)
@@ -319,7 +320,7 @@ def test_unknown_network(stream: bytes, moving_face: Face, clip: tfcodec.Clip) -
             tfcodec.decode(data)
         exact = tfcodec.decode(data, pixels=False)
         assert np.array_equal(exact.tiny, clip.tiny)
-        assert np.array_equal(exact.audio, clip.audio)
+        assert np.array_equal(there(exact.audio), there(clip.audio))
         assert tfcodec.probe(data).model_id == header.model_id
 
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.publish import face_sheets
 from tfcodec.errors import WeightsError
 from tfcodec.metrics.faces import FaceMeter, eye_crops, mouth_crops
 from tfcodec.metrics.files import MissingPackage
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-try:
-    import face_sheets
-finally:
-    sys.path.pop(0)
 
 LANDMARKS = np.random.default_rng(2).uniform(80, 176, (60, 68, 2))
 LANDMARKS[:, [36, 45]] = [(80, 100), (176, 100)]

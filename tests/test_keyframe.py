@@ -94,7 +94,7 @@ def test_real_faces_meet_the_budget(data_dir: Path) -> None:
     sizes, quality = [], []
     for clip in sorted((data_dir / "train").glob("d*.mp4"))[::15][:12]:
         with av.open(str(clip)) as container:
-            picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
+            picture: Picture = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(np.uint8)
         payload = encode_keyframe(picture)
         sizes.append(len(payload))
         quality.append(psnr(decode_keyframe(payload), picture))

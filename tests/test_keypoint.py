@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,8 @@ def test_damaged_payloads_raise_or_decode_but_never_hang() -> None:
 
 
 def test_bad_tracks_are_named() -> None:
-    for bad in (np.zeros((2, 3)), np.zeros(4, np.int64), np.zeros((0, 3), np.int64)):
+    wrong: list[Any] = [np.zeros((2, 3)), np.zeros(4, np.int64), np.zeros((0, 3), np.int64)]
+    for bad in wrong:
         with pytest.raises(TfcodecError, match="integers"):
             bits.encode_track(bad)
     with pytest.raises(TfcodecError, match="within"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,9 +12,21 @@ from test_landmarks import face_marks
 
 from tfcodec.errors import TfcodecError, WeightsError
 from tfcodec.metrics.faces import mouth_opening
-from tfcodec.model import lips as lips_module
-from tfcodec.model.lips import FUTURE, MOUTH_PART, OUTPUTS, PAST, SHARP, STEADY, Lips, load_lips, read_lips, save_lips
+from tfcodec.model.lips import (
+    FUTURE,
+    LIPS_FILE,
+    MOUTH_PART,
+    OUTPUTS,
+    PAST,
+    SHARP,
+    STEADY,
+    Lips,
+    load_lips,
+    read_lips,
+    save_lips,
+)
 from tfcodec.model.logmel import log_mel
+from tfcodec.model.registry import FOLDER
 from tfcodec.motion import analyse, synthesise
 from tfcodec.speech import decode_speech, encode_speech
 from tfcodec.training import lips as training
@@ -95,8 +108,8 @@ def test_numbers_are_relative_to_the_keyframes_mouth() -> None:
     for marks, direction in ((closed, 1), (opened, -1)):
         numbers = np.zeros((1, 16))
         numbers[:, MOUTH_PART.numbers] = lips.relative(torch.zeros(1, OUTPUTS), marks)
-        moved = synthesise(marks, numbers)
-        assert direction * (mouth_opening(moved[:, :68]) - mouth_opening(marks[None, :68])) > 0.01
+        moved = synthesise(marks, numbers).astype(np.float64)
+        assert direction * (mouth_opening(moved[:, :68]) - mouth_opening(marks[None, :68].astype(np.float64))) > 0.01
 
 
 def test_weights_are_those_of_their_hash(tmp_path: Path, network: Lips) -> None:
@@ -113,7 +126,7 @@ def test_weights_are_those_of_their_hash(tmp_path: Path, network: Lips) -> None:
         read_lips(path)
     with pytest.raises(WeightsError, match="lips"):
         read_lips(tmp_path / "none.safetensors")
-    assert (lips_module.FOLDER / lips_module.LIPS_FILE).stat().st_size < 1_500_000
+    assert (FOLDER / LIPS_FILE).stat().st_size < 1_500_000
     assert sum(p.numel() for p in load_lips().parameters()) <= 500_000
 
 
@@ -125,8 +138,8 @@ def test_lips_follow_the_speech_of_val(data_dir: Path) -> None:
         mel = torch.from_numpy(log_mel(decode_speech(encode_speech(sound, 5)), item.frames))
         numbers = np.zeros((item.frames, 16))
         numbers[:, MOUTH_PART.numbers] = lips.relative(lips.of_stream(mel, 0, item.frames), marks[0])
-        drawn = mouth_opening(synthesise(marks[0], numbers)[:, :68])
-        found.append(np.corrcoef(drawn, mouth_opening(marks[:, :68]))[0, 1])
+        drawn = mouth_opening(synthesise(marks[0], numbers)[:, :68].astype(np.float64))
+        found.append(np.corrcoef(drawn, mouth_opening(marks[:, :68].astype(np.float64)))[0, 1])
     assert len(found) == 8
     assert np.mean(found) > 0.25  # the figure of all 30 clips: benchmarks/results/lips_val.json
 
@@ -184,7 +197,7 @@ def folder(tmp_path: Path) -> Path:
             landmarks[name] = np.round(face * 16).astype(np.int16)
         first += frames
     landmarks["p3_00"][5:9] = -16  # no face
-    np.savez(tmp_path / "landmarks_train_x.npz", **landmarks)
+    np.savez(tmp_path / "landmarks_train_x.npz", **cast("Any", landmarks))
     lips_data.write_items(tmp_path, items)
     np.save(tmp_path / "states.npy", states)
     np.save(tmp_path / "mel.npy", rng.integers(0, 255, (2, 4 * total, 80), np.uint8))

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 import tfcodec
 from tfcodec import bitstream as bs
+from tfcodec.codec.call.encoder import CallEncoder
 from tfcodec.model import tracking
 from tfcodec.model.renderer import Renderer, render_all
 from tfcodec.model.tracker import FaceTracker
@@ -25,6 +27,7 @@ from tfcodec.simulator.call import CallReport, Network, simulate
 
 Face = tuple[np.ndarray, np.ndarray]
 Sent = list[list[tfcodec.Packet]]
+Kind = TypeVar("Kind")
 
 
 def send(face: Face, count: int = 40, **options: object) -> Sent:
@@ -42,7 +45,7 @@ def seen_once() -> Iterator[None]:
     find = tracking.find
 
     def remembered(frames: np.ndarray, tracker: FaceTracker | None = None) -> tuple[np.ndarray, np.ndarray]:
-        names = [(id(tracker), hashlib.sha256(frame).digest()) for frame in map(np.ascontiguousarray, frames)]
+        names = [(id(tracker), hashlib.sha256(frame.tobytes()).digest()) for frame in frames]
         if not all(name in known for name in names):
             known.update(zip(names, zip(*find(frames, tracker), strict=True), strict=True))
         marks, scores = zip(*(known[name] for name in names), strict=True)
@@ -60,7 +63,7 @@ def call(moving_face: Face) -> Sent:
 
 
 def play(
-    sent: Sent, lose: frozenset[int] = frozenset(), draw: bool = True, **options: int
+    sent: Sent, lose: frozenset[int] = frozenset(), draw: bool = True, **options: Any
 ) -> tuple[np.ndarray, np.ndarray, tfcodec.Decoder]:
     decoder = tfcodec.Decoder(**options)
     frames, sound, number = [], [], 0
@@ -74,7 +77,7 @@ def play(
     return np.stack(frames), np.concatenate(sound), decoder
 
 
-def parsed(sent: Sent, kind: type) -> list:
+def parsed(sent: Sent, kind: type[Kind]) -> list[Kind]:
     return [p for packets in sent for p in map(bs.parse_packet, packets) if isinstance(p, kind)]
 
 
@@ -255,7 +258,7 @@ def test_numbers_wrap(moving_face: Face) -> None:
     frames, audio = moving_face
     encoder = tfcodec.Encoder(latency="call", audio=True, bundle=1)
     sender = encoder._road
-    assert sender is not None
+    assert isinstance(sender, CallEncoder)
     sender.frames, sender._sequence, sender._restarted_at = 65_536 - 12, 65_536 - 9, 65_536 - 12
     decoder = tfcodec.Decoder()
     for t in range(30):
@@ -279,8 +282,8 @@ def test_a_loss_is_reported_and_healed_without_a_keyframe(moving_face: Face) -> 
     decoder, clean = tfcodec.Decoder(), tfcodec.Decoder()
     on_the_way: list[bytes] = []
     for t in range(40):
-        for said in on_the_way:
-            assert encoder.push_feedback(said) == []  # no keyframe needed
+        for before in on_the_way:
+            assert encoder.push_feedback(before) == []  # no keyframe needed
         on_the_way = []
         for packet in encoder.push(frames[t]):
             clean.push(packet)
@@ -718,7 +721,7 @@ def test_errors_of_the_worker_come_out_of_push(call: Sent, monkeypatch: pytest.M
 
 
 def test_a_long_call_does_not_grow(moving_face: Face) -> None:
-    """Two minutes of a lossy call; the hour is in benchmarks/call_live.py."""
+    """Two minutes of a lossy call; the hour is in benchmarks/measure/call_live.py."""
     frames, _ = moving_face
     small = frames[:8]
     encoder, decoder = tfcodec.Encoder(latency="call", audio=False), tfcodec.Decoder()
@@ -736,12 +739,12 @@ def test_a_long_call_does_not_grow(moving_face: Face) -> None:
             before = resident()
         for packet in encoder.push(small[abs(t % 14 - 7)]):
             link.send(packet, t * 0.04)
-        for packet in link.receive(t * 0.04):
-            decoder.push(packet)
+        for arrived in link.receive(t * 0.04):
+            decoder.push(arrived)
         decoder.pull(draw=False)
         if (said := decoder.feedback()) is not None:
-            for packet in encoder.push_feedback(said):
-                link.send(packet, t * 0.04)
+            for more in encoder.push_feedback(said):
+                link.send(more, t * 0.04)
     assert resident() - before < 8 << 20
     assert len(decoder.call.receiver.frames) <= 129
     assert len(decoder.call.receiver._waiting) <= 129

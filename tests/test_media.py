@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from conftest import there
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -193,7 +194,10 @@ def test_256_square_is_taken_as_it_is_and_the_lossless_file_is_lossless(tmp_path
     frames = rng.integers(0, 256, (4, 256, 256, 3), dtype=np.uint8)
     sound = rng.uniform(-1, 1, 2560).astype(np.float32)
     write_video(tmp_path / "a.mkv", frames, 25, sound, 16000, lossless=True)
-    for source, options in ((tmp_path / "a.mkv", {}), (frames, {"fps": 25, "audio": sound, "sample_rate": 16000})):
+    given: list[tuple[Any, dict[str, Any]]] = [
+        (tmp_path / "a.mkv", {}), (frames, {"fps": 25, "audio": sound, "sample_rate": 16000})
+    ]  # fmt: skip
+    for source, options in given:
         with open_source(source, crop="auto", **options) as clip:
             assert clip.crop is None
             assert (np.stack(list(clip.frames_iter())) == frames).all()
@@ -495,6 +499,7 @@ def test_mp4_begins_with_its_index_and_keeps_rate_and_sound(tmp_path: Path) -> N
     assert data.index(b"moov") < data.index(b"mdat")
     with av.open(str(tmp_path / "a.mp4")) as file:
         video, audio = file.streams.video[0], file.streams.audio[0]
-        assert (video.codec_context.name, video.codec_context.pix_fmt, video.average_rate) == ("h264", "yuv420p", 30)
+        assert (video.codec_context.name, video.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert video.average_rate == 30
         assert (audio.codec_context.name, video.frames) == ("aac", 60)
-        assert float(audio.duration * audio.time_base) == pytest.approx(2, abs=0.1)
+        assert float(there(audio.duration) * there(audio.time_base)) == pytest.approx(2, abs=0.1)

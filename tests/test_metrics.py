@@ -212,7 +212,7 @@ class Stand(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_inception_is_used_where_it_is_at_hand(tmp_path: Path, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    torch.jit.script(Stand()).save(str(tmp_path / frechet.INCEPTION))
+    torch.jit.save(torch.jit.script(Stand()), str(tmp_path / frechet.INCEPTION))
     backbone = frechet.find_backbone(tmp_path)
     assert backbone.name == "FID"
     frames = moving_face[0][:20]

@@ -51,11 +51,11 @@ def test_blinks_are_found_once_each(fps: float) -> None:
 
 
 def test_what_is_no_blink() -> None:
-    t = np.arange(150)
+    t = np.arange(150, dtype=np.float64)
     assert find_blinks(curve(150, noise=0.004)) == []
     assert find_blinks(curve(150, 40, 90, depth=0.1)) == []  # no more than a twitch
-    assert find_blinks(OPEN * (1 - 0.8 * (t >= 60))) == []  # they stay shut
-    assert find_blinks(OPEN * (1 - 0.8 * np.exp(-(((t - 70) / 40) ** 2)))) == []  # looking down, slowly
+    assert find_blinks(np.where(t < 60, OPEN, 0.2 * OPEN)) == []  # they stay shut
+    assert find_blinks(OPEN * (1 - 0.8 * np.exp(-(((t - 70) / 40.0) ** 2)))) == []  # looking down, slowly
     assert find_blinks(np.full(150, np.nan)) == []
     assert find_blinks(np.zeros(150)) == []
     assert find_blinks(np.zeros(0)) == []

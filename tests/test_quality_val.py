@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,9 @@ import numpy as np
 import pytest
 
 import tfcodec
+from benchmarks.measure import quality_arms, quality_val
 from tfcodec.codec.file.decoder import read_exact
 from tfcodec.model.registry import default_model, weights_file
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-try:
-    import quality_arms
-    import quality_val
-finally:
-    sys.path.pop(0)
 
 NEUTRAL = {
     "lpips": 0.1, "psnr": 25.0, "ms_ssim": 0.9, "mouth_distance": 0.05, "mouth_shape_distance": 0.03,

@@ -175,9 +175,9 @@ def test_missing_weights_are_named(moving_face: Face, tmp_path: Path, monkeypatc
     (tmp_path / "registry.json").write_bytes((registry.FOLDER / "registry.json").read_bytes())
     weights._load.cache_clear()
     monkeypatch.setattr(registry, "FOLDER", tmp_path)
-    for needs in ({"refine": True, "motion": False}, {"refine": False, "motion": True}):
+    for refine in (True, False):
         with pytest.raises(WeightsError, match="weights"):
-            tfcodec.encode(moving_face[0][:2], tmp_path / "x.tfc", fps=25, **needs)
+            tfcodec.encode(moving_face[0][:2], tmp_path / "x.tfc", fps=25, refine=refine, motion=not refine)
     assert not list(tmp_path.glob("*.tfc"))
     assert tfcodec.probe(tfcodec.encode(moving_face[0][:2], fps=25, refine=False, motion=False)).frames == 2
 

@@ -76,7 +76,12 @@ def test_a_long_clip_is_recorded_after_its_first_batch(monkeypatch: pytest.Monke
     drawn = 0
     prepare = Renderer.prepare
     monkeypatch.setattr(render, "PREPARE_FROM", 10)
-    monkeypatch.setattr(Renderer, "prepare", lambda self, coarse: (prepared.append(drawn), prepare(self, coarse)))
+
+    def noted(self: Renderer, coarse: bool) -> None:
+        prepared.append(drawn)
+        prepare(self, coarse)
+
+    monkeypatch.setattr(Renderer, "prepare", noted)
     tiny = windows(12)[0][:, 0]
     for batch in render_all(Renderer(default_model()), [(0, picture(1))], tiny, None, True):
         drawn += len(batch)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ pytest.importorskip("cv2", reason="training needs OpenCV: pip install 'tfcodec[t
 
 import cv2
 import torch
-from conftest import PACK_FRAMES
+from conftest import PACK_FRAMES, there
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tfcodec.errors import MediaError, TfcodecError
@@ -117,7 +118,7 @@ def test_damaged_parts_are_named(carried: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [np.int16, np.uint8])
 def test_integers_survive_packing(kind: type) -> None:
     info = np.iinfo(kind)
-    values = np.random.default_rng(0).integers(info.min, info.max, (50, 7, 2), endpoint=True).astype(kind)
+    values: np.ndarray = np.random.default_rng(0).integers(info.min, info.max, (50, 7, 2), endpoint=True).astype(kind)
     assert np.array_equal(compact.unpack_integers(compact.pack_integers(values)), values)
 
 
@@ -154,18 +155,18 @@ def reference_quantiser(tiny: np.ndarray, key: np.ndarray, luma: float, chroma: 
 def test_quantiser() -> None:
     rng = np.random.default_rng(3)
     tiny, key = (rng.uniform(40, 200, shape).astype(np.float32) for shape in ((4, 8, 8, 3), (8, 8, 3)))
-    tensors = [torch.from_numpy(np.moveaxis(a, -1, -3).copy()) for a in (tiny, key)]
+    tiny_t, key_t = (torch.from_numpy(np.moveaxis(a, -1, -3).copy()) for a in (tiny, key))
     for luma, chroma in ((3.0, 4.0), (16.0, 9.0)):
         steps = (torch.full((4, 1, 1), luma), torch.full((4, 1, 1), chroma))
-        ours = batch.quantise_tiny(*tensors, *steps).numpy()
+        ours = batch.quantise_tiny(tiny_t, key_t, *steps).numpy()
         for i in range(4):
             expected = reference_quantiser(tiny[i], key, luma, chroma)
             assert np.abs(np.moveaxis(ours[i], 0, -1) - expected).max() < 0.02
         # An orthonormal transform rounded with a dead zone of 0.6: no coefficient is off by more than 0.6 steps.
-        error = (ours - tensors[0].numpy()).transpose(0, 2, 3, 1) @ batch.TO_YCC.T
+        error = (ours - tiny_t.numpy()).transpose(0, 2, 3, 1) @ batch.TO_YCC.T
         assert np.sqrt(np.square(error[..., 0]).mean()) <= 0.6 * luma
-    same = batch.quantise_tiny(tensors[1], tensors[1], torch.full((1, 1), 5.0), torch.full((1, 1), 5.0))
-    assert torch.allclose(same, tensors[1], atol=1e-3)
+    same = batch.quantise_tiny(key_t, key_t, torch.full((1, 1), 5.0), torch.full((1, 1), 5.0))
+    assert torch.allclose(same, key_t, atol=1e-3)
 
 
 def test_windows(loaded_pack: data.Pack) -> None:
@@ -355,7 +356,7 @@ def test_curve_and_rows(tmp_path: Path) -> None:
         report.append_row(tmp_path / "val.csv", {"step": step, "psnr": 20 + step, "lpips": "", "other": 1})
     assert report.read_rows(tmp_path / "val.csv")["psnr"] == [20, 21, 22, 23, 24]
     report.draw_curve(tmp_path)
-    picture = cv2.imread(str(tmp_path / "curve.png"))
+    picture: np.ndarray = there(cv2.imread(str(tmp_path / "curve.png")))
     assert picture.shape == (320, 1380, 3)
     left = (picture != 255).any(-1)[40:280, 70:440]
     assert left[:60, :60].sum() > left[:60, -60:].sum()  # it falls
@@ -396,7 +397,7 @@ def test_training_learns_resumes_and_exports(prepared_pack: Path, tmp_path: Path
     assert len(report.read_rows(folder / "val.csv")["psnr"]) == 3
     assert len(report.read_rows(folder / "train.csv")["total"]) == 2
     assert (folder / "curve.png").is_file()
-    assert cv2.imread(str(folder / "sheet-0000003.jpg")).shape == (512, 1280, 3)
+    assert there(cv2.imread(str(folder / "sheet-0000003.jpg"))).shape == (512, 1280, 3)
     with pytest.raises(TfcodecError, match="shape standard, not wide"):
         run(prepared_pack, tmp_path / "wide", "--weights", str(weights_file(default_model())), "--shape", "wide")
     with pytest.raises(TfcodecError, match="another network"):
@@ -514,20 +515,21 @@ def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
     assert all(torch.isfinite(v).all() for v in trainer.ema.state_dict().values())
     seen: list[str] = []
 
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             seen.append(str(func))
             return func(*args, **(kwargs or {}))
 
+    watch: Any = Watch  # its constructor has no types
     sampler = plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=2, full=True, pairs=True))
     trainer.update(iter([batch.make_batch(loaded_pack, sampler.plan(1))]), 0.0)  # constants are made once
     plan = sampler.plan(2)
-    with Watch():
+    with watch():
         got = batch.make_batch(loaded_pack, plan)
     # The plan itself is all that comes from the host; it is sent without waiting.
     assert sum("lift_fresh" in name for name in seen) == sum(isinstance(v, np.ndarray) for v in vars(plan).values())
     seen = [name for name in seen if "lift_fresh" not in name]
-    with Watch():
+    with watch():
         trainer.update(iter([got]), 0.0)
     # Reading a value, counting what is true, and constants made on the host all wait for a GPU.
     waits = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero", "masked_select", "unique")

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ async def connect(receiver: Any, **options: Any) -> tuple[Any, Any, Any]:
     raise AssertionError("the channels did not open")
 
 
-def in_a_call(face: Face, body: Callable[[Any, Any], Awaitable[None]], **options: Any) -> None:
+def in_a_call(face: Face, body: Callable[[Any, Any], Coroutine[Any, Any, None]], **options: Any) -> None:
     """Send frames in real time while `body` runs."""
 
     async def run() -> None:
@@ -116,7 +116,8 @@ def test_a_call_over_data_channels(moving_face: Face) -> None:
     assert all(parts[part] > 0 for part in ("tiny", "header", "keyframe", "speech"))
     assert seen["bytes"]["wire"] > sum(parts.values())
     assert seen["wire"]["feedback"] > 0
-    # The bound that counts is measured on a quiet machine (benchmarks/call_live.py); here it must not be drawing time.
+    # The bound that counts is measured on a quiet machine (benchmarks/measure/call_live.py).
+    # Here it must not be drawing time.
     assert seen["late"] < 0.25
 
 

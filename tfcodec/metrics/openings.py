@@ -2,7 +2,7 @@
 
 An opening is a curve [T] in inter-ocular units (`tfcodec.metrics.faces.mouth_opening`, `eye_opening`), NaN where no
 face was found. A blink lasts 3 to 10 frames at 25 frames/s, so blinks need the opening of every frame, or of every
-second one. The constants were set on `train` (``benchmarks/eye_meter.py``).
+second one. The constants were set on `train` (``benchmarks/measure/eye_meter.py``).
 """
 
 from __future__ import annotations

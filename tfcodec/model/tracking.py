@@ -38,7 +38,7 @@ GROUPS = (_HEAD, _MOUTH, _EYES)
 FILE: Weights = {_HEAD: (0.25,), _MOUTH: (0.1,), _EYES: (0.1,)}
 """Weights of the frames at a distance of 1, 2, ... to either side, by group of landmarks; the rest is the frame's own.
 These are for files, where all frames are known. More smoothing than this takes openings further from the labels, which
-follow every frame; this takes away a third of the jitter for nothing (`benchmarks/tracker_smoothing.py`)."""
+follow every frame; this takes away a third of the jitter for nothing (`benchmarks/search/tracker_smoothing.py`)."""
 CALL: Weights = FILE
 """... with one frame to come: none of those weights asks for more."""
 RAW: Weights = {}

@@ -9,7 +9,7 @@ A frame's 70 landmarks (68-point layout, then both irises; pixels, y down) are d
   parts along. In fitting, the openings of mouth and eyes counted more than other movements.
 
 The numbers are in units of 1/1024. The components are integers in a file of the package, fitted on the `train` clips by
-`benchmarks/fit_motion.py`. Floats are at home here: no symbol of the bitstream depends on this module's results.
+`benchmarks/search/fit_motion.py`. Floats are at home here: no symbol of the bitstream depends on this module's results.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 4. Tuning: the mouths of the clips, within clips, beside distillation.
 
 ``--hold-out`` keeps every eighth person of the train clips out of 2 and 4 and measures on them: that is how the
-settings were chosen. The `val` clips are for the last figures alone (`benchmarks/lips_val.py`).
+settings were chosen. The `val` clips are for the last figures alone (`benchmarks/measure/lips_val.py`).
 """
 
 from __future__ import annotations

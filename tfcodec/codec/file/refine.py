@@ -32,7 +32,7 @@ COARSE = 64
 
 @dataclass(frozen=True)
 class Descent:
-    """How tiny frames are looked for. Defaults: `benchmarks/refine_search.py`, on clips of `train`."""
+    """How tiny frames are looked for. Defaults: `benchmarks/search/refine_search.py`, on clips of `train`."""
 
     steps: int = 6
     rate: float = 1.5

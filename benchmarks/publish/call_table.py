@@ -1,4 +1,4 @@
-"""Puts the figures of calls into docs/calls.md: ``python benchmarks/call_table.py``.
+"""Puts the figures of calls into docs/calls.md: ``python -m benchmarks.publish.call_table``.
 
 They are those of `results/call_loss.json`, `call_live.json` and `motion_rate.json`.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from common import RESULTS, ROOT
+from benchmarks.common import RESULTS, ROOT
 
 DOCUMENT = ROOT / "docs" / "calls.md"
-BEGIN, END = "<!-- measured: written by benchmarks/call_table.py -->\n", "<!-- end of measured -->\n"
+BEGIN, END = "<!-- measured: written by benchmarks/publish/call_table.py -->\n", "<!-- end of measured -->\n"
 DEFAULT = "default: bundle 2, lookahead 0"
 OTHERS = ("bundle 1, lookahead 0", "bundle 1, lookahead 1")
 

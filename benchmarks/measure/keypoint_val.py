@@ -1,6 +1,6 @@
 """tfcodec against a keypoint codec on `val`: bits at equal LPIPS.
 
-    python benchmarks/keypoint_val.py WEIGHTS [--every 10] [--jobs 2]
+    python -m benchmarks.measure.keypoint_val WEIGHTS [--every 10] [--jobs 2]
 
 WEIGHTS: a keypoint network, from `python -m tfcodec.training.keypoint ... --export WEIGHTS`. Both codecs send the same
 keyframes at the same quality and are drawn from their own files; all bytes are counted, speech is left out. tfcodec's
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import clip_list, clips, environment, read_clip, write
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 import tfcodec
+from benchmarks.common import clip_list, clips, environment, read_clip, write
 from tfcodec.baselines import keypoint
 from tfcodec.baselines.keypoint_model import KeypointAnimator, read_animator
 from tfcodec.bench.analysis import LONG_SECONDS, bits_for

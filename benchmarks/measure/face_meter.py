@@ -1,6 +1,6 @@
 """How exact the face metrics are: landmarks against those of another method, against themselves, and identity.
 
-    python benchmarks/face_meter.py
+    python -m benchmarks.measure.face_meter
 
 On `val`, every 25th frame. The other method's landmarks (a 478-point face mesh) come with the clips. How far the
 meter's landmarks of a picture are from those of the same picture after JPEG, noise, blur or a shift is its own noise:
@@ -18,11 +18,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import clip_list, clips, data_folder, environment, read_clip, write
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 import tfcodec
+from benchmarks.common import clip_list, clips, data_folder, environment, read_clip, write
 from tfcodec.metrics import faces
 from tfcodec.metrics.pixels import psnr
 

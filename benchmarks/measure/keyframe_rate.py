@@ -1,6 +1,6 @@
 """Keyframe and speech ladders over the clips of `val`: bytes, PSNR, time; kbit/s and spectral error.
 
-    python benchmarks/keyframe_rate.py
+    python -m benchmarks.measure.keyframe_rate
 
 The first frame of each clip is the keyframe; its PSNR is taken over all RGB samples. Speech is coded in
 packets of 120 ms (files) and 60 ms (calls) and its rate counts packet bytes only. The mel error is the
@@ -19,8 +19,8 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
-from common import clip_list, clips, environment, write
 
+from benchmarks.common import clip_list, clips, environment, write
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.metrics.pixels import psnr
 from tfcodec.model.logmel import log_mel

@@ -1,6 +1,6 @@
 """Bits and error of the tiny frames alone, on the `val` clips.
 
-    python benchmarks/tiny_rate.py [--quality 5]
+    python -m benchmarks.measure.tiny_rate [--quality 5]
 
 Each clip is coded in file mode (payloads of up to 128 frames) and in call mode (one payload a frame). The first frame
 is predicted from the decoded keyframe, which is the first picture at the quality that the encoder gives it. Bits are
@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 import numpy as np
-from common import clip_list, clips, environment, write
 
+from benchmarks.common import clip_list, clips, environment, write
 from tfcodec.codec.policy import keyframe_quality
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.media import open_source

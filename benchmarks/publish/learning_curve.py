@@ -1,9 +1,9 @@
 """What more training brings, measure by measure: collects the curves of runs and one run of `quality_val`.
 
-    python benchmarks/learning_curve.py QUALITY --run NAME=FOLDER ... [--restorer FILE] [--skip NAME ...]
+    python -m benchmarks.publish.learning_curve QUALITY --run NAME=FOLDER ... [--restorer FILE] [--skip NAME ...]
 
-QUALITY: from `quality_val.py --weights NEWEST --also EARLIER=FILE ... -o QUALITY`, the earlier states in their order:
-all are drawn from the very same streams, with box means, and the newest comes last. FOLDER: a run of
+QUALITY: from `measure.quality_val --weights NEWEST --also EARLIER=FILE ... -o QUALITY`, the earlier states in
+their order: all are drawn from the very same streams, with box means, and the newest comes last. FOLDER: a run of
 `tfcodec.training.train`, whose card and evaluations are kept; FILE: weights of a restorer, whose figures are kept.
 `--skip`: further networks of QUALITY that are no states of the training. Writes `learning_curve.json` and a table,
 and the last run's curve as a picture.
@@ -13,30 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import safetensors
-from common import RESULTS, write
-from quality_arms import BICUBIC, COARSE, DECODED, FROZEN, PLAIN, SILENT, SINGLE
-from quality_val import NO_KEYFRAME, OLD
 
+from benchmarks.common import RESULTS, portable, write
+from benchmarks.measure.quality_arms import BICUBIC, COARSE, DECODED, FROZEN, PLAIN, SILENT, SINGLE
+from benchmarks.measure.quality_val import NO_KEYFRAME, OLD
 from tfcodec.files import write_atomically
 from tfcodec.training.report import read_rows
 
 MEASURES = ("psnr", "lpips", "mouth_distance", "mouth_shape_distance", "mouth_lpips", "identity_cosine")
 NO_STATES = {DECODED, COARSE, SINGLE, SILENT, BICUBIC, OLD}
-
-
-def portable(value: Any) -> Any:
-    """Without the folders of the machine."""
-    if isinstance(value, dict):
-        return {name: portable(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [portable(one) for one in value]
-    return Path(value).name if isinstance(value, str) and os.sep in value and Path(value).is_absolute() else value
 
 
 def states(quality: dict[str, Any], skip: list[str]) -> dict[str, dict[str, float]]:

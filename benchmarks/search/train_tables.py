@@ -1,6 +1,6 @@
 """Train the tiny-frame coder's integer tables on the `train` clips.
 
-    python benchmarks/train_tables.py --cache FOLDER [--data FOLDER] [--rounds 3] [--fraction 1.0]
+    python -m benchmarks.search.train_tables --cache FOLDER [--data FOLDER] [--rounds 3] [--fraction 1.0]
 
 Writes tfcodec/tinyframe/tables.bin and its SHA-256 into tables.py. The tiny frames of all clips are extracted once and
 kept in the cache folder. Starting from rough statistics, each round codes the clips with the tables so far and fits
@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.common import ROOT
 from tfcodec.tinyframe import tables as layout
 from tfcodec.tinyframe.entropy import (
     BIN_EDGES,
@@ -45,7 +46,6 @@ CHROMA_WEIGHT = 0.85  # against luma, in the transform's training
 UNIT = 32.0  # score per nat
 FloatArray = npt.NDArray[np.float64]
 Arrays = dict[str, IntArray]
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def extract(clip: Path) -> IntArray:

@@ -1,4 +1,6 @@
-"""What a run of training was and what it brought: `training_curve.py RUN NAME` writes `benchmarks/results/NAME.json`.
+"""What a run of training was and what it brought: writes `benchmarks/results/NAME.json`.
+
+    python -m benchmarks.measure.training_curve RUN NAME
 
 RUN: folder of `tfcodec.training.train` or `tfcodec.training.quarter`, with card.json, train.csv and val.csv. Kept are
 the card's facts (no folders), every line of val.csv, every `--every` line of train.csv, and what the run said beside.
@@ -11,9 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common import write
-from learning_curve import portable
-
+from benchmarks.common import portable, write
 from tfcodec.training.compact import sha256
 from tfcodec.training.report import read_rows
 

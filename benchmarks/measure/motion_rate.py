@@ -1,6 +1,6 @@
 """Bits and errors of the motion layer alone, on the landmarks of the `val` clips.
 
-    python benchmarks/motion_rate.py [--quality 0 3 5 7 10]
+    python -m benchmarks.measure.motion_rate [--quality 0 3 5 7 10]
 
 Each clip is one keyframe group that begins at its first face, and is coded in file mode (payloads of up to 128 frames,
 landmarks smoothed over two frames before and after) and in call mode (one payload a frame, smoothed with one frame of
@@ -16,9 +16,9 @@ import time
 from typing import Any
 
 import numpy as np
-from common import data_folder, environment, write
-from fit_motion import FloatArray, eye_opening, mouth_opening
 
+from benchmarks.common import data_folder, environment, write
+from benchmarks.search.fit_motion import FloatArray, eye_opening, mouth_opening
 from tfcodec.motion import (
     BASES_SHA256,
     NUMBERS,

@@ -1,6 +1,6 @@
 """The codec on `val`: bytes by part, error of the tiny frames, decoded video against the frozen keyframe.
 
-    python benchmarks/codec_val.py [--quality 5] [--every 4] [--sheets FOLDER]
+    python -m benchmarks.measure.codec_val [--quality 5] [--every 4] [--sheets FOLDER]
 
 Every figure comes from the file that was written and read again. The frozen keyframe is the decoded keyframe of the
 same stream, repeated: the same bytes without tiny frames. LPIPS is taken on every fourth frame, PSNR on all.
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import clip_list, clips, environment, read_clip, write
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 import tfcodec
+from benchmarks.common import clip_list, clips, environment, read_clip, write
 from tfcodec.bitstream import Chunk, write_signature
 from tfcodec.codec import policy
 from tfcodec.codec.parts import Sending, StreamEncoder

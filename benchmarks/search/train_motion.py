@@ -1,6 +1,6 @@
 """Train the motion coder's integer tables on the `train` landmarks.
 
-    python benchmarks/train_motion.py [--data FOLDER] [--rounds 3] [--fraction 0.5]
+    python -m benchmarks.search.train_motion [--data FOLDER] [--rounds 3] [--fraction 0.5]
 
 Writes tfcodec/motion/tables.bin and its SHA-256 into tables.py, for the components of tfcodec/motion/bases.bin. As in
 train_tables.py, each round codes clips with the tables so far and fits the tables to the levels that were chosen. The
@@ -19,9 +19,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from fit_motion import MIN_DISTANCE, MIN_FRAMES, FloatArray
-from train_tables import UNIT, Arrays, fit, replay, sine_transform
 
+from benchmarks.common import ROOT
+from benchmarks.search.fit_motion import MIN_DISTANCE, MIN_FRAMES, FloatArray
+from benchmarks.search.train_tables import UNIT, Arrays, fit, replay, sine_transform
 from tfcodec.motion import analyse, distance, smooth
 from tfcodec.motion.encoder import WEIGHTS
 from tfcodec.motion.geometry import NUMBERS
@@ -31,7 +32,6 @@ from tfcodec.tinyframe.planes import IntArray
 from tfcodec.tinyframe.search import Group, Search
 from tfcodec.tinyframe.tables import SCORE_LIMIT, SIZES, STEPS, parse_tables, table_bytes
 
-ROOT = Path(__file__).resolve().parents[1]
 NOMINAL = (26, 26, 36, 36, 92, 92, 92, 92, 33, 45, 48, 48, 110, 110, 184, 184)  # steps at quality 5, in 1/1024
 NOMINAL_UNITS = 128  # of a coefficient in a nominal step
 

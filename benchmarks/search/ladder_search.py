@@ -1,6 +1,6 @@
 """Which keyframe, tiny-frame and motion quality give the best picture for the bits? Answered on `train`.
 
-    python benchmarks/ladder_search.py
+    python -m benchmarks.search.ladder_search
 
 Codes 5 clips of `train` by combinations about the ladder's, draws five frames of each from the written stream, and
 keeps those combinations that no other beats in bits and LPIPS. The ladder in `tfcodec/codec/policy.py` was set by hand
@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import clip_list, data_folder, environment, write
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.common import clip_list, data_folder, environment, write
 from tfcodec.bench.analysis import on_hull
 from tfcodec.codec import policy
 from tfcodec.codec.file.decoder import probe_bytes, read_exact, render_exact

@@ -1,6 +1,6 @@
 """Speed of tfcodec and of the classical codecs by threads, in one run; import, first frame, memory.
 
-    python benchmarks/speed.py
+    python -m benchmarks.measure.speed
 
 Run it on an idle machine. Every figure comes from a process of its own. The clip is the first of `val` that lasts 6 s
 or more, its first 150 frames. The classical codecs have the settings of `tfcodec bench` (random access, slow presets)
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, clip_list, clips, environment, write
+from benchmarks.common import ROOT, clip_list, clips, environment, write
 
 FRAMES = 150
 LEAST_SECONDS = 6

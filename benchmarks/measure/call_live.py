@@ -1,7 +1,7 @@
 """A call in real time, both ends on this machine: delay, drift, event loops; and an hour's memory.
 
-    python benchmarks/call_live.py                    # five minutes, and one minute of other settings
-    python benchmarks/call_live.py --part soak        # an hour of frames, as fast as it goes
+    python -m benchmarks.measure.call_live                    # five minutes, and one minute of other settings
+    python -m benchmarks.measure.call_live --part soak        # an hour of frames, as fast as it goes
 
 Run it on an idle machine. Sender and receiver are processes of their own, joined by WebRTC data channels over loopback;
 the source is the synthetic demonstration clip in a loop, with speech. Delay: from the moment at which a frame is
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, ROOT, environment, write
 
+from benchmarks.common import RESULTS, ROOT, environment, write
 from tfcodec.model.registry import default_model
 
 PERIOD = 0.04

@@ -1,6 +1,6 @@
 """A call over a bad network: quality against loss, payload, recovery, lost keyframes. In simulated time.
 
-    python benchmarks/call_loss.py [--clips 8] [--seeds 2] [--every 8] [--only quality]
+    python -m benchmarks.measure.call_loss [--clips 8] [--seeds 2] [--every 8] [--only quality]
 
 Each packet of 0 to 30 % is lost, in bursts of 1, 3 and 8 on average (Gilbert-Elliott), on the way there and on the way
 back, where the receiver's feedback travels; each way takes 50 ms. `val` clips of 6 s and more, their first 8 s.
@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, clip_list, clips, environment, write
 from numpy.typing import NDArray
 
 import tfcodec
+from benchmarks.common import RESULTS, clip_list, clips, environment, write
 from tfcodec.codec.call.overhead import DATA_CHANNEL, RTP
 from tfcodec.media import open_source
 from tfcodec.metrics.lpips import LPIPS

@@ -1,7 +1,7 @@
 """How exact the meter of mouth and eye openings is, and from which depth on it reads a blink. Sets the constants of
 `tfcodec.metrics.openings`.
 
-    python benchmarks/eye_meter.py [--clips 40] [-o JSON]
+    python -m benchmarks.measure.eye_meter [--clips 40] [-o JSON]
 
 On clips of `train` of two seconds and more, at every frame; nothing of it is seen again in `val`. The other method's
 landmarks (a 478-point face mesh) come with the clips. Its depths of blinks fall into two heaps, twitches and blinks,
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import clip_list, clips, environment, read_clip, write
 from numpy.typing import NDArray
-from quality_arms import as_jpeg, labelled_landmarks
 from tqdm import tqdm
 
+from benchmarks.common import clip_list, clips, environment, read_clip, write
+from benchmarks.measure.quality_arms import as_jpeg, labelled_landmarks
 from tfcodec.files import write_json
 from tfcodec.metrics import faces, openings
 from tfcodec.metrics.openings import BLINK_SHIFT, FPS, find_blinks, matched_blinks, opening_correlation

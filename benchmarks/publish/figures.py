@@ -1,8 +1,8 @@
 """Committed results and figures of `tfcodec bench`, and the README's picture of the synthetic clip.
 
     tfcodec bench DATA/val -o OUT --crop none --jobs 2
-    python benchmarks/figures.py OUT            # results and figures -> benchmarks/results/val/, docs/
-    python benchmarks/figures.py --demo WORK    # docs/side_by_side.png, from the synthetic demo clip by the same arms
+    python -m benchmarks.publish.figures OUT            # results and figures -> benchmarks/results/val/, docs/
+    python -m benchmarks.publish.figures --demo WORK    # docs/side_by_side.png, from the demo clip by the same arms
 
 Only plots and figures are taken over: the clips show people, the report with their pictures stays where it is.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, ROOT
 
+from benchmarks.common import RESULTS, ROOT
 from tfcodec.bench import plots
 from tfcodec.bench.arms import Arm
 from tfcodec.bench.codecs import codec_of

@@ -1,6 +1,6 @@
 """The face tracker on `val`, against the labels: sources, decoded keyframes, faces turned and of other sizes, no faces.
 
-    python benchmarks/tracker_val.py [--weights FILE] [--every 5] [--name tracker_val]
+    python -m benchmarks.measure.tracker_val [--weights FILE] [--every 5] [--name tracker_val]
 
 Errors are in eye distances (between the middles of the eyes). Openings (mean gaps of the inner lips; of the lids of
 both eyes) are correlated with the labels' within each clip, then averaged over clips; eyes over the clips whose eyes
@@ -20,10 +20,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import clip_list, clips, data_folder, environment, read_clip, write
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common import clip_list, clips, data_folder, environment, read_clip, write
 from tfcodec.codec import policy
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.model.registry import default_model

@@ -1,7 +1,7 @@
 """Fit the motion layer's bases on the `train` landmarks and say how well they do on `val`.
 
-    python benchmarks/fit_motion.py [--data FOLDER] [--output FILE.json]            # fit, write, measure
-    python benchmarks/fit_motion.py --measure [--head rigid] [--data FOLDER] [--output FILE.json]
+    python -m benchmarks.search.fit_motion [--data FOLDER] [--output FILE.json]            # fit, write, measure
+    python -m benchmarks.search.fit_motion --measure [--head rigid] [--data FOLDER] [--output FILE.json]
 
 Writes tfcodec/motion/bases.bin and its SHA-256 into geometry.py. Landmarks jitter, so they are smoothed in time
 (Savitzky-Golay, 5 frames, order 2) first. Each clip is seen from several of its frames as the reference; long clips
@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import savgol_filter
 
+from benchmarks.common import ROOT
 from tfcodec.motion import geometry
 
-ROOT = Path(__file__).resolve().parents[1]
 FloatArray = npt.NDArray[np.float64]
 REFERENCES = 4
 MIN_FRAMES, MIN_DISTANCE = 10, 15.0

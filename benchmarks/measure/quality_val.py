@@ -1,6 +1,6 @@
 """Quality of the decoded pictures on `val`, what each prior brings, and whether one network is better than another.
 
-    python benchmarks/quality_val.py [--weights FILE] [--compare OLD] [--also NAME=FILE ...] [--brief] [--call]
+    python -m benchmarks.measure.quality_val [--weights FILE] [--compare OLD] [--also NAME=FILE ...] [--brief] [--call]
                                      [--quality 5] [--every 4] [--openings-every 1] [--clips N] [--jobs 2] [-o JSON]
 
 Every clip is encoded, and its stream is drawn by the network as it ships, from a stream whose tiny frames are box means
@@ -36,8 +36,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, clip_list, clips, environment, read_clip
-from quality_arms import (
+from tqdm import tqdm
+
+from benchmarks.common import RESULTS, clip_list, clips, environment, read_clip
+from benchmarks.measure.quality_arms import (
     BICUBIC,
     COARSE,
     DECODED,
@@ -56,8 +58,6 @@ from quality_arms import (
     Plan,
     measure,
 )
-from tqdm import tqdm
-
 from tfcodec.files import write_json
 from tfcodec.metrics.frechet import frechet_distance
 from tfcodec.metrics.openings import BlinkCount

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import read_clip
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfcodec
+from benchmarks.common import read_clip
 from tfcodec.bitstream import Chunk, write_signature
 from tfcodec.codec.file.decoder import ExactParts, read_exact
 from tfcodec.codec.file.encoder import encode_clip

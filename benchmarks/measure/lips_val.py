@@ -1,4 +1,4 @@
-"""Lips from speech alone on the `val` clips: ``python benchmarks/lips_val.py [--weights FILE] [--out JSON]``.
+"""Lips from speech alone on the `val` clips: ``python -m benchmarks.measure.lips_val [--weights FILE] [--out JSON]``.
 
 The speech is coded as Opus and decoded; nothing else of the clip is used but the landmarks of its first frame, as the
 keyframe's. Measured are, within each clip, the correlation of the mouth's opening with the labels', of landmarks
@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.common import RESULTS
 from tfcodec.files import write_json
 from tfcodec.metrics.faces import mouth_opening
 from tfcodec.model.lips import LIPS_FILE, MOUTH_PART, Lips, load_lips, read_lips
@@ -91,7 +92,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--data", type=Path, default=os.environ.get("TFCODEC_DATA"))
     p.add_argument("--weights", type=Path)
-    p.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "lips_val.json")
+    p.add_argument("--out", type=Path, default=RESULTS / "lips_val.json")
     args = p.parse_args()
     if args.data is None:
         p.error("--data or TFCODEC_DATA must name the folder of the clips")

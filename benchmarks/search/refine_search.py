@@ -1,6 +1,6 @@
 """How should the encoder look for tiny frames that the network draws best from? Answered on `train`.
 
-    python benchmarks/refine_search.py [--limit N]
+    python -m benchmarks.search.refine_search [--limit N]
 
 Codes the first two seconds of ten clips of `train` with the keyframe of quality 5, with box means and with tiny frames
 found in several ways (`tfcodec.codec.file.refine.Descent`), and judges every fifth frame of each written stream. The
@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import clip_list, environment, write
-from ladder_search import choose_clips, lpips
 from tqdm import tqdm
 
+from benchmarks.common import clip_list, environment, write
+from benchmarks.search.ladder_search import choose_clips, lpips
 from tfcodec.codec.file.decoder import probe_bytes, read_exact, render_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
 from tfcodec.codec.file.refine import Descent, Refiner

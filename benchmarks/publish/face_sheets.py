@@ -1,7 +1,7 @@
 """Mouths and eyes cut large: source above decoded above frozen keyframe, at the moments that tell most.
 
-    python benchmarks/face_sheets.py OUT CLIP [CLIP ...] [--quality 5] [--weights FILE] [--call]
-    python benchmarks/face_sheets.py OUT STREAM.tfc [--source CLIP]
+    python -m benchmarks.publish.face_sheets OUT CLIP [CLIP ...] [--quality 5] [--weights FILE] [--call]
+    python -m benchmarks.publish.face_sheets OUT STREAM.tfc [--source CLIP]
 
 Writes OUT/NAME_mouth.png and OUT/NAME_eyes.png. A clip is encoded first; a stream is decoded as it is, beside the clip
 that it was made from, if that is given. The moments are chosen by the source's openings (without one, by the decoded
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import read_clip
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from quality_arms import Network, encode_call, encode_with
 
 import tfcodec
+from benchmarks.common import read_clip
+from benchmarks.measure.quality_arms import Network, encode_call, encode_with
 from tfcodec.codec.file.decoder import read_exact
 from tfcodec.metrics import faces
 from tfcodec.metrics.frames import frozen_keyframes

@@ -1,6 +1,6 @@
 """How the tracker's landmarks should be smoothed in time, on `train`, against the labels.
 
-    python benchmarks/tracker_smoothing.py [--weights FILE] [--clips 60]
+    python -m benchmarks.search.tracker_smoothing [--weights FILE] [--clips 60]
 
 For lids and irises, for the mouth and for all others: Savitzky-Golay filters, means of three, and the symmetric weights
 that bring them nearest to the labels (least squares, each clip's mean error apart). Errors in eye distances; the
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import clip_list, clips, data_folder, environment, read_clip, write
 from numpy.typing import NDArray
-from tracker_val import jitter
 
+from benchmarks.common import clip_list, clips, data_folder, environment, read_clip, write
+from benchmarks.measure.tracker_val import jitter
 from tfcodec.model.tracker import FOUND, eye_distances, read_tracker
 from tfcodec.model.tracking import FILE, GROUPS, Weights, default_tracker, find, runs, smooth
 from tfcodec.training.tracker import agreement

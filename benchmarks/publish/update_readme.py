@@ -1,24 +1,24 @@
-"""Write the README's measured figures from the committed results: ``python benchmarks/update_readme.py``."""
+"""Write the README's measured figures from the committed results: ``python -m benchmarks.publish.update_readme``."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-BEGIN = "<!-- measured: written by benchmarks/update_readme.py -->\n"
+from benchmarks.common import RESULTS, ROOT
+
+BEGIN = "<!-- measured: written by benchmarks/publish/update_readme.py -->\n"
 END = "<!-- end of measured -->"
-COMPARED = "<!-- compared: written by benchmarks/update_readme.py -->\n"
+COMPARED = "<!-- compared: written by benchmarks/publish/update_readme.py -->\n"
 COMPARED_END = "<!-- end of compared -->"
-PRIORS = "<!-- priors: written by benchmarks/update_readme.py -->\n"
+PRIORS = "<!-- priors: written by benchmarks/publish/update_readme.py -->\n"
 PRIORS_END = "<!-- end of priors -->"
 DELAYS = {"file": "random access", "call": "low delay"}
 NAMES = {"frozen": "frozen keyframe", "x264": "x264", "x265": "x265", "svtav1": "SVT-AV1"}
 
 
 def load(name: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return result
 
 
@@ -69,7 +69,7 @@ def openings(quality: dict[str, Any]) -> list[tuple[str, str]]:
 
 def calls() -> list[tuple[str, str]]:
     """How the mouth follows in calls, if that was measured."""
-    if not (ROOT / "benchmarks" / "results" / "quality_val_call.json").exists():
+    if not (RESULTS / "quality_val_call.json").exists():
         return []
     ours = load("quality_val_call")["mean"]["decoded"]
     return [("correlation of the mouth's opening in call mode", f"{ours['mouth_opening_correlation']:.2f}")]
@@ -277,7 +277,7 @@ def updated(readme: str) -> str:
     """The README with its figures replaced."""
     before, rest = readme.split(BEGIN)
     readme = before + BEGIN + table() + END + rest.split(END, 1)[1]
-    if COMPARED in readme and (ROOT / "benchmarks" / "results" / "val" / "results.json").exists():
+    if COMPARED in readme and (RESULTS / "val" / "results.json").exists():
         before, rest = readme.split(COMPARED)
         readme = before + COMPARED + compared() + COMPARED_END + rest.split(COMPARED_END, 1)[1]
     before, rest = readme.split(PRIORS)

@@ -1,0 +1,1 @@
+"""What makes tables and pictures of results."""
