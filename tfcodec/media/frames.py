@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tfcodec.errors import MediaError, TfcodecError
@@ -180,7 +181,7 @@ class _Damage:
             self._close(self._last)
         if self._held > 1 and self._held > MAX_DAMAGE * self._last:
             raise MediaError(
-                f"{self._notes.name}: damaged, {float(self._held):.1f} s of its {float(self._last):.1f} s cannot be shown"
+                f"{self._notes.name}: damaged, {seconds(self._held)} of its {seconds(self._last)} cannot be shown"
             )
 
     def _close(self, time: Fraction) -> None:
@@ -229,7 +230,7 @@ class _Fields:
             self._graph.add("bwdif", "mode=send_frame:deint=interlaced"),
             self._graph.add("buffersink"),
         ]  # fmt: skip
-        for one, following in zip(nodes, nodes[1:], strict=False):
+        for one, following in pairwise(nodes):
             one.link_to(following)
         self._graph.configure()
         self._times: list[Fraction] = []

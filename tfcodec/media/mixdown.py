@@ -12,7 +12,7 @@ Samples = NDArray[np.float32]
 SILENT = 0.01
 """Energy of a channel, against the loudest one's, below which (20 dB) it is left out."""
 CANCELLED = 0.1
-"""Energy of the mean of the channels, against the loudest one's, below which they cancel out: the loudest is then taken."""
+"""Energy of the mean, against the loudest channel's, below which they cancel out: the loudest is then taken alone."""
 MOST = 8
 """Channels that are kept where it is not known which loudspeakers they are for; more are folded into these."""
 MAX_GAIN = 2.0

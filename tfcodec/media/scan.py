@@ -63,7 +63,7 @@ class FilePictures:
 
 
 def only_shown(timed: Iterator[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
-    """Leave out frames that no frame of the 25 a second will show (of 60, more than half), before they are converted."""
+    """Leave out frames that none of the 25 a second will show (of 60, more than half), before they are converted."""
     held: tuple[Fraction, Any] | None = None
     for time, frame in timed:
         if held is not None and timing.frames_before(time) > timing.frames_before(held[0]):
@@ -98,8 +98,6 @@ class _Stamps:
 
 def scan(file: BinaryIO, notes: Notes, *, want_audio: bool) -> tuple[FilePictures, sound.Samples | None]:
     """One pass over the packets: when the video begins and ends, its size, and all of the sound."""
-    import av
-
     name = notes.name
     with frames.opened(file, name) as container:
         stream = streams.video_stream(container, notes)

@@ -68,7 +68,7 @@ class SoundTrack:
         _, parts, full = self._pieces[-1]
         for frame in frames:
             self._room -= frame.samples
-            channels = frame.to_ndarray().reshape(-1, len(self._names)).T
+            channels = frame.to_ndarray().astype(np.float32).reshape(-1, len(self._names)).T
             kept = np.nan_to_num(mixdown.to_few(channels, self._names))
             parts.append((np.clip(kept.T / full, -1, 1) * 32767).round().astype(np.int16))
 
@@ -105,8 +105,8 @@ def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) 
     """[n] or [n, channels] samples, float in -1...1 or int16, at `sample_rate` Hz -> float32 [round(duration *
     16000)].
 
-    Channels become one as those of files do; the end is cut or filled with silence. Raises MediaError for other shapes or types,
-    for a missing or impossible rate, and for samples that are not finite.
+    Channels become one as those of files do; the end is cut or filled with silence. Raises MediaError for other shapes
+    or types, for a missing or impossible rate, and for samples that are not finite.
     """
     samples = to_float(audio)
     if samples.ndim == 2 and 1 <= samples.shape[1] <= MAX_CHANNELS:

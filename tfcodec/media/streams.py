@@ -79,8 +79,7 @@ def settled_layout(name: str, count: int) -> str | None:
     """The layout that a decoder is given for one of this name and number of channels; None to leave it alone."""
     if count <= 0:
         return None
-    named = name and " " not in name and "(" not in name and "+" not in name and not name.startswith("ambisonic")
-    return name if named else f"{count} channels"
+    return name if name and " " not in name else f"{count} channels"
 
 
 def _best(streams: list[S], size: Any) -> S:

@@ -2,15 +2,15 @@
 
 The steps, with their sources:
 
-1. signal to light: PQ by SMPTE ST 2084 (cd/m2); HLG by ITU-R BT.2100, with a display of 1000 cd/m2 and its system gamma of
-   1.2; anything else by a gamma of 2.4 (ITU-R BT.1886), in which 1 is white;
-2. brightness: 203 cd/m2, the reference white of ITU-R BT.2408, becomes the white of the result. What is brighter is rolled
-   off by the curve of ITU-R BT.2390 (EETF, section 5.4.1) from a peak of 1000 cd/m2, taken of the largest of the three
+1. signal to light: PQ by SMPTE ST 2084 (cd/m2); HLG by ITU-R BT.2100, with a display of 1000 cd/m2 and its system gamma
+   of 1.2; anything else by a gamma of 2.4 (ITU-R BT.1886), in which 1 is white;
+2. brightness: 203 cd/m2, the reference white of ITU-R BT.2408, becomes the white of the result. For that the range up
+   to 1000 cd/m2 is rolled off by the curve of ITU-R BT.2390 (EETF, section 5.4.1), taken of the largest of the three
    components, so that hues stay. Below about 95 cd/m2, where faces are, nothing is changed;
 3. gamut: a 3x3 matrix to BT.709 primaries, in linear light; what lies outside is clipped;
 4. light to signal: a gamma of 1/2.4.
 
-FFmpeg has filters for it (zscale, tonemap), but its builds in PyAV's wheels lack zscale, and swscale's own conversion clips
+FFmpeg has filters for it (zscale, tonemap), but PyAV's wheels lack zscale, and swscale's own conversion clips
 everything above reference white.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,6 +33,7 @@ class Orientation:
     height: int
     mirror: bool  # left and right swapped, before turning
     turns: int  # quarter turns counter-clockwise
+    off: int = 0  # degrees by which the picture should be turned further
 
     @classmethod
     def of(cls, frame: av.VideoFrame, stream: av.VideoStream) -> Orientation:
@@ -45,10 +47,10 @@ class Orientation:
             else:
                 height = max(1, round(height / aspect))
         check_size(width, height)
-        mirror, turns = _display_matrix(frame)
+        mirror, turns, off = _display_matrix(frame)
         if turns % 2:
             width, height = height, width
-        return cls(width, height, mirror, turns)
+        return cls(width, height, mirror, turns, off)
 
 
 class Uprighter:
@@ -76,10 +78,8 @@ class Uprighter:
         key = (frame.width, frame.height, frame.rotation)
         if key not in self._known:
             self._known[key] = Orientation.of(frame, self._stream)
-            if abs(frame.rotation) % 90:
-                self._notes.add(
-                    f"its pictures are to be turned by {frame.rotation} degrees; only quarter turns are made"
-                )
+            if off := self._known[key].off:
+                self._notes.add(f"its pictures stay turned by {abs(off)} degrees: only quarter turns are made")
         orientation = self._known[key]
         width, height = self._width, self._height
         fits = (orientation.width, orientation.height) == self._full
@@ -159,19 +159,19 @@ def _wide_colorspace(frame: av.VideoFrame) -> Any:
     return Colorspace.ITU709 if frame.color_primaries == tone.P3 else Colorspace.BT2020
 
 
-def _display_matrix(frame: av.VideoFrame) -> tuple[bool, int]:
-    """(mirror, quarter turns counter-clockwise) from the display matrix, to the nearest quarter turn."""
+def _display_matrix(frame: av.VideoFrame) -> tuple[bool, int, int]:
+    """(mirror, quarter turns counter-clockwise, degrees left over) from the display matrix."""
     raw = _raw_matrix(frame)
     if len(raw) < 36:
-        return False, round(frame.rotation / 90) % 4
+        return False, 0, 0
     # 3x3 of 16.16 fixed point, row vectors: (x', y') = (x, y) [[a, b], [c, d]], y downwards
     a, b, _, c, d, *_ = struct.unpack("=9i", raw[:36])
     mirror = a * d - b * c < 0
     if mirror:
         a, b = -a, -b  # mirror first, the rest is a rotation
-    if abs(a) >= abs(b):
-        return mirror, 0 if a >= 0 else 2
-    return mirror, 3 if b > 0 else 1
+    angle = -math.degrees(math.atan2(b, a))
+    turns = round(angle / 90)
+    return mirror, turns % 4, round(angle - 90 * turns)
 
 
 def _raw_matrix(frame: av.VideoFrame) -> bytes:

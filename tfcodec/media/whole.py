@@ -1,4 +1,4 @@
-"""Whether a file goes on to where it says it does: files that were cut short, by a look at their outermost structure."""
+"""Whether a file is as long as it says, by a look at its outermost structure."""
 
 from __future__ import annotations
 
