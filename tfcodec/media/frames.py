@@ -1,26 +1,29 @@
-"""Pictures out of a video file: upright, with square pixels, as RGB, with their times."""
+"""Decoded frames out of a video file, with their times: damage held off, fields woven into pictures."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tfcodec.errors import MediaError
+from tfcodec.errors import MediaError, TfcodecError
+from tfcodec.media.notes import Notes, seconds
 
 if TYPE_CHECKING:
     import av
     import av.container
 
-Picture = NDArray[np.uint8]
-
 MAX_SIDE = 8192  # pixels; a frame of this size is 200 MB of RGB
+HOLD_SECONDS = 10
+"""After damage the picture before it stands until the next keyframe, but no longer than this."""
+MAX_DAMAGE = Fraction(1, 2)
+"""Share of the time in which the picture may stand for damage; beyond it the video counts as unreadable."""
+_REORDER = 16
+"""Frames by which decoding order and order of display differ at most (H.264, H.265)."""
 
 
 def check_size(width: int, height: int) -> None:
@@ -36,11 +39,11 @@ def scaled(width: int, height: int, scale: Fraction) -> tuple[int, int]:
 
 @contextmanager
 def opened(file: BinaryIO, name: str) -> Iterator[av.container.InputContainer]:
-    """A PyAV container on an open file, from its beginning, closed afterwards; PyAV's errors become MediaError.
+    """A PyAV container on an open file, from its beginning, closed afterwards.
 
-    PyAV reads through the Python file object, so that names with special meaning to FFmpeg ("-",
-    "concat:...", URLs) have none here, and a playlist inside the file cannot make it open other files or the
-    network.
+    Whatever goes wrong in PyAV or FFmpeg becomes a MediaError. PyAV reads through the Python file object, so that names
+    with special meaning to FFmpeg ("-", "concat:...", URLs) have none here, and a playlist inside the file cannot make
+    it open other files or the network.
     """
     import av
 
@@ -48,34 +51,16 @@ def opened(file: BinaryIO, name: str) -> Iterator[av.container.InputContainer]:
         file.seek(0)
         with av.open(file, "r", options={"protocol_whitelist": "none"}, metadata_errors="replace") as container:
             yield container
-    except MediaError:
+    except TfcodecError:
         raise
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise MediaError(f"{name}: not a video that can be read, or damaged ({_reason(error)})") from error
-    except av.error.FFmpegError as error:
+    except Exception as error:
         raise MediaError(f"{name}: cannot be read ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
-
-
-def video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
-    """The first video stream that is no cover picture. Raises MediaError when there is none or it is too large."""
-    from av.stream import Disposition
-
-    for stream in container.streams.video:
-        if stream.disposition & Disposition.attached_pic:
-            continue
-        if stream.codec_context is None:
-            raise MediaError(f"{name}: its video is in a format that this build of FFmpeg cannot decode")
-        if stream.codec_context.width or stream.codec_context.height:
-            check_size(stream.codec_context.width, stream.codec_context.height)
-        stream.thread_type = "AUTO"
-        # the size may change within the stream
-        stream.codec_context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
-        return stream
-    raise MediaError(f"{name}: has no video")
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def frame_step(stream: av.VideoStream) -> Fraction:
@@ -87,114 +72,185 @@ def frame_step(stream: av.VideoStream) -> Fraction:
 
 
 @dataclass(frozen=True)
-class Orientation:
-    """How stored pictures become upright ones: stretch to square pixels, then mirror, then quarter turns."""
+class Clock:
+    """When decoded frames are shown, in seconds after the first.
 
-    width: int  # of the upright picture, square pixels
-    height: int
-    mirror: bool  # left and right swapped, before turning
-    turns: int  # quarter turns counter-clockwise
+    Attributes:
+        base: unit of time stamps in seconds.
+        step: duration of a frame in seconds, where nothing else says it.
+        stamps: None where frames bring their own times. Otherwise the times of all frames in rising order: there are
+            containers (AVI, most WMV) that give each packet the time at which it is decoded, not shown. The n-th frame
+            that comes out of the decoder is then shown at the n-th of these.
+    """
 
-    @classmethod
-    def of(cls, frame: av.VideoFrame, stream: av.VideoStream) -> Orientation:
-        """From a first frame: its size, its display matrix, and the stream's sample aspect ratio."""
-        width, height = frame.width, frame.height
-        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-        if aspect is not None and Fraction(1, 8) <= aspect <= 8 and aspect != 1:
-            # the longer way is stretched, so that no detail is lost
-            if aspect > 1:
-                width = max(1, round(width * aspect))
+    base: Fraction
+    step: Fraction
+    stamps: tuple[int, ...] | None = None
+
+    def times(self, numbered: Iterable[tuple[int, av.VideoFrame]]) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+        """Give frames their times; with each comes its number among those that the decoder should have given."""
+        first: Fraction | None = None
+        ahead = 0  # by how many frames the decoder has left out more than was noticed
+        for index, frame in numbered:
+            stamp = frame.pts if frame.pts is not None else frame.dts
+            if self.stamps is not None:
+                index += ahead
+                if stamp is not None and index < len(self.stamps):
+                    own = bisect_left(self.stamps, stamp)
+                    if abs(own - index) > 2 * _REORDER:
+                        ahead, index = ahead + own - index, own
+                time = self._ordered(index)
+            elif stamp is not None:  # a frame may bring its own time base
+                time = stamp * Fraction(frame.time_base or self.base)
             else:
-                height = max(1, round(height / aspect))
-        check_size(width, height)
-        mirror, turns = _display_matrix(frame)
-        if turns % 2:
-            width, height = height, width
-        return cls(width, height, mirror, turns)
+                time = (first or 0) + index * self.step
+            if first is None:
+                first = time
+            yield time - first, frame
 
-    def upright(self, frame: av.VideoFrame, reformatter: Any, scale: Fraction = Fraction(1)) -> Picture:
-        """The frame as [height, width, 3] uint8 RGB. A frame of another size (the stream may change it) is scaled."""
-        from av.video.reformatter import Interpolation
-
-        width, height = scaled(self.width, self.height, scale)
-        if self.turns % 2:
-            width, height = height, width
-        if frame.width == width and frame.height == height and frame.colorspace != _UNSPECIFIED:
-            picture = cast(Picture, frame.to_ndarray(format="rgb24"))
-        else:
-            out = reformatter.reformat(
-                frame,
-                width=width,
-                height=height,
-                format="rgb24",
-                src_colorspace=_guess_colorspace(frame),
-                interpolation=Interpolation.BICUBIC if scale == 1 else Interpolation.AREA,
-            )
-            picture = cast(Picture, out.to_ndarray())
-        if self.mirror:
-            picture = picture[:, ::-1]
-        if self.turns:
-            picture = np.rot90(picture, self.turns)
-        return np.ascontiguousarray(picture)
-
-
-_UNSPECIFIED = 2
-
-
-def _guess_colorspace(frame: av.VideoFrame) -> Any:
-    # Untagged video: players take BT.709 from 720 lines up and BT.601 below, swscale alone takes BT.601
-    # always.
-    from av.video.reformatter import Colorspace
-
-    if frame.colorspace != _UNSPECIFIED:
-        return None
-    return Colorspace.ITU709 if min(frame.width, frame.height) >= 720 else Colorspace.ITU601
-
-
-def _display_matrix(frame: av.VideoFrame) -> tuple[bool, int]:
-    """(mirror, quarter turns counter-clockwise) from the display matrix; turns by other angles are not honoured."""
-    from av.sidedata.sidedata import Type
-
-    side_data = cast(Any, frame.side_data)
-    raw = bytes(side_data[Type.DISPLAYMATRIX]) if Type.DISPLAYMATRIX in side_data else b""
-    if len(raw) < 36:
-        return False, 0
-    # 3x3 of 16.16 fixed point, row vectors: (x', y') = (x, y) [[a, b], [c, d]], y downwards
-    a, b, _, c, d, *_ = struct.unpack("=9i", raw[:36])
-    mirror = a * d - b * c < 0
-    if mirror:
-        a, b = -a, -b  # mirror first, the rest is a rotation
-    if abs(a) >= abs(b):
-        return mirror, 0 if a >= 0 else 2
-    return mirror, 3 if b > 0 else 1
+    def _ordered(self, index: int) -> Fraction:
+        stamps = self.stamps or ()
+        if index < len(stamps):
+            return stamps[index] * self.base
+        return (stamps[-1] * self.base if stamps else Fraction(0)) + (index - max(0, len(stamps) - 1)) * self.step
 
 
 def timed_frames(
-    container: av.container.InputContainer, stream: av.VideoStream, step: Fraction, name: str
-) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Decoded frames with their times in seconds since the first of them.
+    container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, notes: Notes
+) -> Iterator[tuple[Fraction, av.VideoFrame | None]]:
+    """Decoded frames with their times in seconds since the first of them; None in the place of a damaged one.
 
-    Raises MediaError for a packet that cannot be decoded, but not before the first frame: a recording that
-    was cut out of a running stream begins with packets that refer to pictures it does not have.
+    After damage frames are left out until the next keyframe, since they are drawn on top of it. Raises MediaError if
+    there is more damage than picture.
     """
+    damage = _Damage(notes)
+    for time, frame in clock.times(_numbered(container, stream, damage)):
+        yield time, frame if damage.is_whole(time, frame) else None
+    damage.end()
+
+
+def _numbered(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: _Damage
+) -> Iterator[tuple[int, av.VideoFrame]]:
     import av
 
-    first: Fraction | None = None
     index = 0
-    base = stream.time_base or Fraction(1, 1000)
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except av.error.FFmpegError as error:
-            if first is None:
-                continue
-            at = float(index * step)
-            raise MediaError(f"{name}: damaged at about {at:.1f} s, frame {index} ({_reason(error)})") from error
+        except av.error.FFmpegError:
+            # A recording that was cut out of a running stream begins with packets that refer to pictures it lacks.
+            if index:
+                damage.begin()
+                index += 1
+            continue
         for frame in frames:
-            stamp = frame.pts if frame.pts is not None else frame.dts
-            # a frame may bring its own time base, a stream without timestamps has none
-            time = stamp * Fraction(frame.time_base or base) if stamp is not None else None
-            if first is None:
-                first = time if time is not None else Fraction(0)
-            yield (time - first if time is not None else index * step), frame
+            yield index, frame
             index += 1
+
+
+class _Damage:
+    """Which frames can be shown."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._broken = False
+        self._since: Fraction | None = None
+        self._last = self._held = Fraction(0)
+        self._any = False
+
+    def begin(self) -> None:
+        """A packet could not be decoded."""
+        self._broken = True
+
+    def is_whole(self, time: Fraction, frame: av.VideoFrame) -> bool:
+        if frame.is_corrupt:
+            self._broken = True
+        elif self._broken and (frame.key_frame or (self._since is not None and time - self._since > HOLD_SECONDS)):
+            self._close(time)
+        self._last = time
+        if self._broken and self._since is None:
+            self._since = time
+        if self._broken and self._any:
+            return False
+        self._any = True
+        return True
+
+    def end(self) -> None:
+        if self._broken and self._since is not None:
+            self._close(self._last)
+        if self._held > 1 and self._held > MAX_DAMAGE * self._last:
+            raise MediaError(
+                f"{self._notes.name}: damaged, {seconds(self._held)} of its {seconds(self._last)} cannot be shown"
+            )
+
+    def _close(self, time: Fraction) -> None:
+        since = time if self._since is None else self._since
+        self._held += time - since
+        self._broken, self._since = False, None
+        self._notes.add(
+            f"its pictures are damaged from {seconds(since)} to {seconds(time)}: the one before stands meanwhile"
+        )
+
+
+def deinterlaced(timed: Iterable[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
+    """Frames whose two fields were taken one after the other, made into pictures without combs; others as they are."""
+    fields: _Fields | None = None
+    for time, frame in timed:
+        if fields is not None and (frame is None or fields.form != _form(frame)):
+            yield from fields.rest()
+            fields = None
+        if frame is None or (fields is None and not frame.interlaced_frame):
+            yield time, frame
+            continue
+        if fields is None:
+            fields = _Fields(frame)
+        yield from fields.push(time, frame)
+    if fields is not None:
+        yield from fields.rest()
+
+
+def _form(frame: av.VideoFrame) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name
+
+
+class _Fields:
+    """FFmpeg's bwdif, which looks at the frames before and after; progressive ones go through it unchanged."""
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        from av.filter import Graph
+
+        self.form = _form(frame)
+        self._base = Fraction(1, 1000)
+        self._graph = Graph()
+        nodes = [
+            self._graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=self._base
+            ),
+            self._graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+            self._graph.add("buffersink"),
+        ]  # fmt: skip
+        for one, following in pairwise(nodes):
+            one.link_to(following)
+        self._graph.configure()
+        self._times: list[Fraction] = []
+        self._given = 0
+
+    def push(self, time: Fraction, frame: av.VideoFrame | None) -> Iterator[tuple[Fraction, Any]]:
+        import av
+
+        if frame is not None:
+            frame.time_base, frame.pts = self._base, len(self._times)
+            self._times.append(time)
+        with suppress(av.error.EOFError):
+            self._graph.vpush(frame)
+        while self._given < len(self._times):
+            try:
+                out = self._graph.vpull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            yield self._times[self._given], out
+            self._given += 1
+
+    def rest(self) -> Iterator[tuple[Fraction, Any]]:
+        yield from self.push(Fraction(0), None)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfcodec.errors import MediaError
+from tfcodec.media import mixdown
 from tfcodec.media.timing import MAX_SECONDS
 from tfcodec.samples import to_float
 
@@ -27,13 +28,15 @@ class SoundTrack:
     """Collects decoded audio frames and lays them out by their timestamps at 16 kHz mono.
 
     Frames that follow one another are resampled as one piece. Where the timestamps jump, a new piece begins,
-    so that sound stays with the pictures after a gap in the recording.
+    so that sound stays with the pictures after a gap in the recording. How channels become one is decided for
+    each piece as a whole (see `tfcodec.media.mixdown`).
     """
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[Fraction, list[Samples]]] = []
+        self._pieces: list[tuple[Fraction, list[NDArray[np.int16]], float]] = []  # [n, channels], and their full scale
         self._resampler: Any = None
         self._form: tuple[int, str, str] | None = None
+        self._names: tuple[str, ...] = ()
         self._next = Fraction(0)
         self._room = MAX_SECONDS * SAMPLE_RATE
 
@@ -50,19 +53,24 @@ class SoundTrack:
         form = (rate, frame.format.name, frame.layout.name)
         if self._resampler is None or form != self._form or abs(time - self._next) > GAP_SECONDS:
             self._flush()
-            # s16, not float: for whole numbers swresample scales a mix-down so that it cannot overflow
-            self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            # Channels stay apart, since swresample would mix them by fixed weights; packed, since PyAV reads beyond the
+            # end of a list of eight planes.
+            self._resampler = AudioResampler(format="flt", rate=SAMPLE_RATE)
             self._form = form
-            self._pieces.append((time, []))
+            self._names = tuple(channel.name for channel in frame.layout.channels)
+            self._pieces.append((time, [], 1.0 if len(self._names) <= 2 else 4.0))
             self._next = time
         frame.pts = None  # one piece is continuous; the resampler must not act on jitter
         self._keep(self._resampler.resample(frame))
         self._next += Fraction(frame.samples, rate)
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
+        _, parts, full = self._pieces[-1]
         for frame in frames:
             self._room -= frame.samples
-            self._pieces[-1][1].append(frame.to_ndarray().reshape(-1).astype(np.float32) / np.float32(32768))
+            channels = frame.to_ndarray().astype(np.float32).reshape(-1, len(self._names)).T
+            kept = np.nan_to_num(mixdown.to_few(channels, self._names))
+            parts.append((np.clip(kept.T / full, -1, 1) * 32767).round().astype(np.int16))
 
     def _flush(self) -> None:
         if self._resampler is not None:
@@ -79,14 +87,16 @@ class SoundTrack:
         if not self._pieces:
             return None
         track = np.zeros(round(duration * SAMPLE_RATE), np.float32)
-        for time, parts in self._pieces:
+        for time, parts, full in self._pieces:
             if not parts:
                 continue
-            piece = np.concatenate(parts)
             place = round((time - start) * SAMPLE_RATE)
-            if place < 0:
-                piece, place = piece[-place:], 0
-            piece = piece[: max(0, len(track) - place)]
+            kept = np.concatenate(parts)[max(0, -place) :]
+            place = max(0, place)
+            kept = kept[: max(0, len(track) - place)]
+            piece = mixdown.to_one(kept.T) * np.float32(full / 32767)
+            if full > 1 and len(piece):  # the sum of many loudspeakers can be louder than one
+                piece /= max(np.float32(1), np.abs(piece).max())
             track[place : place + len(piece)] = piece
         return track
 
@@ -95,20 +105,20 @@ def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) 
     """[n] or [n, channels] samples, float in -1...1 or int16, at `sample_rate` Hz -> float32 [round(duration *
     16000)].
 
-    Channels are averaged; the end is cut or filled with silence. Raises MediaError for other shapes or types,
-    for a missing or impossible rate, and for samples that are not finite.
+    Channels become one as those of files do; the end is cut or filled with silence. Raises MediaError for other shapes
+    or types, for a missing or impossible rate, and for samples that are not finite.
     """
     samples = to_float(audio)
     if samples.ndim == 2 and 1 <= samples.shape[1] <= MAX_CHANNELS:
-        samples = samples.mean(axis=1)
+        samples = mixdown.to_one(samples.T)
     if samples.ndim != 1:
         raise MediaError(
             f"audio must be [n] or [n, channels], at most {MAX_CHANNELS} of them, not {list(samples.shape)}"
         )
     if sample_rate is None:
         raise MediaError("audio given as an array needs sample_rate=")
-    if not (1000 <= sample_rate <= 768_000) or sample_rate != int(sample_rate):
-        raise MediaError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate}")
+    if not _is_rate(sample_rate):
+        raise MediaError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate!r}")
     wanted = round(duration * SAMPLE_RATE)
     rate = int(sample_rate)
     samples = samples[: int(duration * rate) + rate]  # a second more than needed: the resampler looks ahead
@@ -116,6 +126,14 @@ def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) 
     converted = resample(samples, rate, SAMPLE_RATE)[:wanted]
     track[: len(converted)] = converted
     return track
+
+
+def _is_rate(value: object) -> bool:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, str | bytes) and 1000 <= number <= 768_000 and number == int(number)
 
 
 def resample(samples: Samples, rate: int, to_rate: int) -> Samples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from tfcodec.errors import MediaError
 from tfcodec.media import crop as crops
 from tfcodec.media import frames, sound, timing
+from tfcodec.media.notes import Notes
+from tfcodec.media.scan import FilePictures, only_shown, scan
 
 Picture = NDArray[np.uint8]
 CropMode = Literal["auto", "none"]
@@ -41,14 +43,18 @@ class SourceClip:
     crop              list of (frame_index, x, y, size): from that picture on, the square taken out of the
                       source, in pixels of the upright source picture; None where the source is 256x256 and
                       taken as it is
-    width, height     of the upright source picture, square pixels
+    width, height     of the upright source picture, square pixels; of the largest one, if the size changes
+    warnings          what could be read, but not as it was meant; grows as damage is come upon
     """
 
     fps = float(timing.FRAME_RATE)
     sample_rate = sound.SAMPLE_RATE
 
-    def __init__(self, pictures: _FilePictures | _ArrayPictures, audio: sound.Samples | None, held: ExitStack) -> None:
+    def __init__(
+        self, pictures: FilePictures | _ArrayPictures, audio: sound.Samples | None, held: ExitStack, notes: Notes
+    ) -> None:
         self._pictures = pictures
+        self.warnings = notes.warnings
         self._held = held
         self.audio = audio
         self.frame_count = timing.frame_count(pictures.end)
@@ -108,6 +114,8 @@ def open_source(
     fps: float | None = None,
     crop: CropMode = "auto",
     progress: Progress | None = None,
+    strict: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> SourceClip:
     """Open a video for encoding.
 
@@ -121,25 +129,28 @@ def open_source(
     crop         "auto": find the face and keep a steady square around it. "none": the centre square.
                  A source of 256x256 is taken as it is in both cases.
     progress     called as progress(done, total) while the face is looked for, in frames
+    strict       make an error of what would be a warning
+    warn         called with each warning, besides its being listed in the clip's `warnings`
 
     Raises MediaError for what cannot be read or has no pictures, NoFaceError when crop="auto" finds no face.
     """
     if crop not in ("auto", "none"):
         raise MediaError(f'crop must be "auto" or "none", not {crop!r}')
+    notes = Notes("pictures", strict=strict, warn=warn)
     with ExitStack() as held:
-        pictures: _FilePictures | _ArrayPictures
+        pictures: FilePictures | _ArrayPictures
         track: sound.Samples | None = None
         if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read"):
             if fps is not None:
                 raise MediaError("fps= is for pictures given as an array; a file has its own frame rate")
-            file, name = _as_file(cast(Any, source), held)
-            pictures, track = _scan(file, name, want_audio=audio is None)
+            file, notes.name = _as_file(cast(Any, source), held)
+            pictures, track = scan(file, notes, want_audio=audio is None)
         else:
             pictures = _array_pictures(cast(ArrayLike, source), fps)
         duration = Fraction(timing.frame_count(pictures.end), timing.FRAME_RATE)
         if audio is not None:
             track = sound.from_array(audio, sample_rate, duration)
-        clip = SourceClip(pictures, track, held)
+        clip = SourceClip(pictures, track, held, notes)
         if (clip.width, clip.height) != (SIZE, SIZE):
             if crop == "auto":
                 from tfcodec.media import face
@@ -169,11 +180,16 @@ def _as_file(source: str | os.PathLike[str] | bytes | BinaryIO, held: ExitStack)
             raise MediaError(f"{path}: no such file")
         if path.is_file():
             try:
+                if not path.stat().st_size:
+                    raise MediaError(f"{path}: is empty")
                 return held.enter_context(path.open("rb")), str(path)
             except OSError as error:
                 raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
-        with path.open("rb") as pipe:  # a named pipe or a device
-            return _spooled(pipe, held), str(path)
+        try:
+            with path.open("rb") as pipe:  # a named pipe or a device
+                return _spooled(pipe, held), str(path)
+        except OSError as error:
+            raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
     if isinstance(source, (bytes, bytearray, memoryview)):
         import io
 
@@ -196,109 +212,9 @@ def _spooled(stream: BinaryIO, held: ExitStack) -> BinaryIO:
             file.write(block)
     except OSError as error:
         raise MediaError(f"video stream cannot be read or stored ({error})") from error
+    if not total:
+        raise MediaError("video stream is empty")
     return file
-
-
-@dataclass(frozen=True)
-class _FilePictures:
-    file: BinaryIO
-    name: str
-    end: Fraction  # seconds from the first frame's beginning to the last one's end
-    last: Fraction  # to the last one's beginning
-    step: Fraction
-    orientation: frames.Orientation
-
-    @property
-    def width(self) -> int:
-        return self.orientation.width
-
-    @property
-    def height(self) -> int:
-        return self.orientation.height
-
-    def timed(self, scale: Fraction) -> Iterator[tuple[Fraction, Picture]]:
-        from av.video.reformatter import VideoReformatter
-
-        reformatter = VideoReformatter()
-        seen = Fraction(0)
-        with frames.opened(self.file, self.name) as container:
-            stream = frames.video_stream(container, self.name)
-            lazy = frames.timed_frames(container, stream, self.step, self.name)
-            for time, frame in _only_shown(lazy):
-                seen = time
-                yield time, self.orientation.upright(frame, reformatter, scale)
-        if self.last - seen > 1:
-            raise MediaError(
-                f"{self.name}: damaged, its pictures end at {float(seen):.1f} s of {float(self.end):.1f} s"
-            )
-
-
-def _only_shown(timed: Iterator[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
-    # Leaves out frames that no frame of the 25 a second will show (of 60, more than half), before they are
-    # converted.
-    held: tuple[Fraction, Any] | None = None
-    for time, frame in timed:
-        if held is not None and timing.frames_before(time) > timing.frames_before(held[0]):
-            yield held
-        held = (time, frame)
-    if held is not None:
-        yield held
-
-
-def _scan(file: BinaryIO, name: str, *, want_audio: bool) -> tuple[_FilePictures, sound.Samples | None]:
-    """One pass over the packets: when the video begins and ends, and all of the sound."""
-    import av
-
-    with frames.opened(file, name) as container:
-        stream = frames.video_stream(container, name)
-        step = frames.frame_step(stream)
-        base = Fraction(stream.time_base or Fraction(1, 1000))
-        speech = next((s for s in container.streams.audio if s.codec_context is not None), None) if want_audio else None
-        track = sound.SoundTrack()
-        first: av.VideoFrame | None = None
-        stamps: list[int] = []  # when the video's packets are shown, in units of `base`
-        ends: list[int] = []
-        packets = 0
-        seen_until = Fraction(0)
-        for packet in container.demux([s for s in (stream, speech) if s is not None]):
-            if packet.pts is not None and packet.time_base:
-                seen_until = max(seen_until, (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base))
-            if packet.stream is speech:
-                with suppress(av.error.FFmpegError):  # silence in the place of what cannot be decoded
-                    for sound_frame in packet.decode():
-                        track.add(cast("av.AudioFrame", sound_frame))
-                continue
-            if first is None:
-                with suppress(av.error.FFmpegError):  # before the first picture that can be decoded
-                    first = next(iter(cast("list[av.VideoFrame]", packet.decode())), None)
-            if packet.size:
-                packets += 1
-                if packet.pts is not None and not packet.is_discard:
-                    stamps.append(packet.pts)
-                    ends.append(packet.pts + (packet.duration or round(step / base)))
-        if first is None:
-            raise MediaError(f"{name}: has no picture that can be decoded")
-        _check_complete(container, stream, packets, seen_until, name)
-        if first.pts is not None and stamps:
-            stamps = sorted(stamp for stamp in stamps if stamp >= first.pts) or [first.pts]
-            timing.check_gaps([(stamp - first.pts) * base for stamp in stamps])
-            start, last, length = first.pts * base, (stamps[-1] - first.pts) * base, (max(ends) - first.pts) * base
-        else:  # no timestamps: the frames follow one another
-            start, last, length = Fraction(0), Fraction(0), packets * step
-        if length > timing.MAX_SECONDS:
-            raise MediaError(f"{name}: lasts {float(length):.0f} s, longer than the limit of {timing.MAX_SECONDS} s")
-        pictures = _FilePictures(file, name, length, last, step, frames.Orientation.of(first, stream))
-        return pictures, track.aligned(start, Fraction(timing.frame_count(length), timing.FRAME_RATE))
-
-
-def _check_complete(container: Any, stream: Any, packets: int, seen_until: Fraction, name: str) -> None:
-    """Raise MediaError when the file announces more than it holds."""
-    if "mov" in container.format.name and stream.frames and packets < stream.frames:
-        raise MediaError(f"{name}: ends early: {packets} of its {stream.frames} frames are there")
-    if container.duration and "matroska" in container.format.name:
-        announced = Fraction(container.duration, 1_000_000)
-        if seen_until < announced - max(Fraction(1), announced / 20):
-            raise MediaError(f"{name}: ends early: {float(seen_until):.1f} s of {float(announced):.1f} s are there")
 
 
 @dataclass(frozen=True)
@@ -320,7 +236,7 @@ class _ArrayPictures:
         return int(self.pictures.shape[1])
 
     def timed(self, scale: Fraction) -> Iterator[tuple[Fraction, Picture]]:
-        for time, index in _only_shown((index / self.fps, index) for index in range(len(self.pictures))):
+        for time, index in only_shown((index / self.fps, index) for index in range(len(self.pictures))):
             picture = np.ascontiguousarray(self.pictures[index])
             yield (
                 time,
