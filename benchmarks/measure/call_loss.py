@@ -249,7 +249,7 @@ def main() -> None:
     # With --only the other parts stay as they are.
     known = RESULTS / "call_loss.json"
     result: dict[str, Any] = json.loads(known.read_text()) if options.only and known.is_file() else {}
-    result |= {**environment(), "model": default_model().title}
+    result |= environment()
     result |= {"clips": clip_list(long), "seeds": options.seeds, "lpips_every": options.every}
     parts: dict[str, Callable[[], Any]] = {
         "payload": lambda: payload(every_clip),
@@ -259,7 +259,8 @@ def main() -> None:
     }
     for name, part in parts.items():
         if options.only in (None, name):
-            result[name] = part()
+            # Each part says which network it was measured with: another run may have left the others.
+            result[name] = part() | {"date": result["date"], "model": default_model().title}
             print(name, {k: v for k, v in result[name].items() if k != "clips"}, flush=True)
     write("call_loss", result)
 
