@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := tfcodec tests examples benchmarks
 INPUT ?=
+JOBS ?= auto
 
-.PHONY: demo call test quick lint format venv clean
+.PHONY: demo call test together quick lint format venv clean
 
 venv: $(STAMP)
 
@@ -28,8 +29,13 @@ lint: $(STAMP)
 	$(BIN)/ruff check $(wildcard $(SOURCES))
 	$(BIN)/mypy $(wildcard $(SOURCES))
 
-test: lint
-	$(BIN)/python -m pytest
+# Lint beside the tests, a process of tests for each core, and what is timed by itself afterwards.
+test: $(STAMP)
+	$(MAKE) -j 2 lint together
+	$(BIN)/python -m pytest -m alone
+
+together: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone"
 
 # Without torch, in less than a minute: container, coders, specification, layers, documents.
 quick: $(STAMP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,33 @@ def read_clip(path: Path) -> NDArray[np.uint8]:
 
     with open_source(path, crop="none") as source:
         return np.stack(list(source.frames_iter()))
+
+
+def call_as_file(frames: Iterable[NDArray[np.uint8]], quality: int, refresh: int | None = None) -> bytes:
+    """Frames [256, 256, 3] uint8 coded one by one, as a call codes them, in the chunks of a file; without sound.
+
+    ``refresh``: frames between tiny-frame payloads whose contexts start anew; None: none do after a keyframe's first.
+    """
+    from tfcodec.bitstream import Chunk, write_signature
+    from tfcodec.codec import policy
+    from tfcodec.codec.parts import Sending, StreamEncoder
+    from tfcodec.codec.parts.stream import stream_header
+    from tfcodec.codec.parts.tiny import TinyLayerEncoder
+    from tfcodec.tinyframe import TinyEncoder
+
+    stream, sends = StreamEncoder(Sending(quality, "call")), policy.CallPolicy()
+    if refresh is not None:
+        stream.layers["tiny"] = TinyLayerEncoder(TinyEncoder(policy.tiny_quality(quality), "call", refresh=refresh))
+    chunks: list[Chunk] = [*stream.announcements]
+    count = 0
+    for frame in frames:
+        mark = policy.signature(frame)
+        if sends.wants(count, mark):
+            chunks.append(stream.keyframe(frame, count))
+            sends.sent(count, mark)
+        chunks += stream.chunks(frame[None], count)
+        count += 1
+    return b"".join([write_signature(), *(c.to_bytes() for c in (stream_header(None, count), *chunks))])
 
 
 def portable(value: Any) -> Any:

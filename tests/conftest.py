@@ -18,6 +18,15 @@ QUICK = (
 )  # fmt: skip
 """Files of tests that need no torch: with ``--quick`` only they are run, without what is marked as slow."""
 
+LONGEST = (
+    "bench", "training", "codec", "reader", "cli", "live", "refine", "quality_val", "docs", "motion_layer",
+    "keypoint_training", "metrics_faces", "speech", "media", "tracker", "model", "face",
+)  # fmt: skip
+"""Files of tests that take longest, to be begun with: processes that share the files then end together."""
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes of tests have a core each; threads beyond that would only get into each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 class _NoTorch:
     """Refuses to import torch, so that the quick tests stay what they are."""
@@ -42,6 +51,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    rank = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
     if config.getoption("--quick"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)

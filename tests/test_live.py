@@ -631,6 +631,7 @@ def test_arguments() -> None:
 # The worker
 
 
+@pytest.mark.alone
 def test_the_worker_shows_the_same_and_never_blocks(call: Sent) -> None:
     plain, _, _ = play(call[:12], fast=False)
     with tfcodec.Decoder(worker=True, fast=False) as decoder:
@@ -657,6 +658,7 @@ def test_the_worker_shows_the_same_and_never_blocks(call: Sent) -> None:
     assert np.median(pulls) < 0.01  # drawing takes several times as long; a pull copies a picture
 
 
+@pytest.mark.alone
 def test_the_worker_leaves_frames_out_when_drawing_is_slow(call: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
     from tfcodec.codec.call.conceal import Scene
 

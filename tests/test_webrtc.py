@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 Face = tuple[np.ndarray, np.ndarray]
 
 aiortc = pytest.importorskip("aiortc", reason="needs the extra webrtc")
+pytestmark = pytest.mark.alone
 bridge = pytest.importorskip("tfcodec.contrib.aiortc")
 
 

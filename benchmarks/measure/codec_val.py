@@ -18,18 +18,14 @@ from PIL import Image
 from tqdm import tqdm
 
 import tfcodec
-from benchmarks.common import clip_list, clips, environment, read_clip, write
-from tfcodec.bitstream import Chunk, write_signature
-from tfcodec.codec import policy
-from tfcodec.codec.parts import Sending, StreamEncoder
-from tfcodec.codec.parts.stream import stream_header
-from tfcodec.codec.parts.tiny import TinyLayerEncoder
+from benchmarks.common import call_as_file, clip_list, clips, environment, read_clip, write
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
 from tfcodec.metrics.pixels import psnr
-from tfcodec.tinyframe import TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames
+from tfcodec.tinyframe import TinyDecoder, TinyPlanes, tiny_from_frames
 
 LONG_SECONDS = 5.0
+REFRESH = 25  # frames between payloads of calls whose contexts start anew
 
 
 def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
@@ -46,20 +42,6 @@ def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
     return TinyPlanes.concatenate(planes).mse(tiny_from_frames(frames))
 
 
-def call_stream(frames: NDArray[np.uint8], quality: int) -> bytes:
-    """The clip as a call codes it, one tiny frame at a time, put together as a file (without sound)."""
-    coder, when = StreamEncoder(Sending(quality, "call")), policy.CallPolicy()
-    coder.layers["tiny"] = TinyLayerEncoder(TinyEncoder(policy.tiny_quality(quality), mode="call"))
-    chunks: list[Chunk] = [stream_header(None, len(frames)), *coder.announcements]
-    for i, frame in enumerate(frames):
-        mark = policy.signature(frame)
-        if when.wants(i, mark):
-            chunks.append(coder.keyframe(frame, i))
-            when.sent(i, mark)
-        chunks += coder.chunks(frame[None], i)
-    return write_signature() + b"".join(chunk.to_bytes() for chunk in chunks)
-
-
 def sheet(path: Path, source: NDArray[np.uint8], decoded: NDArray[np.uint8], still: NDArray[np.uint8]) -> None:
     """Contact sheet: source, decoded and frozen keyframe, six moments of the clip."""
     at = np.linspace(0, len(source) - 1, 6).round().astype(int)
@@ -73,7 +55,7 @@ def measure(path: Path, quality: int, every: int, judge: LPIPS, sheets: Path | N
     if clip.frames is None:
         raise RuntimeError("decode gave no frames")
     still = frozen_keyframes(clip.keyframes, len(frames))
-    call = call_stream(frames, quality)
+    call = call_as_file(frames, quality, REFRESH)
     call_info = tfcodec.probe(call)
     # What the coder itself loses is seen where it codes box means.
     plain = tfcodec.encode(path, quality=quality, refine=False)

@@ -15,14 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfcodec
-from benchmarks.common import read_clip
-from tfcodec.bitstream import Chunk, write_signature
+from benchmarks.common import call_as_file, read_clip
 from tfcodec.codec.file.decoder import ExactParts, read_exact
 from tfcodec.codec.file.encoder import encode_clip
 from tfcodec.codec.file.refine import Refiner
-from tfcodec.codec.parts import Sending, StreamEncoder
-from tfcodec.codec.parts.stream import stream_header
-from tfcodec.codec.policy import CallPolicy, signature
 from tfcodec.media import open_source
 from tfcodec.metrics import faces, pixels
 from tfcodec.metrics.faces import FaceMeter
@@ -293,20 +289,9 @@ def labelled_landmarks(path: Path) -> NDArray[np.float64] | None:
 
 
 def encode_call(path: Path, quality: int) -> bytes:
-    """The clip coded frame by frame, as a call codes it, in the chunks of a file; without its sound."""
-    stream, sends = StreamEncoder(Sending(quality, "call")), CallPolicy()
-    chunks: list[Chunk] = []
-    count = 0
+    """The clip as a call codes it, in the chunks of a file; without its sound."""
     with open_source(path, crop="auto") as clip:
-        for frame in clip.frames_iter():
-            mark = signature(frame)
-            if sends.wants(count, mark):
-                chunks += [] if chunks else stream.announcements
-                chunks.append(stream.keyframe(frame, count))
-                sends.sent(count, mark)
-            chunks += stream.chunks(frame[None], count)
-            count += 1
-    return b"".join([write_signature(), *(c.to_bytes() for c in (stream_header(None, count), *chunks))])
+        return call_as_file(clip.frames_iter(), quality)
 
 
 def encode_with(network: Network, path: Path, quality: int) -> bytes:

@@ -80,8 +80,8 @@ def measured() -> str:
     machine = live["live"]
     lines = [
         f"{machine['date']}, {machine['cores']} cores of {machine['processor']}; network {machine['model']}. "
-        f"Loss (network {loss['model']}): `val` clips {clips}; each way 50 ms, the same loss on both ways. "
-        "Payload: all 30 `val` clips.",
+        f"Loss (network {loss['quality']['model']}): `val` clips {clips}; each way 50 ms, the same loss on both ways. "
+        f"Payload (network {loss['payload']['model']}): all 30 `val` clips.",
         "", "| measure | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows()), "",
         "LPIPS against no loss, and share of ticks at which the picture stood:", "",
         "| loss | bursts of 1 | of 3 | of 8 |", "|---|---|---|---|",

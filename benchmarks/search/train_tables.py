@@ -22,6 +22,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from tfcodec.tinyframe import tables as layout
 from tfcodec.tinyframe.entropy import (
     BIN_EDGES,
     DENSITY_EDGES,
+    MAX_FRAMES,
     SHIFT,
     TRACE_LEVELS,
     History,
@@ -43,9 +45,11 @@ from tfcodec.tinyframe.planes import SAMPLES, SCALE, IntArray, tiny_from_frames
 from tfcodec.tinyframe.search import Group, Search
 
 CHROMA_WEIGHT = 0.85  # against luma, in the transform's training
+SHIPPED = ROOT / "tfcodec/tinyframe/tables.bin"
 UNIT = 32.0  # score per nat
 FloatArray = npt.NDArray[np.float64]
 Arrays = dict[str, IntArray]
+Clip = TypeVar("Clip")
 
 
 def extract(clip: Path) -> IntArray:
@@ -98,23 +102,30 @@ def first_tables(clips: list[IntArray]) -> Arrays:
     weight = np.ones(SAMPLES)
     weight[64:] = CHROMA_WEIGHT
     basis = spatial_transform(clips)
-    one = 1 << SHIFT
-    a["forward"] = np.rint(basis * weight * one).astype(np.int64)
-    a["inverse"] = np.rint((basis / weight).T * one).astype(np.int64)
+    a["forward"] = np.rint(basis * weight * (1 << SHIFT)).astype(np.int64)
+    a["inverse"] = np.rint((basis / weight).T * (1 << SHIFT)).astype(np.int64)
+    add_frequencies(a, [clip @ (basis * weight).T / (8 * SCALE) for clip in clips[::4]])
+    return a
+
+
+def add_frequencies(a: Arrays, tracks: list[FloatArray]) -> None:
+    """Put temporal transforms, steps, and an entropy model of frequencies alone into new tables.
+
+    `tracks`: coefficients [T, samples] over time, in units of a usual step.
+    """
+    one, samples = 1 << SHIFT, len(a["inverse"])
     temporal = [np.rint((sine_transform(n) if n > 1 else np.ones((1, 1))) * one) for n in layout.SIZES]
     a["temporal"] = np.concatenate([t.ravel() for t in temporal]).astype(np.int64)
     a["steps"] = np.rint(SCALE * 2 ** (np.arange(layout.STEPS) / 8)).astype(np.int64)
     scores = (np.arange(2 * layout.SCORE_LIMIT) - layout.SCORE_LIMIT + 0.5) / UNIT
     a["weight_of_one"] = np.rint((1 << 24) / (1 + np.exp(-scores))).astype(np.int64)
     for n, matrix in zip(layout.SIZES, temporal, strict=True):
-        counts, blocks = np.zeros((n, SAMPLES)), 0
-        for clip in clips[::4]:
-            y = clip @ (basis * weight).T
+        counts, blocks = np.zeros((n, samples)), 0
+        for y in tracks:
             b = (len(y) - 1) // n
             if b:
-                segment = y[1 : 1 + b * n].reshape(b, n, SAMPLES) - y[0 : b * n : n][:, None]
-                rows = np.abs(np.einsum("mn,bnk->bmk", matrix / one, segment)) / (8 * SCALE)
-                counts += (rows > 0.7).sum(axis=0)
+                segment = y[1 : 1 + b * n].reshape(b, n, samples) - y[0 : b * n : n][:, None]
+                counts += (np.abs(np.einsum("mn,bnk->bmk", matrix / one, segment)) > 0.7).sum(axis=0)
                 blocks += b
         p = np.clip(counts / blocks, 1e-3, 0.8)
         a["zero_row"][n - 1 : 2 * n - 1] = np.rint(UNIT * np.log(p / (1 - p)))
@@ -122,7 +133,6 @@ def first_tables(clips: list[IntArray]) -> Arrays:
         a["filled_row"][n - 1 : 2 * n - 1] = np.rint(UNIT * np.log(filled / (1 - filled)))
     a["large"][0], a["large"][1] = -48, -24
     a["group_split"][:] = -32
-    return a
 
 
 @dataclass
@@ -149,8 +159,25 @@ def _start(content: bytes) -> None:
     _search = Search(Model(layout.parse_tables(content)))
 
 
-def code_clip(task: tuple[IntArray, int, float, float, int, int]) -> list[tuple[int, list[Group]]]:
-    """Closed-loop coding of one clip: (step, groups) of each payload."""
+Payloads = list[tuple[int, list[Group]]]
+"""(step, groups) of each payload of a clip."""
+
+
+def code_payloads(
+    search: Search, wanted: IntArray, base: IntArray, step: int, weight: FloatArray, rate: float, largest: int
+) -> Payloads:
+    """Closed-loop coding of coefficients [T, samples] in payloads of 128 frames."""
+    payloads: Payloads = []
+    for start in range(0, len(wanted), MAX_FRAMES):
+        part = wanted[start : start + MAX_FRAMES]
+        groups = search.divide(part, base, step, History(len(base)), weight, rate, largest)
+        base = groups[-1].state[-1]
+        payloads.append((step, groups))
+    return payloads
+
+
+def code_clip(task: tuple[IntArray, int, float, float, int, int]) -> Payloads:
+    """One clip of tiny frames."""
     samples, step, rate, rho, largest, seed = task
     if _search is None:
         raise RuntimeError("worker not started")
@@ -159,25 +186,10 @@ def code_clip(task: tuple[IntArray, int, float, float, int, int]) -> list[tuple[
     weight = search.luma_share + rho * search.chroma_share
     # a decoded keyframe is off by about a grey level
     base = wanted[0] + np.random.default_rng(seed).integers(-2 * SCALE, 2 * SCALE + 1, SAMPLES)
-    payloads: list[tuple[int, list[Group]]] = []
-    for start in range(0, len(wanted), 128):
-        part, done, history = wanted[start : start + 128], 0, History()
-        groups: list[Group] = []
-        while done < len(part):
-            n = 1 << largest
-            while n > len(part) - done:
-                n //= 2
-            new, history = search.tree(
-                part[done : done + n], base, step, history, weight, rate, len(part) - done, largest
-            )
-            groups += new
-            base = new[-1].state[-1]
-            done += n
-        payloads.append((step, groups))
-    return payloads
+    return code_payloads(search, wanted, base, step, weight, rate, largest)
 
 
-def replay(coded: list[list[tuple[int, list[Group]]]], samples: int = SAMPLES) -> Rows:
+def replay(coded: list[Payloads], samples: int = SAMPLES) -> Rows:
     """The contexts of every row, as the decoder would have them."""
     out: list[tuple[int, int, int, int, int]] = []
     previous: list[IntArray] = []
@@ -342,6 +354,31 @@ def tasks(clips: list[IntArray], single: bool, seed: int) -> list[tuple[IntArray
     return out
 
 
+def in_turn(clips: list[Clip], turn: int, fraction: float) -> list[Clip]:
+    """The clips to code in a round: another part of them each time."""
+    return [clip for i, clip in enumerate(clips) if (i * 0.6180339887 + turn * 0.37) % 1 < fraction]
+
+
+def learn(arrays: Arrays, coded: list[Payloads], epochs: int, turn: int, started: float) -> None:
+    """Fit the tables to the levels that a round chose, and say how well they do."""
+    print(f"round {turn}: coded after {time.time() - started:.0f} s", flush=True)
+    rows = replay(coded, len(arrays["inverse"]))
+    levels = float(np.count_nonzero(rows.levels)) / len(rows.levels)
+    bits = fit(arrays, rows, epochs)
+    print(f"round {turn}: {len(rows.levels)} rows, {levels:.2f} levels and {bits:.3f} bits a row, "
+          f"{time.time() - started:.0f} s", flush=True)  # fmt: skip
+
+
+def save(content: bytes, path: Path, shipped: Path) -> None:
+    """Write the tables; if they are the package's, their SHA-256 goes into the `tables.py` beside them."""
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    if path == shipped:
+        module = shipped.with_suffix(".py")
+        module.write_text(re.sub(r'TABLES_SHA256 = "[^"]*"', f'TABLES_SHA256 = "{digest}"', module.read_text()))
+    print(f"{len(content)} bytes, SHA-256 {digest}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TFCODEC_DATA", ROOT.parent / "shared/data")))
@@ -350,7 +387,7 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=1.0, help="part of the clips to code in each round")
     parser.add_argument("--thin", type=int, default=1, help="code only every n-th of these in groups, which is slow")
     parser.add_argument("--epochs", type=int, default=7)
-    parser.add_argument("--output", type=Path, default=ROOT / "tfcodec/tinyframe/tables.bin")
+    parser.add_argument("--output", type=Path, default=SHIPPED)
     parser.add_argument("--resume", type=Path, help="start from this table file")
     options = parser.parse_args()
     clips = load_clips(options.data, options.cache)
@@ -360,25 +397,13 @@ def main() -> None:
         arrays = first_tables(clips)
     started = time.time()
     for turn in range(options.rounds):
-        chosen = [c for i, c in enumerate(clips) if (i * 0.6180339887 + turn * 0.37) % 1 < options.fraction]
+        chosen = in_turn(clips, turn, options.fraction)
         # single-frame prediction belongs to calls, groups to files; one set of tables serves both
         work = tasks(chosen, True, 2 * turn) + tasks(chosen[:: options.thin], False, 2 * turn + 1)
         with ProcessPoolExecutor(os.cpu_count(), initializer=_start, initargs=(layout.table_bytes(arrays),)) as pool:
             coded = list(pool.map(code_clip, work, chunksize=4))
-        print(f"round {turn}: coded after {time.time() - started:.0f} s", flush=True)
-        rows = replay(coded)
-        levels = float(np.count_nonzero(rows.levels)) / len(rows.levels)
-        bits = fit(arrays, rows, options.epochs)
-        print(f"round {turn}: {len(rows.levels)} rows, {levels:.2f} levels and {bits:.3f} bits a row, "
-              f"{time.time() - started:.0f} s", flush=True)  # fmt: skip
-    content = layout.table_bytes(arrays)
-    options.output.write_bytes(content)
-    digest = hashlib.sha256(content).hexdigest()
-    if options.output == ROOT / "tfcodec/tinyframe/tables.bin":
-        module = ROOT / "tfcodec/tinyframe/tables.py"
-        text = re.sub(r'TABLES_SHA256 = "[^"]*"', f'TABLES_SHA256 = "{digest}"', module.read_text())
-        module.write_text(text)
-    print(f"{len(content)} bytes, SHA-256 {digest}")
+        learn(arrays, coded, options.epochs, turn, started)
+    save(layout.table_bytes(arrays), options.output, SHIPPED)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def kbps(row: Row) -> float:
 
 
 def tidy(row: Row) -> Row:
-    """A row as results.json has it: with its rates, without what only the runner needs."""
+    """A row as it stands in results.json: with its rates, without what only the runner needs."""
     coded, seconds, frames = row["bytes"], row["seconds"], row["frames"]
     rate = rate_bytes(row)
     return {
@@ -148,7 +148,7 @@ def bd_rates(curves: dict[str, list[Row]]) -> list[Row]:
 
 
 def _rising(metric: str, curve: list[Row]) -> list[Row]:
-    """The points of a curve, in order of rate, that are better than all before: PCHIP needs a function."""
+    """Points of a curve, in order of rate, each better than all before it: PCHIP needs rising values."""
     kept: list[Row] = []
     for point in curve:
         if not kept or _goodness(metric, [point])[0] > _goodness(metric, kept[-1:])[0]:
@@ -251,7 +251,7 @@ def _spread(entries: list[Row]) -> Row:
 
 
 def reach(curves: dict[str, list[Row]]) -> list[Row]:
-    """Where classical codecs overtake: the rate at which each has the best value that tfcodec's ladder has at all."""
+    """Where classical codecs overtake: the rate at which each reaches the best value of tfcodec's whole ladder."""
     out = []
     for delay in ("file", "call"):
         ours = curves.get(f"tfcodec-{delay}-256")

@@ -61,7 +61,7 @@ class Arm:
 
     @property
     def suffix(self) -> str:
-        """Of its files."""
+        """Suffix of its files' names."""
         return ".mp4" if self.codec in CLASSICAL else ".tny" if self.codec == "bicubic8" else ".tfc"
 
 

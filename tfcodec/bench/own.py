@@ -117,7 +117,7 @@ class TfcodecCall(Tfcodec):
 
 
 def _read_records(path: Path, at: int = 0) -> list[bytes]:
-    """What is stored from a byte on, each behind its size in two bytes."""
+    """The pieces stored from a byte on, each after its size in two bytes."""
     data, records = path.read_bytes(), []
     while at < len(data):
         size = int.from_bytes(data[at : at + 2], "big")

@@ -118,7 +118,7 @@ def run(
 
 
 def _self_test(clips: list[Path], crop: CropMode) -> str:
-    """On the liveliest of the first clips: nine frames, far apart, so that frozen is clearly wrong."""
+    """Test the metrics on the liveliest of the first clips: nine frames, so far apart that frozen is clearly wrong."""
     from .measure import self_test
 
     def spread(source: Source) -> Frames:
@@ -138,7 +138,7 @@ def _self_test(clips: list[Path], crop: CropMode) -> str:
 
 
 def collect(clips: list[Path], out: Path, metrics: tuple[str, ...], options: Options) -> dict[str, Any]:
-    """results.json out of the rows that are up to date, without the analysis."""
+    """What results.json holds, but for the analysis, from the rows that are up to date."""
     from ..model.registry import default_model
     from .analysis import tidy
 
@@ -185,7 +185,7 @@ def finish(
 
 
 def as_json(result: dict[str, Any]) -> str:
-    """results.json: one line a row, so that it stays small and differences can be read."""
+    """Write results.json with one line a row: it stays small, and a diff can be read."""
     rest = {k: v for k, v in result.items() if k != "rows"}
     rows = ",\n".join(json.dumps(row) for row in result["rows"])
     return json.dumps(rest, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n'

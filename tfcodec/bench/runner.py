@@ -30,7 +30,7 @@ from .sources import CropMode, digest, load
 Row = dict[str, Any]
 Progress = Callable[[int, int, str], None]
 FORMAT = 1
-"""Of the rows; another number: all is measured again."""
+"""Version of the rows. With another number every row is measured again."""
 
 _slot: Any = None  # lets one SVT-AV1 encode run at a time: as root it takes real-time priority
 
@@ -61,7 +61,7 @@ class Job:
 
 
 def read_row(path: Path) -> Row | None:
-    """A row that was written before; None if there is none that can be read."""
+    """A row from an earlier run; None if there is none or it cannot be read."""
     try:
         row: Row = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -151,7 +151,7 @@ def _begin(slot: Any) -> None:
 
 
 def run_jobs(jobs: list[Job], workers: int, progress: Progress | None = None) -> list[str]:
-    """Bring all rows up to date; returns what failed, one sentence each. What was done stays when interrupted."""
+    """Bring all rows up to date; returns what failed, one sentence each. Finished rows survive an interruption."""
     context = multiprocessing.get_context("spawn")
     slot = context.Lock()
     failures: list[str] = []

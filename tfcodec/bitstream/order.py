@@ -111,24 +111,24 @@ class OrderChecker:
         self._positions = {TinyChunk: chunk.frame_index} | dict.fromkeys(self._positions, chunk.frame_index)
 
     def _accept_layer(self, chunk: LayerChunk, offset: int, header: StreamHeader) -> None:
-        if self.strict and self._keyframe is None:
-            fail(BitstreamError, 23, offset, f"{chunk.NAME} frames before the first keyframe")
         due = self._positions.get(type(chunk), 0 if self._keyframe is None else self._keyframe.frame_index)
-        self._check_position(chunk.first_frame, due, offset, 26, f"{chunk.NAME} chunk")
-        if self.strict and self._keyframe is not None and chunk.keyframe_tag != self._keyframe.keyframe_tag:
-            fail(BitstreamError, 25, offset, f"{chunk.NAME} frames refer to a keyframe of tag {chunk.keyframe_tag}")
-        if header.frame_count and chunk.end_frame > header.frame_count:
-            fail(
-                BitstreamError,
-                32,
-                offset,
-                f"frames up to {chunk.end_frame} in a stream of {header.frame_count}",
-            )
-        check_frame_count(chunk.end_frame, header.rate, offset, self.limits)
+        self._check_layer(chunk, due, 26, offset, header)
         if self.strict and self.motion_tables is not None and chunk.end_frame > self.next_motion:
             fail(BitstreamError, 65, offset, f"tiny frames up to {chunk.end_frame}, motion up to {self.next_motion}")
         self._positions[type(chunk)] = chunk.end_frame
         self._keyframe_is_new &= not isinstance(chunk, TinyChunk)
+
+    def _check_layer(self, chunk: LayerChunk, due: int, rule: int, offset: int, header: StreamHeader) -> None:
+        """What holds for every layer. `rule`: the one that is broken unless the chunk begins with the frame `due`."""
+        if self.strict and self._keyframe is None:
+            fail(BitstreamError, 23, offset, f"{chunk.NAME} frames before the first keyframe")
+        self._check_position(chunk.first_frame, due, offset, rule, f"{chunk.NAME} chunk")
+        if self.strict and self._keyframe is not None and chunk.keyframe_tag != self._keyframe.keyframe_tag:
+            fail(BitstreamError, 25, offset, f"{chunk.NAME} frames refer to a keyframe of tag {chunk.keyframe_tag}")
+        if header.frame_count and chunk.end_frame > header.frame_count:
+            what = f"{chunk.NAME} frames up to {chunk.end_frame} in a stream of {header.frame_count}"
+            fail(BitstreamError, 32, offset, what)
+        check_frame_count(chunk.end_frame, header.rate, offset, self.limits)
 
     def _accept_motion_tables(self, chunk: MotionTablesChunk, offset: int) -> None:
         if self.motion_tables is not None and chunk != self.motion_tables:
@@ -140,16 +140,9 @@ class OrderChecker:
     def _accept_motion(self, chunk: MotionChunk, offset: int, header: StreamHeader) -> None:
         if self.motion_tables is None:
             fail(BitstreamError, 63, offset, "motion in a stream without MOTION_TABLES")
-        if self.strict and self._keyframe is None:
-            fail(BitstreamError, 23, offset, "motion before the first keyframe")
         if chunk.first_frame < self.next_motion:
             fail(BitstreamError, 64, offset, f"second MOTION chunk for frame {chunk.first_frame}")
-        self._check_position(chunk.first_frame, self.next_frame, offset, 64, "MOTION chunk")
-        if self.strict and self._keyframe is not None and chunk.keyframe_tag != self._keyframe.keyframe_tag:
-            fail(BitstreamError, 25, offset, f"motion refers to a keyframe of tag {chunk.keyframe_tag}")
-        if header.frame_count and chunk.end_frame > header.frame_count:
-            fail(BitstreamError, 32, offset, f"motion up to {chunk.end_frame} in a stream of {header.frame_count}")
-        check_frame_count(chunk.end_frame, header.rate, offset, self.limits)
+        self._check_layer(chunk, self.next_frame, 64, offset, header)
         self.next_motion = chunk.end_frame
 
     def _check_motion_used(self, offset: int) -> None:

@@ -19,9 +19,9 @@ DRIFT = 1600.0
 DRIFT_GAIN = 100_000.0
 """... and if it lowers the difference, summed over its frames, by more than this: by a second of another picture."""
 MIN_INTERVAL = 50
-"""Frames (2 s) between two keyframes that drift asks for; scene cuts and requests need not wait."""
+"""Least frames (2 s) from a keyframe to one sent for drift. Scene cuts and requests need not wait."""
 PATIENCE = 25
-"""Frames (1 s) in a row that a call must be adrift before it sends one: heads turn away and come back."""
+"""Frames (1 s) in a row that must have drifted before a call sends one: heads turn away and come back."""
 
 NEARLY = 1.1
 """A sharper frame may be up to 10 % farther from the others than the medoid."""
@@ -59,7 +59,7 @@ def distance(a: Signature, b: Signature) -> float:
 
 
 class CutDetector:
-    """Tells scene cuts from movement, frame by frame."""
+    """Tells scene cuts from movement, one frame after another."""
 
     def __init__(self) -> None:
         self._previous: Signature | None = None
@@ -75,7 +75,7 @@ class CutDetector:
 
 
 class CallPolicy:
-    """When a call sends a keyframe by itself: at the beginning, at scene cuts, and when the picture has gone astray."""
+    """When a call sends a keyframe unasked: at the beginning, at scene cuts, and when the picture has drifted."""
 
     def __init__(self) -> None:
         self._cuts = CutDetector()
@@ -84,7 +84,7 @@ class CallPolicy:
         self._adrift = 0
 
     def wants(self, frame: int, mark: Signature) -> bool:
-        """Whether frame number ``frame``, with this signature, needs a keyframe. To be asked once for every frame."""
+        """Whether frame number ``frame``, with this signature, needs a keyframe. Ask once for every frame, in order."""
         cut = self._cuts.is_cut(mark)
         if self._keyframe is None:
             return True
@@ -92,7 +92,7 @@ class CallPolicy:
         return cut or (frame - self._sent_at >= MIN_INTERVAL and self._adrift >= PATIENCE)
 
     def sent(self, frame: int, mark: Signature) -> None:
-        """A keyframe of that frame goes out."""
+        """Take note that a keyframe of that frame is sent."""
         self._keyframe, self._sent_at, self._adrift = mark, frame, 0
 
 

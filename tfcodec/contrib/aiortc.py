@@ -11,8 +11,8 @@
     other.addTrack(receiver.video)             # decoded pictures and speech are ordinary tracks
     other.addTrack(receiver.audio)
 
-Encoding, decoding and the network run in threads of their own, so that the event loop only hands bytes over. When a
-machine or a network is too slow, the latest frame wins: nothing queues up.
+Encoding, and decoding with the network that draws, run in threads of their own; the event loop only hands bytes over.
+Where a machine or a connection is too slow, older frames are given up for the newest: nothing queues up.
 """
 
 from __future__ import annotations
@@ -43,21 +43,27 @@ except ImportError as _error:
     raise ImportError(f"tfcodec.contrib.aiortc needs aiortc ({_error}): pip install 'tfcodec[webrtc]'") from None
 
 PACKETS, KEYFRAMES = "tfcodec", "tfcodec.keyframes"
-"""Labels of the two channels; the protocol of both is `PROTOCOL`."""
+"""Labels of the two channels."""
 PROTOCOL = "tfcodec.call.1"
+"""Protocol of both channels."""
 PERIOD = 0.04
+"""Seconds from tick to tick: 25 a second."""
 MAX_BUFFERED = 4096
-"""Bytes that may wait in the packet channel; SCTP would send what is more when it is of no use any more."""
+"""Bytes that may wait in the packet channel. A packet that finds more is dropped: SCTP would deliver it too late."""
 MAX_WAITING = 3
-"""Frames that may wait for the encoder; the pictures of older ones are given up for the newest."""
+"""Frames that may wait for the encoder; of older ones only the speech is coded, with a newer frame's picture."""
 SPARE = 0.006
-"""Seconds that a frame should be ready before its tick."""
+"""Seconds before its tick at which a frame should be ready; the receiver's clock keeps to that."""
 
 Frame = NDArray[np.uint8]
 
 
 def open_channels(pc: RTCPeerConnection) -> tuple[RTCDataChannel, RTCDataChannel]:
-    """The sender's two channels: an unreliable one for packets, and a reliable one for keyframes."""
+    """Open the sender's two channels, before the offer is made.
+
+    Returns:
+        An unreliable channel for packets, and a reliable one for keyframes: the first two arguments of `CallSender`.
+    """
     packets = pc.createDataChannel(PACKETS, ordered=False, maxRetransmits=0, protocol=PROTOCOL)
     return packets, pc.createDataChannel(KEYFRAMES, protocol=PROTOCOL)
 
@@ -97,19 +103,25 @@ class _Wire:
 
 
 class CallSender:
-    """The sending end of a call.
+    """The sending end of a call. It is made, and its methods are called, in a running event loop.
 
     Args:
-        packets, keyframes: channels of `open_channels`. To be made in a running event loop.
+        packets, keyframes: the channels of `open_channels`.
         link: a simulated network for packets, to try losses with; it may be changed while the call runs. Keyframes then
-            go through it too, on the packet channel, instead of over the reliable one.
-        encoder: as for `tfcodec.Encoder`: ``audio``, ``quality``, ``bundle``, ``redundancy``, ``refresh``.
+            go through it too, on the packet channel, and the reliable channel is not used.
+        encoder: what `tfcodec.Encoder` takes for calls: ``audio``, ``quality``, ``bundle``, ``redundancy``,
+            ``refresh``, ``motion``.
 
     Attributes:
-        bytes: sent so far, by part (see `tfcodec.Packet`); ``wire`` is the sum with the headers of all layers.
+        bytes: sent so far, by part (see `tfcodec.Packet.parts`); ``wire``: all of it, with the transport's headers.
         packets_sent: number of packets.
         frames: number of frames taken.
-        pictures_given_up: frames whose picture was replaced by a later one because the encoder was behind.
+        pictures_given_up: frames that were coded with a later frame's picture, because the encoder was behind.
+        error: what the encoder's thread last ran into, until `push` raises it; else None.
+
+    Raises:
+        TfcodecError: an argument of the encoder is out of range.
+        WeightsError: the network's weights are not there.
     """
 
     def __init__(
@@ -133,7 +145,7 @@ class CallSender:
 
     @property
     def link(self) -> Link | None:
-        """The simulated network."""
+        """The simulated network for packets; None without one."""
         return self._wire.link
 
     @link.setter
@@ -141,17 +153,21 @@ class CallSender:
         self._wire.link = link
 
     def push(self, frame: Frame, audio: ArrayLike | None = None) -> None:
-        """Take a frame [256, 256, 3] uint8 and its speech [640] float32; returns at once.
+        """Take a frame and its speech, 25 times a second. Returns at once: a thread encodes.
+
+        Args:
+            frame: [256, 256, 3] uint8 RGB. It is not copied, and must not be written to.
+            audio: the speech of its 40 ms, [640] float in -1..1 or int16, mono at 16 kHz; None without speech.
 
         Raises:
-            TfcodecError: what the encoder said about an earlier frame.
+            TfcodecError: what the encoder said of an earlier frame or its speech; `MediaError` if they are wrong.
         """
         if self.error is not None:
             error, self.error = self.error, None
             raise error
         waiting = [i for i, job in enumerate(self._jobs) if job[0] == "frame"]
         for i in waiting[: -MAX_WAITING or None]:
-            # The frame keeps its place in time, so that pictures and speech stay together.
+            # It stays in the queue without its picture: its speech is sent, and later frames keep their time.
             if self._jobs[i][1] is not None:
                 self.pictures_given_up += 1
             self._jobs[i] = ("frame", None, self._jobs[i][2])
@@ -159,11 +175,11 @@ class CallSender:
         self._put("frame", frame, audio)
 
     def request_keyframe(self) -> None:
-        """Send a keyframe with the next frame."""
+        """Send a keyframe with the next frame, whether the receiver asked for one or not."""
         self._put("keyframe", None, None)
 
     def close(self) -> None:
-        """Send what is left and the end of the call, and end the thread."""
+        """Send what is left and the end of the call; the encoder's thread then ends."""
         self._put("end", None, None)
         self._closed = True
         self._wake.set()
@@ -213,17 +229,23 @@ class CallSender:
 
 
 class CallReceiver:
-    """The receiving end of a call: ticks 25 times a second, in step with the sender.
+    """The receiving end of a call: it ticks 25 times a second, in step with the sender. It is made in a running event
+    loop.
 
     Args:
-        link: a simulated network for feedback.
-        decoder: as for `tfcodec.Decoder`: ``lookahead``, ``fast``.
+        link: a simulated network for feedback; it may be changed while the call runs.
+        decoder: what `tfcodec.Decoder` takes: ``lookahead``, ``fast``.
 
     Attributes:
-        decoder: the decoder; `Decoder.stats` tells how the call goes.
-        video, audio: the decoded media as tracks.
-        on_tick: called at every tick with (picture, speech, whether the picture is a new one).
-        bytes: received and feedback bytes, by direction.
+        decoder: the decoder; its ``stats`` tell how the call goes.
+        video, audio: what is decoded, as tracks that another connection can send.
+        on_tick: if set, called at every tick with picture [256, 256, 3] uint8 RGB, speech [640] float32 at 16 kHz, and
+            whether the picture is a new one.
+        bytes: ``received``, ``feedback`` (sent), and ``feedback_wire`` (with the transport's headers).
+        error: why the stream cannot be decoded, if so (of a version or network that is not here, say); else None.
+
+    Raises:
+        TfcodecError: an argument of the decoder is out of range.
     """
 
     def __init__(self, *, link: Link | None = None, **decoder: Any) -> None:
@@ -239,7 +261,7 @@ class CallReceiver:
 
     @property
     def link(self) -> Link | None:
-        """The simulated network for feedback."""
+        """The simulated network for feedback; None without one."""
         return self._wire.link
 
     @link.setter
@@ -247,7 +269,7 @@ class CallReceiver:
         self._wire.link = link
 
     def attach(self, channel: RTCDataChannel) -> None:
-        """Take a channel that the sender has opened; others than the sender's two are left alone."""
+        """Take a channel, as the connection's "datachannel" event gives it; any but the sender's two is ignored."""
         if channel.label not in (PACKETS, KEYFRAMES) or channel.protocol != PROTOCOL:
             return
         if channel.label == PACKETS:
@@ -276,7 +298,7 @@ class CallReceiver:
             due += PERIOD - self._correction()
             now = self._loop.time()
             if due < now - PERIOD:
-                due = now  # the machine was away: no use in making up for it
+                due = now  # more than a tick late: go on from now, rather than catch up in a rush
             await asyncio.sleep(due - now)
             picture, sound = self.decoder.pull(), self.decoder.pull_audio()
             shown = self.decoder.shown
@@ -292,14 +314,14 @@ class CallReceiver:
                 self.on_tick(picture, sound, shown is not None and shown.state != "held")
 
     def _correction(self) -> float:
-        """Seconds by which the next tick should come sooner: the clock follows the sender's, just behind its frames."""
+        """Seconds by which the next tick should come sooner, so that frames are ready `SPARE` seconds before theirs."""
         if len(self._early) < self._early.maxlen // 2:  # type: ignore[operator]
             return 0.0
         return float(np.clip(0.1 * (min(self._early) - SPARE), -0.004, 0.002))
 
 
 class _LatestTrack(MediaStreamTrack):
-    """A track that gives what was shown last, once; a reader that is slow misses some."""
+    """A track whose reader gets the newest item, each once; a slow reader misses some."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -327,7 +349,7 @@ class _LatestTrack(MediaStreamTrack):
 
 
 class DecodedVideoTrack(_LatestTrack):
-    """Decoded pictures, 256x256 at 25 frames/s."""
+    """Decoded pictures: 256x256 RGB at 25 frames/s; a slow reader misses some."""
 
     kind = "video"
 
@@ -340,7 +362,7 @@ class DecodedVideoTrack(_LatestTrack):
 
 
 class DecodedAudioTrack(_LatestTrack):
-    """Decoded speech, 16 kHz mono, 40 ms a frame; what a slow reader misses is left out."""
+    """Decoded speech: 16 kHz mono int16 in frames of 40 ms; a slow reader misses some."""
 
     kind = "audio"
 

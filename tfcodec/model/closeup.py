@@ -56,10 +56,10 @@ class HeadFrame(NamedTuple):
 
 def head_frame(marks: Tensor) -> HeadFrame:
     """The head's frame, from the corners of the eyes of landmarks [B, 70, 2]."""
-    # Picked one by one: a list of numbers would be sent to a GPU in every step, and it would be waited for.
+    # Picked one by one: indexing with a list copies it to the GPU in every step and waits for the copy.
     one, other = ((marks[:, a].float() + marks[:, b].float()) / 2 for a, b in CORNERS)
     x, y = (other - one).unbind(-1)
-    # A face of less than 10 pixels between the eyes is none.
+    # Eyes less than 10 pixels apart are not taken for a face.
     small = (x.square() + y.square()) < 0.08**2
     x, y = torch.where(small, torch.full_like(x, 0.08), x), torch.where(small, torch.zeros_like(y), y)
     return HeadFrame((one + other) / 2, torch.stack((torch.stack((x, -y), -1), torch.stack((y, x), -1)), 1))
@@ -84,7 +84,7 @@ def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) ->
         right, left, bottom, top = square.right, square.left, square.bottom, square.top
         back = torch.stack((turn[:, 0] * (2 / (right - left)), turn[:, 1] * (2 / (bottom - top))), 1)
         moved = (back @ frame.middle[..., None])[..., 0]
-        # A row's share and a column's: the grid is their sum.
+        # The grid is the sum of what depends on the row and what depends on the column.
         across, down = (back[:, None, :, i] * line[:, None] for i in (0, 1))
         x = across[:, None, :, 0] + (down[:, :, None, 0] - moved[:, 0, None, None] - (right + left) / (right - left))
         y = across[:, None, :, 1] + (down[:, :, None, 1] - moved[:, 1, None, None] - (bottom + top) / (bottom - top))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MEL_SILENCE = -1.0
 BATCH = 8
 PREPARE_FROM = 64
-"""Frames for which recording the network pays."""
+"""Number of frames from which on recording the network saves more time than it takes."""
 
 
 class Renderer:
@@ -189,5 +189,5 @@ def render_all(
                 windows, mel_windows(mel, frames), coarse, None if motion is None else motion[frames],
                 None if heard is None else sound_windows(heard, frames),
             )  # fmt: skip
-            if len(only) >= PREPARE_FROM:  # after the first batch, so that nobody waits for it
+            if len(only) >= PREPARE_FROM:  # after the first batch, so that it does not delay the first frame
                 renderer.prepare(coarse)

@@ -115,7 +115,7 @@ def track(
 
 
 class LiveTracker:
-    """The same in a call, frame by frame, one behind: each call gives the landmarks of the frame before."""
+    """Smoothed landmarks in a call, one frame late: each `push` gives those of the frame before."""
 
     def __init__(self, tracker: FaceTracker | None = None) -> None:
         self.tracker = tracker

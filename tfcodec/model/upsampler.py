@@ -82,7 +82,7 @@ class Upsampler(nn.Module):
         return self.stage1.prior.guess(key.marks, box_down(key.small, 8), tiny)
 
     def prepare(self, key: KeyframeFeatures, tiny: Tensor) -> KeyframeFeatures:
-        """The reference that the frames are drawn from: ``key``, or what takes its place where there is none."""
+        """The reference that frames are drawn from: ``key``, or its substitute in a network without keyframe."""
         if self.config.keyframe:
             return key
         return self.encode_keyframe(enlarge(tiny[:, WINDOW // 2], key.picture.shape[-1]))

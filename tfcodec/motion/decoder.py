@@ -10,12 +10,10 @@ import numpy.typing as npt
 from tfcodec.errors import BitstreamError
 from tfcodec.motion.geometry import NUMBERS
 from tfcodec.motion.tables import load_tables
-from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
-from tfcodec.tinyframe.entropy import MAX_FRAMES, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.entropy import MAX_FRAMES, History, Model
+from tfcodec.tinyframe.payload import read_groups, read_head
 from tfcodec.tinyframe.planes import IntArray
 from tfcodec.tinyframe.rangecoder import TOTAL, RangeDecoder
-from tfcodec.tinyframe.rows import read_row
-from tfcodec.tinyframe.tables import SIZES
 
 BoolArray = npt.NDArray[np.bool_]
 NUMBER_LIMIT = 32_767  # 32 inter-ocular distances
@@ -90,43 +88,19 @@ class MotionDecoder:
         """As :meth:`decode`, out of a range coder that may hold other layers before and after."""
         if not 1 <= frames <= MAX_FRAMES:
             raise BitstreamError(f"a motion payload holds 1..{MAX_FRAMES} frames, not {frames}")
-        history, step, last = self._state.history, self._state.step, self._state.present
-        if self._state.first or coder.decode(FRESH):
-            history, step, last = History(NUMBERS), coder.decode_bits(6), True
-        elif history is None:
+        before = self._state
+        history, step, fresh = read_head(coder, NUMBERS, before.first, before.history, before.step)
+        if history is None:
             return self.conceal(frames)
-        else:
-            history = history.copy()
-            if coder.decode(STEP_CHANGE):
-                step = coder.decode_bits(6)
+        last = fresh or before.present
         present = np.zeros(frames, np.bool_)
         for t in range(frames):
             last ^= bool(coder.decode(PRESENCE_CHANGE[last]))
             present[t] = last
-        left = int(present.sum())
-        state = self._state.coefficients
-        parts: list[IntArray] = [state[None]]
-        while left:
-            size = self._read_size(coder, history, left)
-            rows = np.zeros((SIZES[size], NUMBERS), np.int64)
-            context = GroupContext(self._model, size, step, history)
-            for row in rows:
-                row[:] = read_row(coder, self._model, context.scores())
-                context.push(row)
-            parts.append(self._model.reconstruct(size, rows, step, state))
-            state = parts[-1][-1]
-            history.add(size, rows)
-            left -= SIZES[size]
-        self._state = MotionState(state, history, step, False, last)
-        return spread(numbers_of(self._model, np.concatenate(parts)), present)
-
-    def _read_size(self, coder: RangeDecoder, history: History, left: int) -> int:
-        for size in range(len(SIZES) - 1, 0, -1):
-            if SIZES[size] <= left:
-                score = int(self._model.tables.group_split[history.last_size, size])
-                if coder.decode(self._model.one[clip_score(score)]):
-                    return size
-        return 0
+        groups = read_groups(coder, self._model, step, int(present.sum()), before.coefficients, history)
+        states = np.concatenate([before.coefficients[None], *groups])
+        self._state = MotionState(states[-1], history, step, False, last)
+        return spread(numbers_of(self._model, states), present)
 
     def conceal(self, frames: int) -> tuple[IntArray, BoolArray]:
         """Stand-in for `frames` lost frames: the last one, held."""

@@ -11,11 +11,10 @@ from tfcodec.errors import TfcodecError
 from tfcodec.motion.decoder import NUMBER_LIMIT, PRESENCE_CHANGE, START, BoolArray, MotionState, numbers_of, spread
 from tfcodec.motion.geometry import HEAD, NUMBERS
 from tfcodec.motion.tables import load_tables
-from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
-from tfcodec.tinyframe.entropy import MAX_FRAMES, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.entropy import MAX_FRAMES, History, Model
+from tfcodec.tinyframe.payload import REFRESH, check_settings, write_groups, write_head
 from tfcodec.tinyframe.planes import IntArray
 from tfcodec.tinyframe.rangecoder import RangeEncoder
-from tfcodec.tinyframe.rows import write_row
 from tfcodec.tinyframe.search import Group, Search
 from tfcodec.tinyframe.tables import SIZES
 
@@ -24,7 +23,6 @@ STEPS_PER_QUALITY = 3  # eighths of an octave
 FILE_RATE, CALL_RATE = 0.14, 0.08  # price of a bit, in squared quantiser steps
 # what a squared error, in quantiser steps, weighs in the choice of levels: mouth and lids more than the rest
 WEIGHTS = (0.8,) * HEAD + (1.5,) * 4 + (2.0,) * 2 + (0.8,) * 6
-REFRESH = 25  # frames between payloads that can be read after a loss, in calls
 
 
 class MotionEncoder:
@@ -44,12 +42,7 @@ class MotionEncoder:
     """
 
     def __init__(self, quality: int = 5, mode: Literal["file", "call"] = "file", *, refresh: int = REFRESH) -> None:
-        if quality not in range(11):
-            raise TfcodecError(f"quality must be 0..10, not {quality!r}")
-        if mode not in ("file", "call"):
-            raise TfcodecError(f"mode must be 'file' or 'call', not {mode!r}")
-        if refresh < 1:
-            raise TfcodecError(f"refresh must be at least 1 frame, not {refresh}")
+        check_settings(quality, mode, refresh)
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
@@ -97,15 +90,11 @@ class MotionEncoder:
         fresh = before.history is None or not self._call or self._since_fresh >= self._refresh
         history = History(NUMBERS) if fresh or before.history is None else before.history
         wanted = self._model.analyse(values[there])
-        groups = self._divide(wanted, before.coefficients, history)
-        if not before.first:
-            coder.encode(fresh, FRESH)
-        if fresh:
-            coder.encode_bits(self._step, 6)
-        else:
-            coder.encode(self._step != before.step, STEP_CHANGE)
-            if self._step != before.step:
-                coder.encode_bits(self._step, 6)
+        largest = 0 if self._call else len(SIZES) - 1  # in calls each frame by itself, in files the best lengths
+        groups = self._search.divide(
+            wanted, before.coefficients, self._step, history, np.array(WEIGHTS), self._rate, largest
+        )
+        write_head(coder, self._step, fresh, before.first, before.step)
         last = True if fresh else before.present
         for now in there.tolist():
             coder.encode(now != last, PRESENCE_CHANGE[last])
@@ -116,42 +105,8 @@ class MotionEncoder:
         self._since_fresh = (0 if fresh else self._since_fresh) + len(there)
         self._reconstruction = spread(numbers_of(self._model, states), there)
 
-    def _divide(self, wanted: IntArray, base: IntArray, history: History) -> list[Group]:
-        """Groups for all of `wanted` [n, 16]: of one frame in calls, of the best lengths in files."""
-        weight = np.array(WEIGHTS)
-        largest = 0 if self._call else len(SIZES) - 1
-        groups: list[Group] = []
-        done = 0
-        while done < len(wanted):
-            left = len(wanted) - done
-            n = SIZES[largest]
-            while n > left:
-                n //= 2
-            new, history = self._search.tree(
-                wanted[done : done + n], base, self._step, history, weight, self._rate, left, largest
-            )
-            groups += new
-            base = new[-1].state[-1]
-            done += n
-        return groups
-
     def _write(self, coder: RangeEncoder, groups: list[Group], history: History) -> History:
-        left = sum(len(g.rows) for g in groups)
-        history = history.copy()
-        for group in groups:
-            for size in range(len(SIZES) - 1, 0, -1):
-                if SIZES[size] <= left:
-                    score = int(self._model.tables.group_split[history.last_size, size])
-                    coder.encode(size == group.size, self._model.one[clip_score(score)])
-                    if size == group.size:
-                        break
-            context = GroupContext(self._model, group.size, self._step, history)
-            for row in group.rows:
-                write_row(coder, self._model, context.scores(), row)
-                context.push(row)
-            history.add(group.size, group.rows)
-            left -= len(group.rows)
-        return history
+        return write_groups(coder, self._model, self._step, groups, history)
 
 
 def _checked(numbers: npt.ArrayLike, present: npt.ArrayLike | None) -> tuple[IntArray, BoolArray]:

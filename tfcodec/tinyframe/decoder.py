@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from tfcodec.errors import BitstreamError, TfcodecError
-from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState, History, Model
+from tfcodec.tinyframe.payload import read_groups, read_head
 from tfcodec.tinyframe.planes import SAMPLES, IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeDecoder
-from tfcodec.tinyframe.rows import read_row
-from tfcodec.tinyframe.tables import SIZES, load_tables
-
-FRESH = (1 << 24) // 32  # weight of "contexts start anew" in a payload that could go on from the one before
-STEP_CHANGE = (1 << 24) // 64
+from tfcodec.tinyframe.tables import load_tables
 
 
 class TinyDecoder:
@@ -74,40 +71,14 @@ class TinyDecoder:
             raise TfcodecError("TinyDecoder.reset must come before decode")
         if not 1 <= frames <= MAX_FRAMES:
             raise BitstreamError(f"a tiny-frame payload holds 1..{MAX_FRAMES} frames, not {frames}")
-        history, step = self._history, self._step
-        if self._first or coder.decode(FRESH):
-            history, step = History(), coder.decode_bits(6)
-        elif history is None:
+        history, step, _ = read_head(coder, SAMPLES, self._first, self._history, self._step)
+        if history is None:
             return self.conceal(frames)
-        else:
-            history = history.copy()
-            if coder.decode(STEP_CHANGE):
-                step = coder.decode_bits(6)
-        state, done = self._state, 0
-        parts: list[IntArray] = []
-        while done < frames:
-            size = self._read_size(coder, history, frames - done)
-            rows = np.zeros((SIZES[size], SAMPLES), np.int64)
-            context = GroupContext(self._model, size, step, history)
-            for row in rows:
-                row[:] = read_row(coder, self._model, context.scores())
-                context.push(row)
-            parts.append(self._model.reconstruct(size, rows, step, state))
-            state = parts[-1][-1]
-            history.add(size, rows)
-            done += SIZES[size]
-        self._state, self._history, self._step, self._first = state, history, step, False
-        planes = TinyPlanes.from_samples(self._model.synthesise(np.concatenate(parts)))
+        states = np.concatenate(read_groups(coder, self._model, step, frames, self._state, history))
+        self._state, self._history, self._step, self._first = states[-1], history, step, False
+        planes = TinyPlanes.from_samples(self._model.synthesise(states))
         self._last = planes[-1]
         return planes
-
-    def _read_size(self, coder: RangeDecoder, history: History, left: int) -> int:
-        for size in range(len(SIZES) - 1, 0, -1):
-            if SIZES[size] <= left:
-                score = int(self._model.tables.group_split[history.last_size, size])
-                if coder.decode(self._model.one[clip_score(score)]):
-                    return size
-        return 0
 
     def conceal(self, frames: int) -> TinyPlanes:
         """Stand-in for `frames` lost tiny frames: the last one, held."""

@@ -7,11 +7,10 @@ from typing import Literal
 import numpy as np
 
 from tfcodec.errors import TfcodecError
-from tfcodec.tinyframe.decoder import FRESH, STEP_CHANGE
-from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState, GroupContext, History, Model, clip_score
+from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState, History, Model
+from tfcodec.tinyframe.payload import REFRESH, check_settings, write_groups, write_head
 from tfcodec.tinyframe.planes import IntArray, TinyPlanes
 from tfcodec.tinyframe.rangecoder import RangeEncoder
-from tfcodec.tinyframe.rows import write_row
 from tfcodec.tinyframe.search import FloatArray, Group, Search
 from tfcodec.tinyframe.tables import SIZES, STEPS, load_tables
 
@@ -22,7 +21,6 @@ FILE_RATE, CALL_RATE = 0.14, 0.09  # price of a bit, in squared quantiser steps
 CALL_PRICES = (1.0, 0.6, 0.8, 1.25, 1.6)  # tried for every frame of a call
 BYTE_LUCK = 0.4  # bits by which a payload may exceed its bytes and mostly still fit
 RHO_RANGE = (0.2, 6.0)
-REFRESH = 25  # frames between payloads that can be read after a loss, in calls
 
 
 class TinyEncoder:
@@ -40,12 +38,7 @@ class TinyEncoder:
     """
 
     def __init__(self, quality: int = 5, mode: Literal["file", "call"] = "file", *, refresh: int = REFRESH) -> None:
-        if quality not in range(11):
-            raise TfcodecError(f"quality must be 0..10, not {quality!r}")
-        if mode not in ("file", "call"):
-            raise TfcodecError(f"mode must be 'file' or 'call', not {mode!r}")
-        if refresh < 1:
-            raise TfcodecError(f"refresh must be at least 1 frame, not {refresh}")
+        check_settings(quality, mode, refresh)
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
@@ -106,7 +99,8 @@ class TinyEncoder:
         groups = (
             self._groups_call(planes, history, fresh, coder.bits) if self._call else self._groups_file(planes, history)
         )
-        self._write(coder, groups, history, fresh)
+        write_head(coder, self._step, fresh, self._first, self._sent_step)
+        self._history, self._sent_step = write_groups(coder, self._model, self._step, groups, history), self._step
         self._since_fresh = (0 if fresh else self._since_fresh) + len(planes)
         self._first = False
         states = np.concatenate([g.state for g in groups])
@@ -239,62 +233,23 @@ class TinyEncoder:
         sizes: list[int] | None,
     ) -> list[Group]:
         """Groups for all of `wanted`: of the given sizes, or of the best ones."""
+        if sizes is None:
+            return self._search.divide(wanted, self._base(), step, history, weight, rate)
         groups: list[Group] = []
         base, done = self._base(), 0
-        if sizes is not None:
-            for size in sizes:
-                part = wanted[done : done + SIZES[size]]
-                left = len(wanted) - done
-                group = self._search.group(size, part, base, step, history, weight, rate)
-                group.bits += self._search.size_bits(size, left, history)
-                groups.append(group)
-                history = history.copy()
-                history.add(size, group.rows)
-                base = group.state[-1]
-                done += SIZES[size]
-            return groups
-        while done < len(wanted):
-            n = SIZES[-1]
-            while n > len(wanted) - done:
-                n //= 2
-            new, history = self._search.tree(
-                wanted[done : done + n], base, step, history, weight, rate, len(wanted) - done, len(SIZES) - 1
-            )
-            groups += new
-            base = new[-1].state[-1]
-            done += n
+        for size in sizes:
+            part = wanted[done : done + SIZES[size]]
+            left = len(wanted) - done
+            group = self._search.group(size, part, base, step, history, weight, rate)
+            group.bits += self._search.size_bits(size, left, history)
+            groups.append(group)
+            history = history.copy()
+            history.add(size, group.rows)
+            base = group.state[-1]
+            done += SIZES[size]
         return groups
 
     def _base(self) -> IntArray:
         if self._state is None:
             raise TfcodecError("TinyEncoder.reset must come before encode")
         return self._state
-
-    def _write(self, coder: RangeEncoder, groups: list[Group], history: History, fresh: bool) -> None:
-        step = self._step
-        if not self._first:
-            coder.encode(fresh, FRESH)
-        if fresh:
-            coder.encode_bits(step, 6)
-        elif step != self._sent_step:
-            coder.encode(1, STEP_CHANGE)
-            coder.encode_bits(step, 6)
-        else:
-            coder.encode(0, STEP_CHANGE)
-        self._sent_step = step
-        left = sum(len(g.rows) for g in groups)
-        history = history.copy()
-        for group in groups:
-            for size in range(len(SIZES) - 1, 0, -1):
-                if SIZES[size] <= left:
-                    score = int(self._model.tables.group_split[history.last_size, size])
-                    coder.encode(size == group.size, self._model.one[clip_score(score)])
-                    if size == group.size:
-                        break
-            context = GroupContext(self._model, group.size, step, history)
-            for row in group.rows:
-                write_row(coder, self._model, context.scores(), row)
-                context.push(row)
-            history.add(group.size, group.rows)
-            left -= len(group.rows)
-        self._history = history

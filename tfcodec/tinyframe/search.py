@@ -188,6 +188,30 @@ class Search:
             return whole
         return split, end
 
+    def divide(
+        self,
+        wanted: IntArray,
+        base: IntArray,
+        step: int,
+        history: History,
+        weight: FloatArray,
+        rate: float,
+        largest: int = len(SIZES) - 1,
+    ) -> list[Group]:
+        """Groups for any number of frames `wanted`, none longer than `SIZES[largest]`."""
+        groups: list[Group] = []
+        done = 0
+        while done < len(wanted):
+            left = len(wanted) - done
+            n = SIZES[largest]
+            while n > left:
+                n //= 2
+            new, history = self.tree(wanted[done : done + n], base, step, history, weight, rate, left, largest)
+            groups += new
+            base = new[-1].state[-1]
+            done += n
+        return groups
+
 
 def cost(groups: list[Group], rate: float) -> float:
     return sum(g.error + rate * g.bits for g in groups)

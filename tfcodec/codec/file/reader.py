@@ -26,7 +26,7 @@ from .tracks import Track
 from .walk import Block, Keyframe, Place, Walk
 
 MARK_EVERY = 1024
-"""Frames between places under the same keyframe that are remembered, to come back to."""
+"""Frames between two states of the decoder that are kept under one keyframe, for later jumps."""
 
 
 class Reader:
@@ -39,20 +39,23 @@ class Reader:
             for frame in reader[50:100:2]:     # decoded as they are asked for
                 ...
 
-    Memory does not grow with the length: the file is kept as it is, frames are not. Frames are drawn in batches of 8.
+    The file is held in memory, decoded frames are not, so that memory hardly grows with the length. Frames are drawn in
+    batches of 8. A reader belongs to one thread.
 
     Args:
-        data: the file.
+        data: the file's bytes.
         errors, pixels, fast, coarse: as for `tfcodec.open`.
+        limits: what the file may ask for; a larger one is refused.
 
     Attributes:
         info: what the stream holds.
-        speech: the decoded speech; None without any, or if its codec is not installed.
+        speech: the decoder of the speech, and `sound` gives samples; None without any, or if its codec is not installed.
         speech_missing: the codec that is not, and how to get it, in one line; else empty.
-        sample_rate: its rate in Hz.
+        sample_rate: of the speech, in Hz: 16000.
 
     Raises:
-        BitstreamError: the stream is malformed or damaged, when it is opened or when a frame is read.
+        BitstreamError: the stream is malformed or damaged; also raised later, by what reads frames.
+        LimitExceeded: it asks for more than ``limits`` allow.
         WeightsError: the stream names a network that is not installed.
     """
 
@@ -75,7 +78,7 @@ class Reader:
         self._rate = Fraction(*header.rate)
         self._position = 0
         self._noted: dict[str, None] = {}
-        # Where decoding can begin, in order: at every keyframe, and now and then where it has been.
+        # Where decoding can begin, in order: at every keyframe, and at states kept on the way (`MARK_EVERY`).
         self._places: list[Place] = [Place()]
         keyframes = [(i, c) for i, c in enumerate(self._stream.chunks) if isinstance(c, KeyframeChunk)]
         self._places += [
@@ -91,7 +94,7 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the network; the reader can be used on, and loads it again when it needs it."""
+        """Free the network. The reader still works: it loads the network again when it needs it."""
         self._renderer = None
 
     def __len__(self) -> int:
@@ -104,23 +107,31 @@ class Reader:
 
     @property
     def damaged(self) -> tuple[str, ...]:
-        """What could not be read so far, one sentence each; only with ``errors="conceal"``."""
+        """What could not be read in the frames and speech asked for so far, one sentence each; empty unless
+        ``errors="conceal"``."""
         speech = [] if self.speech is None else self.speech.damaged
         return (*self.info.damaged, *self._noted, *speech)
 
     @property
     def position(self) -> int:
-        """Number of the frame that iteration gives next."""
+        """Number of the frame that iteration gives next; ``len(reader)`` at the end."""
         return self._position
 
     def seek(self, seconds: float) -> None:
-        """Go on with the frame that is shown at that time; beyond the end there is none. Raises TfcodecError."""
+        """Let iteration go on with the frame that is shown at a time.
+
+        Args:
+            seconds: the time; beyond the end iteration gives nothing.
+
+        Raises:
+            TfcodecError: the time is negative or not finite.
+        """
         if not 0 <= seconds < float("inf"):
-            raise TfcodecError(f"a time in seconds, from 0 on, not {seconds!r}")
+            raise TfcodecError(f"seconds must be 0 or more and finite, not {seconds!r}")
         self._position = min(int(Fraction(seconds) * self._rate), len(self))
 
     def __iter__(self) -> Iterator[DecodedFrame]:
-        """Frames from `position` on."""
+        """Frames from `position` on, which follows. Raises BitstreamError where the stream is damaged."""
         for frame in self.frames(range(self._position, len(self))):
             self._position = frame.number + 1
             yield frame
@@ -130,7 +141,13 @@ class Reader:
     @overload
     def __getitem__(self, which: slice) -> Iterator[DecodedFrame]: ...
     def __getitem__(self, which: int | slice) -> DecodedFrame | Iterator[DecodedFrame]:
-        """A frame, or the frames of a slice one after another. Raises IndexError."""
+        """A frame by its number, or an iterator over the frames of a slice; `position` stays.
+
+        Raises:
+            IndexError: there is no such frame.
+            TfcodecError: the slice goes backwards.
+            BitstreamError: the stream is damaged there.
+        """
         if isinstance(which, slice):
             wanted = range(*which.indices(len(self)))
             if wanted.step < 0:
@@ -142,7 +159,11 @@ class Reader:
         return next(self.frames((number,)))
 
     def keyframes(self) -> list[tuple[int, NDArray[np.uint8]]]:
-        """Every keyframe: (the first frame drawn from it, [256, 256, 3] uint8); damaged ones are left out."""
+        """All keyframes: (number of the first frame drawn from it, picture [256, 256, 3] uint8 RGB).
+
+        Raises:
+            BitstreamError: one is damaged; with ``errors="conceal"`` it is left out instead.
+        """
         found = []
         for chunk in self._stream.keyframes:
             try:
@@ -153,18 +174,35 @@ class Reader:
         return found
 
     def sound(self, start: float = 0.0, stop: float | None = None) -> NDArray[np.float32]:
-        """Speech between two times in seconds, [n] float32 at 16 kHz; silence where there is none.
+        """Speech between two times.
 
-        From the beginning on it is exact; after a jump it differs by less than can be heard, for a moment.
+        Args:
+            start, stop: in seconds; ``stop`` None: the end of the video.
+
+        Returns:
+            [n] float32 mono in -1..1 at 16 kHz; silence where there is no speech. Read in order it is what
+            `tfcodec.decode` gives. After a jump the speech decoder starts anew: for a moment the samples differ, by
+            less than can be heard.
+
+        Raises:
+            TfcodecError: the times are negative, not finite or out of order.
         """
         end = self.info.duration_seconds if stop is None else stop
         if not 0 <= start <= end < float("inf"):
-            raise TfcodecError(f"a time after another, in seconds, not {start!r} and {end!r}")
+            raise TfcodecError(f"sound from one time to a later one, in seconds, not from {start!r} to {end!r}")
         first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
         return np.zeros(last - first, np.float32) if self.speech is None else self.speech.samples(first, last)
 
     def frames(self, wanted: Sequence[int]) -> Iterator[DecodedFrame]:
-        """The frames with these numbers, ascending. What lies between is decoded if need be, but not drawn."""
+        """Some frames, one after another; `position` stays.
+
+        Args:
+            wanted: their numbers, ascending, each from 0 to ``len(reader) - 1``. Frames between them are decoded where
+                later ones build on them, but not drawn.
+
+        Raises:
+            BitstreamError: the stream is damaged there.
+        """
         if not len(wanted):
             return
         track = Track(self._stream.header, self._stream.chunks, strict=self._strict)
@@ -189,7 +227,7 @@ class Reader:
             self._noted.update(dict.fromkeys(track.damaged))
 
     def _draw(self, waiting: _Waiting, prepare: bool, numbers: list[int]) -> Iterator[DecodedFrame]:
-        """Give frames that wait, and let go of what is not needed any more."""
+        """Draw frames that wait, by their numbers, then drop what no later frame needs."""
         for at in range(0, len(numbers), BATCH):
             batch = numbers[at : at + BATCH]
             keyframe = waiting.keyframe
@@ -198,7 +236,7 @@ class Reader:
             places = np.array(batch) - waiting.first
             pictures = None if self._entry is None else self._pictures(self._entry, waiting, keyframe, batch, places)
             if pictures is not None and prepare and self._renderer is not None:
-                self._renderer.prepare(self._coarse)  # after the first batch, so that nobody waits for it
+                self._renderer.prepare(self._coarse)  # after the first batch, so that it does not delay the first frame
             for i, number in enumerate(batch):
                 yield DecodedFrame(
                     number, float(number / self._rate), None if pictures is None else pictures[i],
@@ -223,7 +261,7 @@ class Reader:
         return self._renderer.render(windows, mel, self._coarse, **others, sound=sound)
 
     def _mel(self, number: int, past: int = REACH) -> NDArray[np.float32]:
-        """The log-mel window of a frame, [1, 20, 80]; with ``past`` from so many frames before it."""
+        """The log-mel window of a frame, [1, 20, 80]; with ``past=LIPS_REACH`` the lips' longer one, [1, 148, 80]."""
         if self.speech is None:
             return np.full((1, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
         first, end = max(0, number - past), min(len(self), number + REACH + 1)
@@ -243,7 +281,7 @@ class Reader:
         return int(frame * SAMPLE_RATE / self._rate)
 
     def _place_before(self, frame: int) -> Place:
-        """The last place from which the frame, and the tiny frames before it that it is drawn from, can be decoded."""
+        """The last place to begin at, for a frame: its window of tiny frames must lie behind it, too."""
         for i in reversed(range(bisect_right(self._places, frame, key=lambda place: place.frame))):
             place = self._places[i]
             if place.state is not None and place.frame > frame - REACH:
@@ -292,7 +330,7 @@ class _Waiting:
         self.keyframe = block.keyframe
 
     def ripe(self, *, last: bool) -> list[int]:
-        """The numbers that can be given though more frames will come: whole batches, unless they are the last ones."""
+        """Numbers of frames whose windows are complete: in whole batches, unless they are the ``last`` asked for."""
         count = sum(number + REACH < self.end for number in self.wanted) if self.keyframe is not None else 0
         return self.wanted[: count if last and count == len(self.wanted) else count // BATCH * BATCH]
 

@@ -11,9 +11,9 @@ from ...rates import OPUS_PER_SAMPLE, SAMPLE_RATE
 from ..parts import speech
 
 KEEP = SAMPLE_RATE
-"""Samples that are kept behind the last ones read, so that they can be read again."""
+"""Samples before the last ones read that are kept, so that they can be read again without decoding."""
 RUN_UP = SAMPLE_RATE
-"""After a jump, samples that are decoded before those asked for: what Opus missed no longer matters after them."""
+"""Samples before those asked for that are decoded after a jump: by then Opus has found its state again."""
 
 
 class FileSpeech:
@@ -63,11 +63,14 @@ class FileSpeech:
         return np.pad(piece, (before, end - first - before - len(piece)))
 
     def whole(self, pieces: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """All of it, [length] float32, of pieces from the beginning on and what follows them. Raises BitstreamError."""
+        """All speech, [length] float32: ``pieces``, which were read from the first sample on, and the rest.
+
+        Raises BitstreamError.
+        """
         return np.concatenate([*pieces, self.rest(sum(map(len, pieces)))])[: self.length]
 
     def rest(self, first: int) -> NDArray[np.float32]:
-        """Samples from one on to the end of the speech; what a sound that is longer than its video has behind it."""
+        """Samples from ``first`` to the end of the speech, which may be later than that of the video."""
         return self.samples(first, max(first, self.length))
 
     @property

@@ -55,12 +55,12 @@ class Track:
             return layer.lose(chunk.frame_count)
 
     def lose(self, name: str, frames: int) -> NDArray[Any]:
-        """Stand-ins for frames of a layer that are not there."""
+        """Stand-ins for so many frames of a layer that are missing."""
         return self._decoder.layers[name].lose(frames)
 
     @property
     def state(self) -> State:
-        """What the next chunks' decoding depends on, under the keyframe that came last."""
+        """The layers' state: what the next chunks under the same keyframe build on."""
         return self._decoder.tag, self._decoder.state
 
     @state.setter

@@ -59,9 +59,9 @@ class Place:
     frame: int = 0
     keyframe: Keyframe | None = None
     keyframes: int = 0
-    """Keyframes in the chunks before."""
+    """Number of keyframes in the chunks before ``chunk``."""
     state: State = None
-    """None: a keyframe comes next, or the stream begins."""
+    """Of the layers; None at the beginning and at a keyframe, where they begin anew."""
 
 
 class Walk:
@@ -80,13 +80,13 @@ class Walk:
         self._reached = dict.fromkeys(track.layers, place.frame)
         self._said: dict[str, list[NDArray[Any]]] = {name: [] for name in track.layers}
         self._chunk = place.chunk
-        self._between = False  # whether the last block is all that the chunks before the next one give
+        self._between = False  # whether all frames of the chunks read so far have been given
         if place.state is not None:
             track.state = place.state
 
     @property
     def place(self) -> Place | None:
-        """Where another walk could go on, between two blocks; None where none can."""
+        """Where another walk could go on from here; None if it could not, as between blocks of one chunk."""
         ahead = any(reached != self._emitted for reached in self._reached.values())
         if not self._between or self._keyframe is None or ahead:
             return None
@@ -118,7 +118,7 @@ class Walk:
         yield from self._hold(self._stream.frame_count)
 
     def _hold(self, until: int) -> Iterator[Block]:
-        """Make up for frames whose tiny frames never came."""
+        """Blocks that stand in for frames without tiny frames, before ``until``."""
         if until > self._emitted:
             self._fill("tiny", until)
             yield self._block(until, held=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -36,7 +36,23 @@ def stream_header(audio: AudioConfig | None, frames: int = 0) -> StreamHeader:
     return StreamHeader(frames, entry.model_id, entry.hash_prefix, TABLES_ID, audio)
 
 
-class StreamEncoder:
+class _Layers:
+    """The layers of one end of a stream, whose states are kept and set together."""
+
+    layers: Mapping[str, LayerEncoder] | Mapping[str, LayerDecoder]
+
+    @property
+    def state(self) -> States:
+        """What the next payloads depend on; to be set when they follow others than the last."""
+        return {name: coder.state for name, coder in self.layers.items()}
+
+    @state.setter
+    def state(self, states: States) -> None:
+        for name, state in states.items():
+            self.layers[name].state = state
+
+
+class StreamEncoder(_Layers):
     """Keyframes and layers to chunks, or to the payloads of a call.
 
     Attributes:
@@ -72,12 +88,14 @@ class StreamEncoder:
 
     def encode(self, frames: Frames) -> dict[str, bytes]:
         """Payloads of consecutive frames [n, 256, 256, 3] uint8, by layer."""
-        payloads: dict[str, bytes] = {}
+        return {name: coder.encode(frames, beside) for name, coder, beside in self._in_turn()}
+
+    def _in_turn(self) -> Iterator[tuple[str, LayerEncoder, Values]]:
+        """The layers, each with what those before it have said of the frames that it is to encode."""
         said: Values = {}
         for name, coder in self.layers.items():
-            payloads[name] = coder.encode(frames, said)
+            yield name, coder, said
             said[name] = coder.said
-        return payloads
 
     def chunks(self, frames: Frames, first: int) -> list[LayerChunk]:
         """`encode`, as chunks of a file; ``first``: the number of the first frame."""
@@ -90,28 +108,16 @@ class StreamEncoder:
         """The payload of a call's unit of frames [n, 256, 256, 3] uint8, all layers in one range coder; and how many
         of its bytes each layer takes, to the nearest."""
         whole = RangeEncoder()
-        said: Values = {}
         ends: list[float] = []
-        for name, coder in self.layers.items():
-            coder.encode_into(whole, frames, said)
-            said[name] = coder.said
+        for _, coder, beside in self._in_turn():
+            coder.encode_into(whole, frames, beside)
             ends.append(whole.bits / 8)
         payload = whole.finish()
         edges = [0, *(min(round(end), len(payload)) for end in ends[:-1]), len(payload)]
-        return payload, {name: end - start for name, (start, end) in zip(said, pairwise(edges), strict=True)}
-
-    @property
-    def state(self) -> States:
-        """What the next payloads depend on; to be set when they are to follow others than the last."""
-        return {name: coder.state for name, coder in self.layers.items()}
-
-    @state.setter
-    def state(self, states: States) -> None:
-        for name, state in states.items():
-            self.layers[name].state = state
+        return payload, {name: end - start for name, (start, end) in zip(self.layers, pairwise(edges), strict=True)}
 
 
-class StreamDecoder:
+class StreamDecoder(_Layers):
     """Chunks, or the payloads of a call, to keyframes and what the layers say.
 
     Args:
@@ -149,13 +155,3 @@ class StreamDecoder:
         values = {name: coder.decode_from(whole, frames) for name, coder in self.layers.items()}
         whole.finish()
         return values
-
-    @property
-    def state(self) -> States:
-        """What the next payloads depend on; to be set when they follow others than the last."""
-        return {name: coder.state for name, coder in self.layers.items()}
-
-    @state.setter
-    def state(self, states: States) -> None:
-        for name, state in states.items():
-            self.layers[name].state = state
