@@ -133,6 +133,8 @@ class StreamInfo:
         has_audio: whether there is speech.
         bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``audio``, which sum to the ``total``, exactly.
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
+        warnings: what of the source could be read, but not as it was meant, one sentence each; only from
+            `tfcodec.encode`.
     """
 
     frames: int
@@ -143,6 +145,7 @@ class StreamInfo:
     has_audio: bool
     bytes: dict[str, int]
     damaged: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def duration_seconds(self) -> float:

@@ -41,9 +41,9 @@ class Decoder:
     """
 
     def __init__(self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None) -> None:
-        if lookahead not in (0, 1, 2):
+        if not isinstance(lookahead, int | np.integer) or lookahead not in (0, 1, 2):
             raise TfcodecError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
-        self.lookahead = lookahead
+        self.lookahead = int(lookahead)
         self.fast = worker if fast is None else fast
         self._threaded = worker
         self._start()
