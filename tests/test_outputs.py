@@ -145,7 +145,7 @@ def test_sigterm_leaves_nothing(stream: Path, tmp_path: Path, capsys: pytest.Cap
     thread = threading.Thread(target=end_it)
     thread.start()
     try:
-        assert main(["decode", str(stream), str(tmp_path / "out.mp4")]) == 143
+        assert main(["decode", str(stream), str(tmp_path / "out.mkv"), "--lossless"]) == 143
     finally:
         thread.join()
     assert capsys.readouterr().err == "tfcodec: terminated\n"

@@ -111,8 +111,9 @@ def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
 
 def _points(square: Square, width: int, height: int, device: torch.device) -> Tensor:
     """Pixel centres of a square in the head's frame, [height, width, 2]."""
-    x = square.left + (torch.arange(width, device=device) + 0.5) * ((square.right - square.left) / width)
-    y = square.top + (torch.arange(height, device=device) + 0.5) * ((square.bottom - square.top) / height)
+    x, y = (torch.arange(count, device=device, dtype=torch.float32) + 0.5 for count in (width, height))
+    x = square.left + x * ((square.right - square.left) / width)
+    y = square.top + y * ((square.bottom - square.top) / height)
     down, across = torch.meshgrid(y, x, indexing="ij")
     return torch.stack((across, down), -1)
 
@@ -121,7 +122,7 @@ def _fade(square: Square, device: torch.device) -> Tensor:
     """1 in a square's middle and 0 at its edges, [height, width]."""
     lines = []
     for count in (square.height, square.width):
-        place = (torch.arange(count, device=device) + 0.5) / count
+        place = (torch.arange(count, device=device, dtype=torch.float32) + 0.5) / count
         rise = ((torch.minimum(place, 1 - place) - 0.5 / count) / EDGE).clamp(0, 1)
         lines.append(rise * rise * (3 - 2 * rise))
     return lines[0][:, None] * lines[1]

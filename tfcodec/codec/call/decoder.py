@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import TracebackType
 
 import numpy as np
@@ -58,6 +59,8 @@ class Decoder:
         self._shown: Shown | None = None
         self._sound = np.zeros(SAMPLES_PER_FRAME, np.float32)
         self._worker = DrawingThread(self.call, fast=self.fast) if self._threaded else None
+        if self._worker is not None:  # a decoder that is dropped without `close` leaves no threads
+            weakref.finalize(self, self._worker.end)
 
     def reset(self) -> None:
         """Forget everything, as after a new call has begun."""
