@@ -399,6 +399,23 @@ def test_a_bad_clip_costs_only_its_own_rows(clips: Path, tmp_path: Path, capsys:
     assert "bad.mp4" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_an_unreadable_file_and_clips_that_are_alike_end_no_run(
+    moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    from tfcodec.bench.run import _readable, _self_test
+
+    write_video(tmp_path / "a.mp4", moving_face[0][:10])
+    (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes())
+    write_video(tmp_path / "still.mp4", moving_face[0][:1].repeat(10, axis=0))
+    (tmp_path / "folder.mp4").mkdir()
+    readable, failures = _readable([tmp_path / name for name in ("a.mp4", "folder.mp4", "b.mp4")])
+    assert [path.name for path in readable] == ["a.mp4", "b.mp4"]
+    assert len(failures) == 1
+    assert failures[0].startswith("folder.mp4: cannot be read")
+    assert "psnr" in _self_test(readable, "auto")
+    assert "no clip moves" in _self_test([tmp_path / "still.mp4"], "auto")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

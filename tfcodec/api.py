@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from .errors import LimitExceeded, MediaError, TfcodecError
-from .files import write_atomically
+from .files import write_atomically, write_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .codec.results import Clip, DrawnClip, StreamInfo
 
 Progress = Callable[[int, int], None]
+Target = str | os.PathLike[str] | BinaryIO
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 MAX_STREAM_BYTES = 1 << 30
 
@@ -27,18 +29,20 @@ def encode(
     source: Source | NDArray[np.uint8], out: None = None, *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
-    kbps: float | None = None, progress: Progress | None = None,
+    kbps: float | None = None, progress: Progress | None = None, strict: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> bytes: ...  # fmt: skip
 @overload
 def encode(
-    source: Source | NDArray[np.uint8], out: str | os.PathLike[str], *, audio: ArrayLike | None = None,
+    source: Source | NDArray[np.uint8], out: Target, *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
-    kbps: float | None = None, progress: Progress | None = None,
+    kbps: float | None = None, progress: Progress | None = None, strict: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> StreamInfo: ...  # fmt: skip
 def encode(
     source: Source | NDArray[np.uint8],
-    out: str | os.PathLike[str] | None = None,
+    out: Target | None = None,
     *,
     audio: ArrayLike | None = None,
     sample_rate: int | None = None,
@@ -50,12 +54,14 @@ def encode(
     speech: str = "auto",
     kbps: float | None = None,
     progress: Progress | None = None,
+    strict: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> bytes | StreamInfo:
     """Encode a talking-face video.
 
     Args:
         source: path of a video, its bytes, a binary file object, or pictures [T, H, W, 3] uint8 RGB (then ``fps``).
-        out: where to write the stream; it appears there only when it is complete.
+        out: where to write the stream, a path or a binary file object. A file appears there only when it is complete.
         audio: speech for pictures given as an array, or in place of a file's own: [n] or [n, channels], float in -1..1
             or int16.
         sample_rate: of ``audio``, in Hz.
@@ -73,9 +79,11 @@ def encode(
         kbps: the whole stream, speech and all, in kbit/s at most: quality and speech codec are found to fit, among the
             codecs that are installed. It takes a few encodings, most of them without ``refine``.
         progress: called with (frames done, frames in all).
+        strict: make an error of what would be a warning.
+        warn: called with each warning: what could be read, but not as it was meant (see docs/inputs.md).
 
     Returns:
-        The stream's bytes, or with ``out`` its StreamInfo.
+        The stream's bytes, or with ``out`` its StreamInfo, which lists the ``warnings``.
 
     Raises:
         NoFaceError: ``crop="auto"`` found no face.
@@ -94,7 +102,11 @@ def encode(
         raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
     level = check_quality(5 if quality is None else quality)
     voice = choose(speech, level)
-    with open_source(source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop) as clip:
+    if out is not None and not isinstance(out, str | os.PathLike) and not hasattr(out, "write"):
+        raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
+    with open_source(
+        source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn
+    ) as clip:
         if kbps is not None:
             data = encode_within(
                 kbps, clip.frames_iter, clip.audio, speech, refine=refine, motion=motion, progress=progress
@@ -104,10 +116,14 @@ def encode(
             data = encode_clip(
                 clip.frames_iter(), sound, level, clip.frame_count_hint, progress, refine, motion, voice
             )
+        warnings = tuple(clip.warnings)
     if out is None:
         return data
-    write_atomically(out, data)
-    return probe(data)
+    if isinstance(out, str | os.PathLike):
+        write_atomically(out, data)
+    else:
+        write_to(out, data)
+    return dataclasses.replace(probe(data), warnings=warnings)
 
 
 @overload

@@ -1,6 +1,6 @@
 """The command `tfcodec`.
 
-Exit status: 0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted.
+Exit status: 0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from . import __version__
 from .errors import MediaError, TfcodecError
@@ -30,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tfcodec",
         description="Talking-face video at about 2 kbit/s.",
-        epilog="Exit status: 0 done, 1 input or environment at fault, 2 wrong usage, 130 interrupted. "
+        epilog="Exit status: 0 done, 1 input or environment at fault, 2 wrong usage, 130 interrupted, "
+        "143 terminated. "
         "'-' stands for standard input or output.",
     )
     parser.add_argument("--version", action="version", version=f"tfcodec {__version__}")
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         "(lyra:2400), or none: leave the sound out",
     )  # fmt: skip
     p.add_argument("--no-motion", action="store_true", help="do not say how the face moves: 10 bits a frame less")
+    p.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
     _common(p)
 
     p = commands.add_parser("decode", help=".tfc -> video")
@@ -100,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _common(p: argparse.ArgumentParser) -> None:
-    p.add_argument("-f", "--force", action="store_true", help="overwrite the output if it exists")
+    p.add_argument("-f", "--force", action="store_true", help="overwrite the output if it exists; links are followed")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
 
@@ -111,34 +113,98 @@ def main(argv: list[str] | None = None) -> int:
         "encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "bench": _bench, "simulate": _simulate,
         "doctor": _doctor,
     }[args.command]  # fmt: skip
+    with _terminable():
+        try:
+            status = run(args)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # now, while an error can still be told
+            return status
+        except TfcodecError as error:
+            _say(str(error))
+            return 1
+        except BrokenPipeError:
+            _silence_output()  # the reader of our output has gone
+            return 1
+        except OSError as error:
+            _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
+            _silence_output()
+            return 1
+        except KeyboardInterrupt:
+            _say("interrupted")
+            return 130
+        except _Terminated:
+            _say("terminated")
+            return 143
+
+
+class _Terminated(BaseException):
+    """The process was asked to end: what was begun is taken away on the way out."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    import signal
+    import threading
+
+    def terminate(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
     try:
-        return run(args)
-    except TfcodecError as error:
-        print(f"tfcodec: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain once more when it closes standard output.
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:
+        print(f"tfcodec: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _warn(text: str) -> None:
+    _say(f"warning: {text}")
+
+
+def _silence_output() -> None:
+    # Python would complain once more when it flushes standard output at the end.
+    with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("tfcodec: interrupted", file=sys.stderr)
-        return 130
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise MediaError("standard input is closed")
+    return sys.stdin.buffer
+
+
+def _standard_output() -> BinaryIO:
+    if sys.stdout is None:
+        raise MediaError("standard output is closed")
+    return sys.stdout.buffer
 
 
 def _encode(args: argparse.Namespace) -> int:
     from .api import encode, probe
-    from .files import write_atomically
+    from .files import write_atomically, write_to
 
     _refuse_overwrite(args)
-    source: str | BinaryIO = sys.stdin.buffer if args.input == "-" else args.input
+    source: str | BinaryIO = _standard_input() if args.input == "-" else args.input
     with _bar("encode", args.quiet) as progress:
         data = encode(
             source, quality=args.quality, crop=args.crop, refine=not args.no_refine,
             motion=not args.no_motion, speech=args.speech, kbps=args.kbps, progress=progress,
+            strict=args.strict, warn=_warn,
         )  # fmt: skip
     if args.output == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_to(_standard_output(), data)
     else:
         write_atomically(args.output, data)
     if not args.quiet:
@@ -176,8 +242,8 @@ def _decode(args: argparse.Namespace) -> int:
             print(f"tfcodec: without sound: {reader.speech_missing}", file=sys.stderr)
         if args.output == "-":
             with target.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+                shutil.copyfileobj(file, _standard_output())
+            _standard_output().flush()
     return 0
 
 
@@ -228,7 +294,7 @@ def _bench(args: argparse.Namespace) -> int:
     def names(text: str | None) -> list[str] | None:
         return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
-    with tqdm(desc="bench", unit="row", disable=args.quiet or not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(desc="bench", unit="row", disable=args.quiet or not _is_terminal(), leave=False) as bar:
 
         def progress(done: int, total: int, what: str) -> None:
             bar.total = total
@@ -262,7 +328,7 @@ def _simulate(args: argparse.Namespace) -> int:
     if args.output is not None:
         _refuse_overwrite(args)
     with _bar("simulate", args.quiet) as progress:
-        report = simulate_file(args, progress)
+        report = simulate_file(args, progress, _warn)
     if args.report:
         print(json.dumps(report.as_dict(), indent=1))
     if not args.quiet:
@@ -293,13 +359,13 @@ def _summary(info: StreamInfo) -> str:
 def _read(name: str) -> bytes:
     from .api import read_source
 
-    return read_source(sys.stdin.buffer if name == "-" else name)
+    return read_source(_standard_input() if name == "-" else name)
 
 
 def _refuse_overwrite(args: argparse.Namespace) -> None:
-    if args.output != "-" and os.path.exists(args.output) and not args.force:
+    if args.output != "-" and os.path.lexists(args.output) and not args.force:
         raise MediaError(f"{args.output} exists; -f overwrites it")
-    if args.output == "-" and sys.stdout.isatty():
+    if args.output == "-" and _standard_output().isatty():
         raise MediaError("not writing binary data to a terminal")
 
 
@@ -307,7 +373,7 @@ def _refuse_overwrite(args: argparse.Namespace) -> None:
 def _bar(label: str, quiet: bool) -> Iterator[Progress]:
     from tqdm import tqdm
 
-    with tqdm(desc=label, unit="frame", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(desc=label, unit="frame", disable=quiet or not _is_terminal(), leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

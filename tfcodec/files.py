@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import stat
 import tempfile
 from pathlib import Path
+from typing import IO, Any
 
 from .errors import MediaError
 
@@ -13,10 +16,16 @@ from .errors import MediaError
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file under a temporary name beside its place and rename it: it is there whole or not at all.
 
+    A link is followed; into what is no regular file (a device, a named pipe) the bytes are written.
+
     Raises MediaError when it cannot be written.
     """
-    target = Path(path)
+    target = destination(path)
     try:
+        if is_special(target):
+            with target.open("wb", buffering=0) as file:
+                _write_all(file, data)
+            return
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -31,6 +40,54 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             raise
     except OSError as error:
         raise MediaError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def destination(path: str | os.PathLike[str]) -> Path:
+    """The place that an output of this name goes to: links are followed. Raises MediaError if they go in a circle."""
+    target = Path(path)
+    try:
+        return target.resolve() if target.is_symlink() else target
+    except (OSError, RuntimeError) as error:
+        raise MediaError(f"cannot write {target}: {error}") from None
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something at a path that is to be written into, not replaced: a device, a pipe, a socket."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def put_in_place(made: Path, target: Path) -> None:
+    """Rename a finished file to where it belongs, or copy it into a device or a pipe. Raises OSError."""
+    if is_special(target):
+        with made.open("rb") as source, target.open("wb", buffering=0) as file:
+            shutil.copyfileobj(source, file)
+        made.unlink()
+    else:
+        os.replace(made, target)
+
+
+def write_to(file: Any, data: bytes) -> None:
+    """Write to a binary file object. Raises MediaError when that fails."""
+    try:
+        _write_all(file, data)
+        if hasattr(file, "flush"):
+            file.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(f"cannot write to {getattr(file, 'name', 'the file object')}: {reason}") from None
+
+
+def _write_all(file: IO[bytes] | Any, data: bytes) -> None:
+    view = memoryview(data)
+    while len(view):
+        written = file.write(view)  # of an unbuffered file possibly less than was given
+        view = view[len(view) if written is None else written :]
 
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:

@@ -22,6 +22,8 @@ from .sources import CropMode, Source, digest, find_clips, load
 DEFAULT_EVERY = 10
 QUICK_CLIPS = 4
 SELF_TEST_CLIPS = 8
+STILL = 0.25
+"""Grey levels between frames far apart, on average, below which a clip does not move."""
 
 
 def require_extra() -> None:
@@ -100,13 +102,14 @@ def run(
         say(f"left out: {METRICS[metric].title}: {why}")
     if not chosen:
         raise TfcodecError("no metric can be computed: " + "; ".join(left_out.values()))
+    clips, unread = _readable(clips)
     tested = _self_test(clips, options.crop)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"cannot write {out}: {error.strerror}") from None
     todo = make_jobs(clips, arms, out, chosen, options.every, options.crop)
-    failures = run_jobs(todo, options.jobs, progress)
+    failures = unread + run_jobs(todo, options.jobs, progress)
     for failure in failures:
         say(f"failed: {failure}")
     result = collect(clips, out, chosen, options)
@@ -115,6 +118,21 @@ def run(
         raise TfcodecError(f"nothing could be measured: {failures[0]}" if failures else "nothing to measure")
     finish(result, clips, out, options, say)
     return result
+
+
+def _readable(clips: list[Path]) -> tuple[list[Path], list[str]]:
+    """Clips whose bytes can be read, and a sentence for each of the others. Raises MediaError if none can be."""
+    found, failures = [], []
+    for clip in clips:
+        try:
+            digest(clip)
+        except OSError as error:
+            failures.append(f"{clip.name}: cannot be read ({error.strerror or error})")
+        else:
+            found.append(clip)
+    if not found:
+        raise MediaError(f"no video can be read: {failures[0]}")
+    return found, failures
 
 
 def _self_test(clips: list[Path], crop: CropMode) -> str:
@@ -132,9 +150,15 @@ def _self_test(clips: list[Path], crop: CropMode) -> str:
             errors.append(error)
     if not looks:
         raise errors[0]
-    liveliest = int(np.argmax([np.abs(np.diff(x.astype(np.int16), axis=0)).mean() for x in looks]))
+    moves = [float(np.abs(np.diff(x.astype(np.int16), axis=0)).mean()) for x in looks]
+    liveliest = looks[int(np.argmax(moves))]
+    if max(moves) < STILL:
+        return "left out, since no clip moves"
+    # Something else, and clearly: clips can be alike, or the same.
+    apart = [float(np.abs(x[4].astype(np.int16) - liveliest[4]).mean()) for x in looks]
+    farthest = int(np.argmax(apart))
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    return self_test(looks[liveliest], looks[liveliest - 1][4] if len(looks) > 1 else noise)
+    return self_test(liveliest, looks[farthest][4] if apart[farthest] > 4 * max(moves) else noise)
 
 
 def collect(clips: list[Path], out: Path, metrics: tuple[str, ...], options: Options) -> dict[str, Any]:

@@ -137,6 +137,8 @@ class StreamInfo:
         bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``audio``, which sum to the ``total``, exactly.
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
         speech: the speech codec: ``"Opus"``, ``"Codec2 1200"``, ``"Lyra 3200"``; empty without speech.
+        warnings: what of the source could be read, but not as it was meant, one sentence each; only from
+            `tfcodec.encode`.
     """
 
     frames: int
@@ -148,6 +150,7 @@ class StreamInfo:
     bytes: dict[str, int]
     damaged: tuple[str, ...] = ()
     speech: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def duration_seconds(self) -> float:

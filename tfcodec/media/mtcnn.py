@@ -57,7 +57,7 @@ class Detector:
         """Faces at least `min_face` pixels wide in `picture`, [H, W, 3] uint8 RGB."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
             image = (image - 127.5) / 128
             boxes = self._propose(image, min_face)
@@ -115,7 +115,7 @@ class Detector:
         for left, top, right, bottom in np.rint(boxes[:, :4]).astype(int):
             x0, y0, x1, y1 = max(0, left), max(0, top), min(width, right), min(height, bottom)
             if x1 <= x0 or y1 <= y0:
-                patches.append(torch.zeros(1, 3, size, size))
+                patches.append(torch.zeros(1, 3, size, size, dtype=torch.float32, device="cpu"))
                 continue
             inside = image[:, :, y0:y1, x0:x1]
             outside = (x0 - left, right - x1, y0 - top, bottom - y1)  # beyond the picture: the mean grey, 0

@@ -117,7 +117,7 @@ def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) 
         )
     if sample_rate is None:
         raise MediaError("audio given as an array needs sample_rate=")
-    if not _is_rate(sample_rate):
+    if not is_rate(sample_rate):
         raise MediaError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate!r}")
     wanted = round(duration * SAMPLE_RATE)
     rate = int(sample_rate)
@@ -128,7 +128,8 @@ def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) 
     return track
 
 
-def _is_rate(value: object) -> bool:
+def is_rate(value: object) -> bool:
+    """Whether this is a sample rate that can be used, in Hz."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -247,7 +247,10 @@ class _ArrayPictures:
 def _array_pictures(source: ArrayLike, fps: float | None) -> _ArrayPictures:
     if source is None or isinstance(source, (int, float)):
         raise MediaError(f"source must be a path, bytes, a binary file or pictures, not {type(source).__name__}")
-    pictures = np.asanyarray(source)
+    try:
+        pictures = np.asarray(source)
+    except (TypeError, ValueError) as error:
+        raise MediaError(f"pictures must be one array [T, H, W, 3] ({error})") from None
     if pictures.dtype != np.uint8:
         raise MediaError(f"pictures must be uint8, not {pictures.dtype}")
     if pictures.ndim != 4 or pictures.shape[3] != 3:
@@ -265,15 +268,9 @@ def _array_pictures(source: ArrayLike, fps: float | None) -> _ArrayPictures:
 
 def _rate(fps: float) -> Fraction:
     """A frame rate as a fraction: 29.97 is 30000/1001. Raises MediaError outside 0.1 to 1000."""
-    try:
-        ok = 0.1 <= fps <= 1000
-    except TypeError:
-        ok = False
-    if not ok:
-        raise MediaError(f"fps must be a number from 0.1 to 1000, not {fps!r}")
-    exact = Fraction(fps).limit_denominator(1001)
+    rate = timing.checked_rate(fps)
     for scale in (24, 30, 48, 60, 120):
         ntsc = Fraction(scale * 1000, 1001)
-        if abs(ntsc - Fraction(fps)) < Fraction(1, 200):
+        if abs(ntsc - rate) < Fraction(1, 200):
             return ntsc
-    return exact
+    return rate.limit_denominator(1001)

@@ -19,6 +19,18 @@ MAX_SECONDS = 4 * 3600
 _HALF = Fraction(1, 2)
 
 
+def checked_rate(fps: object) -> Fraction:
+    """A frame rate, of any type of number, as a fraction. Raises MediaError outside 0.1 to 1000."""
+    try:
+        rate = Fraction(float(fps))  # type: ignore[arg-type]
+        ok = not isinstance(fps, str | bytes) and 0.1 <= rate <= 1000
+    except (TypeError, ValueError, OverflowError):
+        ok = False
+    if not ok:
+        raise MediaError(f"fps must be a number from 0.1 to 1000, not {fps!r}")
+    return fps if isinstance(fps, Fraction) else rate
+
+
 def frames_before(time: Fraction, rate: int = FRAME_RATE) -> int:
     """How many frames of a video at `rate` have their middle before `time`, in seconds since the first appeared."""
     return ceil(time * rate - _HALF)

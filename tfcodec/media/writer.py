@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfcodec.errors import MediaError
+from tfcodec.files import destination, is_special, put_in_place
 from tfcodec.media.frames import check_size
-from tfcodec.media.sound import resample
+from tfcodec.media.sound import is_rate, resample
+from tfcodec.media.timing import checked_rate
 
 if TYPE_CHECKING:
     import av
@@ -31,7 +34,8 @@ class VideoWriter:
     """Writes pictures, and sound, to a video file. A context manager.
 
     Writes under a temporary name in the same directory; leaving the `with` block renames it to `path`,
-    leaving it by an exception deletes it, so that `path` never holds half a video.
+    leaving it by an exception deletes it, so that `path` never holds half a video. A link is followed; into a
+    device or a named pipe the finished video is written.
 
     path         .mp4 (or .m4v, .mov, .mkv); .mkv with lossless=True
     fps          frames per second
@@ -65,16 +69,17 @@ class VideoWriter:
         self._format = _container_format(self.path, lossless)
         if not lossless and (self.width % 2 or self.height % 2):
             raise MediaError(f"H.264 needs an even width and height, not {self.width}x{self.height}")
-        if not 0.1 <= fps <= 1000:
-            raise MediaError(f"fps must be from 0.1 to 1000, not {fps}")
-        self.fps = Fraction(fps).limit_denominator(1001)
+        self.fps = checked_rate(fps).limit_denominator(1001)
         self._sound = _Sound(audio, sample_rate, lossless) if audio is not None else None
         self.frames_written = 0
         self._container: Any = None
         self._video: Any = None
         self._reformatter: Any = None
-        # absolute, so that FFmpeg takes no part of it for a protocol
-        self._temporary = self.path.absolute().with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        self._target = destination(self.path)
+        # Beside its place, or, if that is a device or a pipe, where temporary files are; absolute, so that FFmpeg takes
+        # no part of it for a protocol.
+        folder = Path(tempfile.gettempdir()) if is_special(self._target) else self._target.absolute().parent
+        self._temporary = folder / f".{self._target.name}.{secrets.token_hex(4)}.tmp"
 
     def __enter__(self) -> VideoWriter:
         import av
@@ -82,8 +87,8 @@ class VideoWriter:
 
         if self.path.is_dir():
             raise MediaError(f"{self.path}: is a directory")
-        if not self.path.parent.is_dir():
-            raise MediaError(f"{self.path.parent}: no such directory")
+        if not self._target.parent.is_dir():
+            raise MediaError(f"{self._target.parent}: no such directory")
         options = {"movflags": "faststart"} if self._format in ("mp4", "mov") else {}
         try:
             self._container = av.open(str(self._temporary), "w", format=self._format, options=options)
@@ -169,7 +174,7 @@ class VideoWriter:
                 self._sound.finish(self._container)
             self._container.close()
             self._container = None
-            os.replace(self._temporary, self.path)
+            put_in_place(self._temporary, self._target)
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"{self.path}: cannot be written ({error})") from error
         finally:
@@ -191,8 +196,8 @@ class _Sound:
     """The sound of a file being written, encoded along with the pictures so that the two lie side by side in it."""
 
     def __init__(self, audio: ArrayLike, sample_rate: float | None, lossless: bool) -> None:
-        if sample_rate is None or not 1000 <= sample_rate <= 768_000 or sample_rate != int(sample_rate):
-            raise MediaError(f"audio needs a whole sample_rate from 1000 to 768000 Hz, not {sample_rate}")
+        if sample_rate is None or not is_rate(sample_rate):
+            raise MediaError(f"audio needs a whole sample_rate from 1000 to 768000 Hz, not {sample_rate!r}")
         self._codec = "pcm_f32le" if lossless else "aac"
         self._rate = int(sample_rate)
         self._samples = np.zeros(0, np.float32)  # those that are not written yet
@@ -254,6 +259,8 @@ def _checked_sound(audio: ArrayLike) -> NDArray[np.float32]:
 
 def _container_format(path: Path, lossless: bool) -> str:
     suffix = path.suffix.lower()
+    if suffix not in _FORMATS and is_special(path):  # a device or a pipe, whose name says nothing
+        return "matroska"
     if lossless:
         if suffix != ".mkv":
             raise MediaError(f"{path}: a lossless video is written as .mkv (FFV1 in Matroska)")

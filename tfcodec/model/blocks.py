@@ -117,7 +117,7 @@ def enlarge(x: Tensor, size: int) -> Tensor:
     """
     small = x.shape[-1]
     with torch.autocast(x.device.type, enabled=False):
-        unit = torch.eye(small, device=x.device)[None, None]
+        unit = torch.eye(small, device=x.device, dtype=torch.float32)[None, None]
         rise = F.interpolate(unit, size=(size, small), mode="bicubic", align_corners=False)[0, 0]
         return rise @ x.float() @ rise.mT
 

@@ -126,7 +126,7 @@ def _fade(square: Square, device: torch.device) -> Tensor:
     lines = []
     with torch.inference_mode(False):
         for count in (square.height, square.width):
-            place = (torch.arange(count, device=device) + 0.5) / count
+            place = (torch.arange(count, device=device, dtype=torch.float32) + 0.5) / count
             rise = ((torch.minimum(place, 1 - place) - 0.5 / count) / EDGE).clamp(0, 1)
             lines.append(rise * rise * (3 - 2 * rise))
         return lines[0][:, None] * lines[1]

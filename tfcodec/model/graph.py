@@ -84,10 +84,13 @@ def reduced(key: KeyframeFeatures, fast: bool) -> KeyframeFeatures:
 
 
 def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
-    with torch.inference_mode(False), torch.no_grad():
-        key = reduced(model.encode_keyframe(torch.zeros(1, 3, 256, 256)), fast)
-        marks = torch.zeros(1, COUNT, 2) if key.marks is None else key.marks
-        given = [torch.zeros(1, WINDOW, 3, 8, 8), torch.zeros(1, MEL_COLUMNS, MEL_BANDS), marks, *_tensors(key)]
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float32, device="cpu")
+
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        key = reduced(model.encode_keyframe(zeros(1, 3, 256, 256)), fast)
+        marks = zeros(1, COUNT, 2) if key.marks is None else key.marks
+        given = [zeros(1, WINDOW, 3, 8, 8), zeros(1, MEL_COLUMNS, MEL_BANDS), marks, *_tensors(key)]
         try:
             with (
                 warnings.catch_warnings(),

@@ -216,7 +216,7 @@ def mouth_change(marks: Tensor, moved: Tensor) -> Tensor:
 
 
 def _members() -> Tensor:
-    members = torch.zeros(len(GROUPS), COUNT)
+    members = torch.zeros(len(GROUPS), COUNT, dtype=torch.float32)
     for plane, group in zip(members, GROUPS, strict=True):
         plane[list(group)] = 1
     return members

@@ -129,7 +129,8 @@ class Lips(nn.Module):
         negative); None if that is not known. Frame ``t`` looks at sound up to 80 ms after its end, with a lag at that
         of frame ``t + lag``.
         """
-        columns = torch.full((PAST + MEL_PER_FRAME * frames + FUTURE, MEL_BANDS), SILENCE)
+        shape = PAST + MEL_PER_FRAME * frames + FUTURE, MEL_BANDS
+        columns = torch.full(shape, SILENCE, dtype=torch.float32, device=mel.device)
         begin = MEL_PER_FRAME * (first + (lag or 0)) - PAST
         low, high = max(0, begin), min(len(mel), begin + len(columns))
         if low < high:
@@ -195,8 +196,9 @@ def read_lips(path: str | Path, sha256: str | None = None) -> Lips:
         content = Path(path).read_bytes()
         if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
             raise WeightsError(f"{path} is damaged: SHA-256 {found}, expected {sha256}")
-        lips = Lips()
-        lips.load_state_dict({k: v.float() for k, v in safetensors.torch.load(content).items()})
+        with torch.device("meta"):
+            lips = Lips()
+        lips.load_state_dict({k: v.float() for k, v in safetensors.torch.load(content).items()}, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold weights of lips from speech: {error}") from None
     return lips.requires_grad_(False).eval()

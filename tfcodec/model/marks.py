@@ -38,15 +38,15 @@ def frame_marks(
     """
     count = len(windows)
     if not model.config.motion or key.marks is None or key.face is None:
-        return torch.zeros(count, POINTS, 2)
+        return torch.zeros(count, POINTS, 2, dtype=torch.float32, device="cpu")
     # Without a face in the keyframe there is nothing that the numbers could move.
     face = bool(key.face[0] > 0)
     state = np.full(count, ABSENT) if motion is None or not face else motion[:, NUMBERS]
-    marks = torch.empty(count, POINTS, 2)
+    marks = torch.empty(count, POINTS, 2, dtype=torch.float32, device="cpu")
     reference = ((key.marks[0] + 1) * HALF).numpy()
     if (missing := np.flatnonzero(state == ABSENT)).size:
         some = torch.from_numpy(missing)
-        marks[some] = model.guess(key.select(torch.zeros(len(some), dtype=torch.long)), windows[some])
+        marks[some] = model.guess(key.select(torch.zeros(len(some), dtype=torch.long, device="cpu")), windows[some])
     if motion is not None and (sent := np.flatnonzero(state != ABSENT)).size:
         marks[torch.from_numpy(sent)] = _placed(reference, motion[sent, :NUMBERS])
     if sound is not None and face and (heard := np.flatnonzero(state != SENT)).size:

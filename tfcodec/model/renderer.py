@@ -62,7 +62,8 @@ class Renderer:
     def set_keyframe(self, picture: NDArray[np.uint8]) -> None:
         """Use the decoded keyframe [256, 256, 3] uint8 from now on; costs about as much as a third of a frame."""
         torch = self._torch
-        with torch.inference_mode():
+        # whatever the caller has set: the dtype and the device are named everywhere, and its autocast ends here
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
             key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
             self._key = self._graph.reduced(key, self.fast)
@@ -90,12 +91,12 @@ class Renderer:
         key, drawing = self._key, self._drawings.get(coarse)
         if key is None:
             raise RuntimeError("set_keyframe comes first")
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             windows = torch.from_numpy(np.ascontiguousarray(tiny)).permute(0, 1, 4, 2, 3).float() / 255
             heard = torch.from_numpy(np.ascontiguousarray(mel, np.float32))
             marks = self._marks.frame_marks(self._model, key, windows, motion, sound)
             if drawing is None:
-                key = key.select(torch.zeros(len(tiny), dtype=torch.long))
+                key = key.select(torch.zeros(len(tiny), dtype=torch.long, device="cpu"))
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
                     pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse)
             else:

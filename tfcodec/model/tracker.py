@@ -261,9 +261,10 @@ def read_about(path: str | Path) -> dict[str, str]:
 
 def read_tracker(path: str | Path) -> FaceTracker:
     """The tracker with weights from a file, ready to run. Raises WeightsError if the file does not fit."""
-    tracker = FaceTracker()
+    with torch.device("meta"):
+        tracker = FaceTracker()
     try:
-        tracker.load_state_dict({n: t.float() for n, t in safetensors.torch.load_file(path).items()})
+        tracker.load_state_dict({n: t.float() for n, t in safetensors.torch.load_file(path).items()}, assign=True)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} does not hold weights of this face tracker: {error}") from None
     return tracker.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -96,7 +96,8 @@ def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, ND
     marks, scores = np.empty((len(frames), COUNT, 2), np.float32), np.empty(len(frames), np.float32)
     for first in range(0, len(frames), _BATCH):
         some = slice(first, first + _BATCH)
-        points, score = tracker(from_pixels(torch.from_numpy(np.ascontiguousarray(frames[some])).to(device)))
+        with torch.autocast(device.type, enabled=False):
+            points, score = tracker(from_pixels(torch.from_numpy(np.ascontiguousarray(frames[some])).to(device)))
         marks[some], scores[some] = ((points + 1) * (_SIZE / 2)).cpu().numpy(), score.cpu().numpy()
     return marks, scores
 

@@ -24,6 +24,7 @@ def add_simulate(commands: Any) -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", help=".mp4 or .mkv file of what the receiver shows; without it nothing is drawn")
     p.add_argument("-q", "--quality", type=int, default=5, help="0 (fewest bits) to 10 (default 5)")
     p.add_argument("--crop", choices=("auto", "none"), default="auto", help="as for encode")
+    p.add_argument("--strict", action="store_true", help="as for encode")
     p.add_argument("--report", action="store_true", help="print where the bytes go and how the call went, as JSON")
     network = p.add_argument_group("network")
     network.add_argument("--loss", type=float, default=0.0, help="share of packets lost, 0 to 1 (default 0)")
@@ -46,14 +47,18 @@ def add_simulate(commands: Any) -> argparse.ArgumentParser:
     return p
 
 
-def simulate_file(args: argparse.Namespace, progress: Callable[[int, int], None]) -> CallReport:
-    """Run the call that the options describe; raises TfcodecError."""
+def simulate_file(
+    args: argparse.Namespace, progress: Callable[[int, int], None], warn: Callable[[str], None] | None = None
+) -> CallReport:
+    """Run the call that the options describe; ``warn`` is called with warnings about the input. Raises TfcodecError."""
     from ..errors import MediaError
     from ..media import VideoWriter, open_source
     from ..rates import FPS, SAMPLE_RATE
 
+    if args.input == "-" and sys.stdin is None:
+        raise MediaError("standard input is closed")
     source: Any = sys.stdin.buffer if args.input == "-" else args.input
-    with open_source(source, crop=args.crop) as clip:
+    with open_source(source, crop=args.crop, strict=args.strict, warn=warn) as clip:
         if args.output is None:
             report = _run(clip, args, progress, None)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import TracebackType
 
 import numpy as np
@@ -41,9 +42,9 @@ class Decoder:
     """
 
     def __init__(self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None) -> None:
-        if lookahead not in (0, 1, 2):
+        if not isinstance(lookahead, int | np.integer) or lookahead not in (0, 1, 2):
             raise TfcodecError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
-        self.lookahead = lookahead
+        self.lookahead = int(lookahead)
         self.fast = worker if fast is None else fast
         self._threaded = worker
         self._start()
@@ -58,6 +59,8 @@ class Decoder:
         self._shown: Shown | None = None
         self._sound = np.zeros(SAMPLES_PER_FRAME, np.float32)
         self._worker = DrawingThread(self.call, fast=self.fast) if self._threaded else None
+        if self._worker is not None:  # a decoder that is dropped without `close` leaves no threads
+            weakref.finalize(self, self._worker.end)
 
     def reset(self) -> None:
         """Forget everything, as after a new call has begun."""

@@ -79,12 +79,14 @@ class DrawingThread:
         self._record(default_model())  # which the call will most likely name
 
     def push(self, packet: bytes) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
         if not self._packets.full():
             self._packets.put_nowait(bytes(packet))
             self._wake.set()
+        if self._error is not None:
+            error, self._error = self._error, None
+            if isinstance(error, TfcodecError):
+                raise error
+            raise TfcodecError(f"pictures cannot be drawn here ({type(error).__name__}: {error})") from error
 
     def pull(self) -> Drawn | None:
         call, now = self._call, time.monotonic()
@@ -114,11 +116,15 @@ class DrawingThread:
         self._wake.set()
         return said
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Let the threads come to their end, without waiting for it."""
         self._closed = True
         self._wake.set()
-        self._thread.join(timeout=5)
         self._drawers.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        self.end()
+        self._thread.join(timeout=5)
 
     def _run(self) -> None:
         while True:
@@ -149,7 +155,8 @@ class DrawingThread:
             with call.lock:
                 self._begun.add(frame)
             scene, known = Scene(call.receiver, number), number in call.receiver.frames
-            self._drawers.submit(self._draw, entry, scene, frame, number, known)
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                self._drawers.submit(self._draw, entry, scene, frame, number, known)
 
     def _next(self) -> int | None:
         """The frame to begin drawing now; -1: the picture stands, and may go on with the sound."""

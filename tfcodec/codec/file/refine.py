@@ -80,13 +80,13 @@ class Refiner:
         chosen = np.unique(np.append(np.arange(0, count, how.stride), count - 1))
         windows = np.clip(chosen[:, None] + np.arange(-REACH, WINDOW - REACH), 0, count - 1)
         torch, blocks = self._torch, self._blocks
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             true = torch.from_numpy(planes.samples().astype(np.float32) / planes.scale)
             around = _to_rgb(true)[torch.from_numpy(windows)]
             key = self._model.encode_keyframe(
                 blocks.from_pixels(torch.from_numpy(np.ascontiguousarray(keyframe)[None]))
             )
-            moved = [torch.zeros(1, true.shape[1])]
+            moved = [torch.zeros(1, true.shape[1], dtype=torch.float32, device="cpu")]
             for at in range(0, len(chosen), BATCH):
                 some = chosen[at : at + BATCH]
                 target = blocks.box_down(blocks.from_pixels(torch.from_numpy(frames[some])), COARSE)
@@ -104,9 +104,9 @@ class Refiner:
     ) -> Tensor:
         """How far to move ``true`` [N, 96], in grey levels."""
         torch, how, count = self._torch, self._descent, len(true)
-        key = key.select(torch.zeros(count, dtype=torch.long))
+        key = key.select(torch.zeros(count, dtype=torch.long, device="cpu"))
         given = marks if self._model.config.motion else None
-        silence = torch.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE)
+        silence = torch.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, dtype=torch.float32, device="cpu")
         with torch.enable_grad():
             change = start.clone().requires_grad_()
             optimiser = torch.optim.Adam([change], how.rate, betas=(0.8, 0.95))
@@ -122,7 +122,8 @@ class Refiner:
                 loss = loss + how.price / 255 * change.square().sum() / (64 * count)
                 optimiser.zero_grad()
                 (count * loss).backward()
-                optimiser.step()
+                with torch.device("cpu"):  # the optimiser's own numbers, which it makes at its first step
+                    optimiser.step()
         return change.detach()
 
 
