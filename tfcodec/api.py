@@ -26,13 +26,13 @@ MAX_STREAM_BYTES = 1 << 30
 def encode(
     source: Source | NDArray[np.uint8], out: None = None, *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int = 5, crop: Literal["auto", "none"] = "auto",
-    refine: bool = True, motion: bool = True, progress: Progress | None = None,
+    refine: bool = True, motion: bool = True, inter_keyframes: bool = True, progress: Progress | None = None,
 ) -> bytes: ...  # fmt: skip
 @overload
 def encode(
     source: Source | NDArray[np.uint8], out: str | os.PathLike[str], *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int = 5, crop: Literal["auto", "none"] = "auto",
-    refine: bool = True, motion: bool = True, progress: Progress | None = None,
+    refine: bool = True, motion: bool = True, inter_keyframes: bool = True, progress: Progress | None = None,
 ) -> StreamInfo: ...  # fmt: skip
 def encode(
     source: Source | NDArray[np.uint8],
@@ -45,6 +45,7 @@ def encode(
     crop: Literal["auto", "none"] = "auto",
     refine: bool = True,
     motion: bool = True,
+    inter_keyframes: bool = True,
     progress: Progress | None = None,
 ) -> bytes | StreamInfo:
     """Encode a talking-face video.
@@ -63,6 +64,8 @@ def encode(
             times as fast and costs a few tenths of a dB.
         motion: say how the face moves, in about 10 bits a frame. Without it mouth and eyes hardly move, since 8x8
             pixels cannot show them. With neither ``refine`` nor ``motion`` encoding needs no network.
+        inter_keyframes: code later keyframes as differences from the one before, where that is cheaper. Readers from
+            before that refuse such streams.
         progress: called with (frames done, frames in all).
 
     Returns:
@@ -80,7 +83,9 @@ def encode(
 
     quality = check_quality(quality)
     with open_source(source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop) as clip:
-        data = encode_clip(clip.frames_iter(), clip.audio, quality, clip.frame_count_hint, progress, refine, motion)
+        data = encode_clip(
+            clip.frames_iter(), clip.audio, quality, clip.frame_count_hint, progress, refine, motion, inter_keyframes
+        )
     if out is None:
         return data
     write_atomically(out, data)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bitstream import BY_CLASS, KeyframeChunk, LayerChunk, ParsedStream, TinyChunk
+from ..parts.keyframes import Chain
 from ..parts.layer import State
 from .tracks import Track
 
@@ -62,6 +63,8 @@ class Place:
     """Keyframes in the chunks before."""
     state: State = None
     """None: a keyframe comes next, or the stream begins."""
+    chain: Chain = ()
+    """What that keyframe may refer to."""
 
 
 class Walk:
@@ -83,6 +86,8 @@ class Walk:
         self._between = False  # whether the last block is all that the chunks before the next one give
         if place.state is not None:
             track.state = place.state
+        else:
+            track.follow(place.chain)
 
     @property
     def place(self) -> Place | None:
