@@ -108,13 +108,21 @@ def read_header(f: Fields) -> dict[str, Any]:
     require(model > 0 or digest == bytes(4), 18)
     audio = None
     if flags & 4:
-        require(f.u8() == 1, 19)
-        duration = f.u8()
-        require(duration in (8, 16, 24, 32, 40, 48), 20)
+        codec, duration = f.u8(), f.u8()
+        require(codec in (1, 2, 3), 19)
+        mode = f.u8() if codec > 1 else 0
+        if codec == 3:
+            f.v()
+            f.take(4)
+        # samples of a frame of the codec, at 48 kHz
+        frame = {1: 120, 2: {32: 960, 24: 960, 16: 1920, 14: 1920, 13: 1920, 12: 1920}.get(mode, 0), 3: 960}[codec]
+        require(frame > 0 and (codec != 3 or 1 <= mode <= 46), 19)
+        require(duration in (8, 16, 24, 32, 40, 48) or (codec > 1 and 1 <= duration <= 250), 20)
+        require(codec == 1 or frame * duration <= 240_000, 20)
         skip, total = f.v(), f.v()
         require((total == 0) == (frames == 0), 20)
         require(skip + total <= 43_200 * 48_000, 21)
-        audio = (120 * duration, skip, total)
+        audio = (frame * duration, skip, total)
     if version == 1:
         f.end()
     return {"frames": frames, "rate": rate, "model": (model, digest), "tables": tables, "audio": audio}

@@ -23,6 +23,7 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     "bitstream": GROUND,
     **dict.fromkeys(CODERS, GROUND),
     "motion": (*GROUND, "tinyframe"),
+    "speech": (*GROUND, "tinyframe"),
     "model": (*GROUND, "motion.geometry"),
     "media": GROUND,
     "codec.policy": GROUND,

@@ -25,14 +25,16 @@ MAX_STREAM_BYTES = 1 << 30
 @overload
 def encode(
     source: Source | NDArray[np.uint8], out: None = None, *, audio: ArrayLike | None = None,
-    sample_rate: int | None = None, fps: float | None = None, quality: int = 5, crop: Literal["auto", "none"] = "auto",
-    refine: bool = True, motion: bool = True, inter_keyframes: bool = True, progress: Progress | None = None,
+    sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
+    crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
+    inter_keyframes: bool = True, kbps: float | None = None, progress: Progress | None = None,
 ) -> bytes: ...  # fmt: skip
 @overload
 def encode(
     source: Source | NDArray[np.uint8], out: str | os.PathLike[str], *, audio: ArrayLike | None = None,
-    sample_rate: int | None = None, fps: float | None = None, quality: int = 5, crop: Literal["auto", "none"] = "auto",
-    refine: bool = True, motion: bool = True, inter_keyframes: bool = True, progress: Progress | None = None,
+    sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
+    crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
+    inter_keyframes: bool = True, kbps: float | None = None, progress: Progress | None = None,
 ) -> StreamInfo: ...  # fmt: skip
 def encode(
     source: Source | NDArray[np.uint8],
@@ -41,11 +43,13 @@ def encode(
     audio: ArrayLike | None = None,
     sample_rate: int | None = None,
     fps: float | None = None,
-    quality: int = 5,
+    quality: int | None = None,
     crop: Literal["auto", "none"] = "auto",
     refine: bool = True,
     motion: bool = True,
+    speech: str = "auto",
     inter_keyframes: bool = True,
+    kbps: float | None = None,
     progress: Progress | None = None,
 ) -> bytes | StreamInfo:
     """Encode a talking-face video.
@@ -57,7 +61,7 @@ def encode(
             or int16.
         sample_rate: of ``audio``, in Hz.
         fps: frame rate of pictures given as an array. The stream always has 25 frames per second; time is kept.
-        quality: 0 (fewest bits) to 10.
+        quality: 0 (fewest bits) to 10; None: 5, or what fits ``kbps``.
         crop: ``"auto"`` finds the face and keeps a steady square around it; ``"none"`` takes the centre square. A
             256x256 source is taken as it is.
         refine: let the network choose the tiny frames that it draws best from, in place of box means. False is several
@@ -66,6 +70,11 @@ def encode(
             pixels cannot show them. With neither ``refine`` nor ``motion`` encoding needs no network.
         inter_keyframes: code later keyframes as differences from the one before, where that is cheaper. Readers from
             before that refuse such streams.
+        speech: codec of the speech: ``"opus"``, ``"codec2"`` or ``"lyra"``, at the rate that goes with the quality, or
+            at one in bit/s: ``"lyra:2400"``. ``"auto"`` is Opus, which needs nothing installed, unless ``kbps`` asks
+            for fewer bits; ``"none"`` leaves the sound out.
+        kbps: the whole stream, speech and all, in kbit/s at most: quality and speech codec are found to fit, among the
+            codecs that are installed. It takes a few encodings, most of them without ``refine``.
         progress: called with (frames done, frames in all).
 
     Returns:
@@ -74,18 +83,31 @@ def encode(
     Raises:
         NoFaceError: ``crop="auto"`` found no face.
         MediaError: the source cannot be read or has no frames, or the sound is of another type or shape, or not finite.
+        SpeechCodecMissing: the speech codec is not installed.
         WeightsError: with ``refine`` or ``motion``, if the network's weights are not there.
         TfcodecError: an argument is out of range.
     """
+    from .codec.file.budget import encode_within
     from .codec.file.encoder import encode_clip
     from .codec.policy import check_quality
     from .media import open_source
+    from .speech.choice import choose
 
-    quality = check_quality(quality)
+    if kbps is not None and quality is not None:
+        raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
+    level = check_quality(5 if quality is None else quality)
+    voice = choose(speech, level)
     with open_source(source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop) as clip:
-        data = encode_clip(
-            clip.frames_iter(), clip.audio, quality, clip.frame_count_hint, progress, refine, motion, inter_keyframes
-        )
+        if kbps is not None:
+            data = encode_within(
+                kbps, clip.frames_iter, clip.audio, speech, refine=refine, motion=motion, progress=progress
+            )
+        else:
+            sound = None if voice is None else clip.audio
+            data = encode_clip(
+                clip.frames_iter(), sound, level, clip.frame_count_hint, progress, refine, motion, voice,
+                inter_keyframes,
+            )
     if out is None:
         return data
     write_atomically(out, data)

@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("encode", help="video -> .tfc")
     p.add_argument("input", help="any video that FFmpeg reads, or -")
     p.add_argument("output", help=".tfc file, or -")
-    p.add_argument("-q", "--quality", type=int, default=5, help="0 (fewest bits) to 10 (default 5)")
+    p.add_argument("-q", "--quality", type=int, help="0 (fewest bits) to 10 (default 5)")
     p.add_argument(
         "--crop", choices=("auto", "none"), default="auto",
         help="auto: find the face and keep a steady square around it (default); none: the centre square",
@@ -47,6 +47,15 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--no-refine", action="store_true",
         help="several times as fast: tiny frames are box means, not what the network draws best from",
+    )  # fmt: skip
+    p.add_argument(
+        "--kbps", type=float, metavar="N",
+        help="a budget for the whole stream, speech included: quality and speech codec are found to fit",
+    )  # fmt: skip
+    p.add_argument(
+        "--speech", default="auto", metavar="CODEC",
+        help="auto (Opus, unless --kbps needs another; default), opus, codec2, lyra, each also with a bit rate "
+        "(lyra:2400), or none: leave the sound out",
     )  # fmt: skip
     p.add_argument("--no-motion", action="store_true", help="do not say how the face moves: 10 bits a frame less")
     _common(p)
@@ -85,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     _common(add_simulate(commands))
 
     p = commands.add_parser("doctor", help="check this installation")
+    p.add_argument("--lyra", metavar="FOLDER", help="check Lyra's model files there (else in the folder TFCODEC_LYRA)")
     p.add_argument("--json", action="store_true", help="machine-readable")
     return parser
 
@@ -124,7 +134,7 @@ def _encode(args: argparse.Namespace) -> int:
     with _bar("encode", args.quiet) as progress:
         data = encode(
             source, quality=args.quality, crop=args.crop, refine=not args.no_refine,
-            motion=not args.no_motion, progress=progress,
+            motion=not args.no_motion, speech=args.speech, kbps=args.kbps, progress=progress,
         )  # fmt: skip
     if args.output == "-":
         sys.stdout.buffer.write(data)
@@ -162,6 +172,8 @@ def _decode(args: argparse.Namespace) -> int:
                 progress(writer.frames_written, len(reader))
         for line in reader.damaged:
             print(f"tfcodec: concealed: {line}", file=sys.stderr)
+        if reader.speech_missing:
+            print(f"tfcodec: without sound: {reader.speech_missing}", file=sys.stderr)
         if args.output == "-":
             with target.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
@@ -178,7 +190,8 @@ def _info(args: argparse.Namespace) -> int:
             "frames": info.frames, "fps": info.fps, "duration_seconds": info.duration_seconds,
             "model_id": info.model_id, "model_hash": info.model_hash, "keyframes": info.keyframes,
             "inter_keyframes": list(info.inter_keyframes), "has_audio": info.has_audio, "bytes": info.bytes,
-            "video_bpp": info.video_bpp, "video_kbps": info.video_kbps, "audio_kbps": info.audio_kbps,
+            "video_bpp": info.video_bpp, "kbps": info.kbps, "video_kbps": info.video_kbps,
+            "audio_kbps": info.audio_kbps, "speech": info.speech,
         }  # fmt: skip
         print(json.dumps(fields, indent=1))
     else:
@@ -205,6 +218,8 @@ def _verify(args: argparse.Namespace) -> int:
     info = reader.info
     weights_file(find_model(info.model_id, bytes.fromhex(info.model_hash)))
     speech = "no speech" if reader.speech is None else f"{reader.speech.length / reader.sample_rate:.2f} s of speech"
+    if reader.speech_missing:
+        speech = f"speech not checked ({reader.speech_missing})"
     print(f"ok: {info.frames} frames, {info.keyframes} keyframes, {speech}, network installed")
     return 0
 
@@ -262,7 +277,7 @@ def _simulate(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from .doctor import examine
 
-    report = examine()
+    report = examine(args.lyra)
     if args.json:
         print(json.dumps([vars(line) for line in report], indent=1))
     else:
@@ -272,10 +287,10 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _summary(info: StreamInfo) -> str:
-    sound = f" + speech {info.audio_kbps:.2f} kbit/s" if info.has_audio else ", no sound"
+    sound = f", speech {info.audio_kbps:.2f} ({info.speech})" if info.has_audio else ", no sound"
     return (
-        f"{info.frames} frames, {info.duration_seconds:.2f} s, {info.bytes['total']} bytes: "
-        f"video {info.video_kbps:.2f} kbit/s{sound}"
+        f"{info.kbps:.2f} kbit/s in all: video {info.video_kbps:.2f}{sound}; "
+        f"{info.frames} frames, {info.duration_seconds:.2f} s, {info.bytes['total']} bytes"
     )
 
 

@@ -23,13 +23,19 @@ class Finding:
     needed: bool = True
 
 
-def examine() -> list[Finding]:
-    """Try out Python, libraries, codecs, tables, network and face finder."""
+def examine(lyra: str | None = None) -> list[Finding]:
+    """Try out Python, libraries, codecs, tables, network and face finder.
+
+    Args:
+        lyra: a folder with Lyra's model files; None: the one that the environment names.
+    """
     report = [Finding("tfcodec", True, f"{__version__} on Python {platform.python_version()}, {os.cpu_count()} cores")]
     for what, check, needed in (
         ("libraries", _libraries, True),
         ("AV1 keyframes", _keyframe, True),
         ("Opus speech", _speech, True),
+        ("Codec2 speech", _codec2, False),
+        ("Lyra speech", lambda: _lyra(lyra), False),
         ("entropy tables", _tables, True),
         ("network", _network, True),
         ("face finder", _face, False),
@@ -68,6 +74,37 @@ def _speech() -> str:
     track = encode_speech(tone)
     match = np.corrcoef(tone, decode_speech(track))[0, 1]
     return f"{sum(map(len, track.packets))} bytes for a second of tone, correlation {match:.2f}"
+
+
+def _codec2() -> str:
+    return _choice("codec2:1200")
+
+
+def _lyra(folder: str | None) -> str:
+    from .speech.lyra import FOLDER
+
+    before = os.environ.get(FOLDER)
+    try:
+        if folder is not None:
+            os.environ[FOLDER] = folder
+        line = _choice("lyra:3200")
+        return line if before == folder or folder is None else f"{line}; set {FOLDER}={folder} to use it"
+    finally:
+        if folder is not None:
+            os.environ.pop(FOLDER)
+            os.environ.update({} if before is None else {FOLDER: before})
+
+
+def _choice(speech: str) -> str:
+    from .speech.choice import choose
+
+    choice = choose(speech, 5)
+    assert choice is not None
+    encoder, decoder = choice.encoder(40), choice.decoder(40)
+    tone = (0.5 * np.sin(np.arange(16000) * 2 * np.pi * 220 / 16000)).astype(np.float32)
+    packets = encoder.push(tone) + encoder.flush()
+    loudness = np.sqrt(np.square(np.concatenate([decoder.decode(p) for p in packets])).mean())
+    return f"{sum(map(len, packets))} bytes for a second of tone, which comes out at {20 * np.log10(loudness):.0f} dBFS"
 
 
 def _tables() -> str:

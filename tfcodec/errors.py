@@ -35,6 +35,10 @@ class WeightsError(TfcodecError):
     """The network weights that a stream names are not installed, or the weights file is damaged."""
 
 
+class SpeechCodecMissing(TfcodecError):
+    """A speech codec is not installed here; the message says how to get it."""
+
+
 class NoFaceError(TfcodecError):
     """No face was found in a video that was to be cropped around one."""
 

@@ -34,7 +34,14 @@ from tfcodec.bitstream.chunks import (
     TinyChunk,
 )
 from tfcodec.bitstream.framing import SIGNATURE, write_signature
-from tfcodec.bitstream.header import VERSION, AudioConfig, StreamHeader
+from tfcodec.bitstream.header import (
+    AUDIO_CODEC_CODEC2,
+    AUDIO_CODEC_LYRA,
+    AUDIO_CODEC_OPUS,
+    VERSION,
+    AudioConfig,
+    StreamHeader,
+)
 from tfcodec.bitstream.limits import DEFAULT_LIMITS, Limits
 from tfcodec.bitstream.meta import CropRegion, MetaChunk, PaddingChunk, UnknownChunk
 from tfcodec.bitstream.parse import iter_chunks, parse_chunk
@@ -43,6 +50,9 @@ from tfcodec.bitstream.sequence import WRAP, SequenceCounter, extend
 from tfcodec.bitstream.stream import ParsedStream, check_signature, read_stream
 
 __all__ = [
+    "AUDIO_CODEC_CODEC2",
+    "AUDIO_CODEC_LYRA",
+    "AUDIO_CODEC_OPUS",
     "BY_CLASS",
     "DEFAULT_LIMITS",
     "LAYERS",

@@ -20,27 +20,62 @@ _FLAG_RATE = 2
 _FLAG_AUDIO = 4
 _DEFAULT_RATE = (25, 1)
 _HASH_BYTES = 4
-AUDIO_CODEC_OPUS = 1
+AUDIO_CODEC_OPUS, AUDIO_CODEC_CODEC2, AUDIO_CODEC_LYRA = 1, 2, 3
 _OPUS_TICK = 120
 _OPUS_DURATIONS = (8, 16, 24, 32, 40, 48)
+_CODEC2_FRAMES = {32: 960, 24: 960, 16: 1920, 14: 1920, 13: 1920, 12: 1920}
+"""Samples at 48 kHz of a frame, by the mode's rate in 100 bit/s."""
+_LYRA_FRAME = 960
+_LYRA_QUANTISERS = 46
+_MAX_PACKET_SAMPLES = 5 * OPUS_RATE
 
 
 @dataclass(frozen=True, slots=True)
 class AudioConfig:
-    """How the speech is coded. All counts are samples at the codec's clock, 48 kHz for Opus, mono."""
+    """How the speech is coded, mono. All counts are samples at 48 kHz, Opus' clock, whatever the codec."""
 
     packet_samples: int = 2_880
-    """Duration of every packet: 960 (20 ms), 1920, 2880, 3840, 4800 or 5760 (120 ms)."""
+    """Duration of every packet. Opus: 960 (20 ms), 1920, 2880, 3840, 4800 or 5760 (120 ms); others: 1 to 250 of the
+    codec's frames, 5 s at most."""
     pre_skip: int = 312
     """Decoded samples to drop before the sample of time 0."""
     total_samples: int = 0
     """Length of the speech after `pre_skip`; 0 if unknown (streams whose frame count is unknown)."""
     codec: int = AUDIO_CODEC_OPUS
+    """1 Opus, 2 Codec2, 3 Lyra v2."""
+    mode: int = 0
+    """Codec2: its rate in 100 bit/s, 32, 24, 16, 14, 13 or 12. Lyra: number of quantisers, 1 to 46. Opus: 0."""
+    tables_id: int = 0
+    """Lyra: registry number of the integer tables that its indices are coded with ..."""
+    tables_hash: bytes = b""
+    """... and the first 4 bytes of the SHA-256 of their file."""
 
     @property
     def sample_rate(self) -> int:
         """Clock of the counts in Hz."""
         return OPUS_RATE
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples of one frame of Codec2 or Lyra; of Opus, of 2.5 ms. Raises BitstreamError for an unknown mode."""
+        if self.codec == AUDIO_CODEC_OPUS and self.mode == 0:
+            return _OPUS_TICK
+        if self.codec == AUDIO_CODEC_CODEC2 and self.mode in _CODEC2_FRAMES:
+            return _CODEC2_FRAMES[self.mode]
+        if self.codec == AUDIO_CODEC_LYRA and 1 <= self.mode <= _LYRA_QUANTISERS:
+            return _LYRA_FRAME
+        raise BitstreamError(f"audio codec {self.codec} has no mode {self.mode}")
+
+    @property
+    def packet_frames(self) -> int:
+        """Frames of a packet; of Opus, multiples of 2.5 ms. Raises BitstreamError if that is not a permitted number."""
+        frames, rest = divmod(self.packet_samples, self.frame_samples)
+        if self.codec == AUDIO_CODEC_OPUS:
+            if rest or frames not in _OPUS_DURATIONS:
+                raise BitstreamError(f"an Opus packet cannot last {self.packet_samples} samples at 48 kHz")
+        elif rest or not 1 <= frames <= 250 or self.packet_samples > _MAX_PACKET_SAMPLES:
+            raise BitstreamError(f"a speech packet cannot last {self.packet_samples} samples at 48 kHz")
+        return frames
 
     def packets_for(self, total_samples: int) -> int:
         """Number of packets that hold `total_samples` after the pre-skip."""
@@ -48,23 +83,37 @@ class AudioConfig:
 
     def to_bytes(self) -> bytes:
         """The header's audio fields."""
-        if self.codec != AUDIO_CODEC_OPUS:
+        if self.codec not in (AUDIO_CODEC_OPUS, AUDIO_CODEC_CODEC2, AUDIO_CODEC_LYRA):
             raise BitstreamError(f"audio codec {self.codec} is not in the registry")
-        tick, rest = divmod(self.packet_samples, _OPUS_TICK)
-        if rest or tick not in _OPUS_DURATIONS:
-            raise BitstreamError(f"an Opus packet cannot last {self.packet_samples} samples at 48 kHz")
-        return bytes([self.codec, tick]) + write_varint(self.pre_skip) + write_varint(self.total_samples)
+        if (self.codec == AUDIO_CODEC_LYRA) != (len(self.tables_hash) == _HASH_BYTES):
+            raise BitstreamError("Lyra, and no other audio codec, names its tables")
+        out = bytes([self.codec, self.packet_frames])
+        if self.codec != AUDIO_CODEC_OPUS:
+            out += bytes([self.mode])
+        if self.codec == AUDIO_CODEC_LYRA:
+            out += write_varint(self.tables_id) + self.tables_hash
+        return out + write_varint(self.pre_skip) + write_varint(self.total_samples)
 
     @classmethod
     def read(cls, reader: FieldReader, frame_count: int, limits: Limits) -> AudioConfig:
         """Parse the header's audio fields."""
         start = reader.position
         codec = reader.byte("audio_codec")
-        if codec != AUDIO_CODEC_OPUS:
+        if codec not in (AUDIO_CODEC_OPUS, AUDIO_CODEC_CODEC2, AUDIO_CODEC_LYRA):
             fail(UnsupportedVersion, 19, start, f"audio codec {codec} is unknown to this reader")
-        tick = reader.byte("packet_duration")
-        if tick not in _OPUS_DURATIONS:
-            fail(BitstreamError, 20, start + 1, f"an Opus packet cannot last {tick} x 2.5 ms")
+        frames = reader.byte("packet_duration")
+        mode = reader.byte("audio_mode") if codec != AUDIO_CODEC_OPUS else 0
+        tables_id, tables_hash = 0, b""
+        if codec == AUDIO_CODEC_LYRA:
+            tables_id, tables_hash = reader.varint("speech_tables_id"), reader.take(_HASH_BYTES, "speech_tables_hash")
+        try:
+            samples = frames * cls(codec=codec, mode=mode).frame_samples
+        except BitstreamError as error:
+            fail(UnsupportedVersion, 19, start, str(error))
+        try:
+            cls(samples, codec=codec, mode=mode).packet_frames  # noqa: B018 - raises
+        except BitstreamError as error:
+            fail(BitstreamError, 20, start + 1, str(error))
         pre_skip = reader.varint("pre_skip")
         position = reader.position
         total = reader.varint("total_samples")
@@ -77,7 +126,7 @@ class AudioConfig:
             )
         if total + pre_skip > limits.max_duration_seconds * OPUS_RATE:
             fail(LimitExceeded, 21, position, f"speech of {total} samples is longer than the limit")
-        return cls(tick * _OPUS_TICK, pre_skip, total, codec)
+        return cls(samples, pre_skip, total, codec, mode, tables_id, tables_hash)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,11 +45,15 @@ class Encoder:
             its own.
         motion: say how the face moves (see `tfcodec.motion`), in about 10 bits a frame. With neither ``refine`` nor
             ``motion`` the encoder needs no network. A `FaceTracker` is asked in place of the network's own.
+        speech: codec of the speech: ``"opus"``, ``"codec2"`` or ``"lyra"``, at the rate that goes with the quality, or
+            at one in bit/s: ``"lyra:2400"``. ``"auto"`` is Opus, which needs nothing installed; with ``"none"`` speech
+            that is pushed is left out.
         inter_keyframes: code later keyframes as differences from the one before where that is cheaper. Readers from
             before that refuse such streams.
 
     Raises:
         TfcodecError: an argument out of range.
+        SpeechCodecMissing: the speech codec is not installed.
         WeightsError: with ``refine`` or ``motion``, if the network's weights are not there.
     """
 
@@ -66,12 +70,13 @@ class Encoder:
         refresh: int = 25,
         refine: bool | Refiner = True,
         motion: bool | FaceTracker = True,
+        speech: str = "auto",
         inter_keyframes: bool = True,
     ) -> None:
         self._settings: dict[str, Any] = {
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
-            "refine": refine, "motion": motion, "inter_keyframes": inter_keyframes,
+            "refine": refine, "motion": motion, "speech": speech, "inter_keyframes": inter_keyframes,
         }  # fmt: skip
         if latency not in ("call", "file"):
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
@@ -80,9 +85,9 @@ class Encoder:
         self.quality = check_quality(quality)
         self.latency: Latency = latency
         self._road: CallEncoder | FileEncoder = (
-            CallEncoder(self.quality, audio, bundle, redundancy, refresh, motion, inter_keyframes)
+            CallEncoder(self.quality, audio, bundle, redundancy, refresh, motion, speech, inter_keyframes)
             if latency == "call"
-            else FileEncoder(self.quality, audio, expected_frames, refine, motion, inter_keyframes)
+            else FileEncoder(self.quality, audio, expected_frames, refine, motion, speech, inter_keyframes)
         )
 
     @property

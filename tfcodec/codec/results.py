@@ -59,11 +59,13 @@ class Clip:
     Attributes:
         frames: [T, 256, 256, 3] uint8 RGB; None when pixels were not asked for.
         fps: frames per second.
-        audio: [N] float32 mono in -1..1, or None without sound; sample 0 belongs to the beginning of frame 0.
+        audio: [N] float32 mono in -1..1, or None without sound, or if its codec is not installed; sample 0 belongs to
+            the beginning of frame 0.
         sample_rate: of ``audio``, in Hz.
         tiny: [T, 8, 8, 3] uint8, the decoded tiny frames.
         keyframes: list of (index of the first frame drawn with it, [256, 256, 3] uint8).
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
+        speech_missing: the speech codec that is not installed, and how to get it, in one line; else empty.
     """
 
     frames: NDArray[np.uint8] | None
@@ -73,6 +75,7 @@ class Clip:
     tiny: NDArray[np.uint8]
     keyframes: list[tuple[int, NDArray[np.uint8]]]
     damaged: tuple[str, ...] = ()
+    speech_missing: str = ""
 
     @property
     def duration_seconds(self) -> float:
@@ -134,6 +137,7 @@ class StreamInfo:
         has_audio: whether there is speech.
         bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``audio``, which sum to the ``total``, exactly.
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
+        speech: the speech codec: ``"Opus"``, ``"Codec2 1200"``, ``"Lyra 3200"``; empty without speech.
     """
 
     frames: int
@@ -144,12 +148,18 @@ class StreamInfo:
     has_audio: bool
     bytes: dict[str, int]
     damaged: tuple[str, ...] = ()
+    speech: str = ""
     inter_keyframes: tuple[int, ...] = ()
 
     @property
     def duration_seconds(self) -> float:
         """Length of the video in seconds."""
         return self.frames / self.fps
+
+    @property
+    def kbps(self) -> float:
+        """Kilobits (1000 bits) per second of the whole stream, speech and all."""
+        return self.bytes["total"] * 8 / 1000 / self.duration_seconds
 
     @property
     def video_bytes(self) -> int:

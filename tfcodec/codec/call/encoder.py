@@ -13,6 +13,7 @@ from ...bitstream import (
     MAX_REFERENCE,
     MAX_UNIT_FRAMES,
     MAX_UNITS,
+    AudioConfig,
     EndPacket,
     FeedbackPacket,
     KeyframePacket,
@@ -26,7 +27,8 @@ from ...bitstream import (
 from ...errors import BitstreamError, TfcodecError
 from ...rates import FPS, FRAME_MS, SAMPLES_PER_FRAME
 from ...samples import Samples
-from ...speech import SpeechEncoder
+from ...speech.choice import choose
+from ...speech.packets import Encoder as SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent, check_speech
 from ..parts import Sending, StreamEncoder, speech
@@ -56,7 +58,7 @@ class CallEncoder:
 
     def __init__(
         self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int,
-        motion: bool | FaceTracker = True, inter_keyframes: bool = True,
+        motion: bool | FaceTracker = True, speech: str = "auto", inter_keyframes: bool = True,
     ) -> None:  # fmt: skip
         if not 1 <= bundle <= MAX_UNIT_FRAMES:
             raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {bundle!r}")
@@ -65,7 +67,8 @@ class CallEncoder:
         if refresh < 1:
             raise TfcodecError(f"refresh must be at least 1 frame, not {refresh}")
         self.quality = quality
-        self.audio = audio
+        self._voice = choose(speech, quality)
+        self.audio = audio if self._voice else False
         self.frames = 0
         self.fraction_lost = 0.0
         self._bundle, self._redundancy, self._refresh = bundle, redundancy, refresh
@@ -104,7 +107,7 @@ class CallEncoder:
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
         frames = check_frames(frame)
-        self._take_sound(check_speech(audio))
+        self._take_sound(check_speech(audio) if self._voice else None)
         out: list[Packet] = []
         for picture in frames:
             self._queue.append(picture)
@@ -121,9 +124,10 @@ class CallEncoder:
         if not self.frames:
             return []
         out += self._close_unit()
-        if self._speech is not None:
+        config = self._audio_config()
+        if self._speech is not None and config is not None:
             rest = self._speech.flush()
-            del rest[speech.packets_for(speech.audio_config(PACKET_MS), self._samples) - self.frames :]
+            del rest[speech.packets_for(config, self._samples) - self.frames :]
             for packet in rest:
                 self._speech_ready = [packet]
                 self.frames += 1
@@ -194,7 +198,7 @@ class CallEncoder:
         self._key_state, self._states, self._recent = self.stream.state, {}, []
         self._policy.sent(self.frames, mark)
         self._requested, self._restart, self._reference = False, True, None
-        header = stream_header(speech.audio_config(PACKET_MS) if self.audio else None)
+        header = stream_header(self._audio_config())
         self._object = b"".join(part.to_bytes() for part in (header, *self.stream.announcements, chunk))
         self._object_at, self._resent = self.frames, {}
         return self._resend([(0, len(self._object))])
@@ -260,11 +264,14 @@ class CallEncoder:
         self._debt -= late
         self._sound = np.concatenate([self._sound, samples[late:]])
 
+    def _audio_config(self) -> AudioConfig | None:
+        return speech.audio_config(self._voice, PACKET_MS) if self._voice and self.audio else None
+
     def _code_sound(self) -> None:
-        if not self.audio:
+        if not self.audio or self._voice is None:
             return
         if self._speech is None:
-            self._speech = speech.encoder(self.quality, PACKET_MS)
+            self._speech = self._voice.encoder(PACKET_MS)
         piece, self._sound = self._sound[:SAMPLES_PER_FRAME], self._sound[SAMPLES_PER_FRAME:]
         self._samples += SAMPLES_PER_FRAME
         self._debt += SAMPLES_PER_FRAME - len(piece)

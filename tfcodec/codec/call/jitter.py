@@ -35,6 +35,11 @@ class SpeechJitter:
         self._start = -self._skip  # time of _pcm[0] in samples; sample 0 is the beginning of frame 0
 
     @property
+    def missing(self) -> str:
+        """The codec that is not installed, and how to get it, in one line; empty if the speech can be decoded."""
+        return speech.missing(self._decoder)
+
+    @property
     def per_frame(self) -> int:
         """Packets that last as long as a frame."""
         return max(1, SAMPLES_PER_FRAME // self._packet)

@@ -16,7 +16,7 @@ from ...model.registry import find_model
 from ...model.renderer import Renderer, render_all
 from ...rates import SAMPLE_RATE
 from ..results import Clip, DrawnClip, StreamInfo
-from .info import Errors, describe
+from .info import Errors, describe_bytes
 from .reader import Reader
 from .sound import FileSpeech
 from .tracks import Track
@@ -55,8 +55,8 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_L
         raise BitstreamError("the stream has no keyframe that can be decoded")
     layers = {name: np.concatenate(values) for name, values in said.items()}
     audio, damaged = None, [reason for _, _, reason in stream.damaged] + track.damaged
-    if stream.header.audio is not None:
-        sound = FileSpeech(stream, strict=track.strict)
+    sound = FileSpeech(stream, strict=track.strict) if stream.header.audio is not None else None
+    if sound is not None and not sound.missing:
         audio = sound.samples(0, sound.length)
         damaged += sound.damaged
     return ExactParts(stream.header, layers.pop("tiny"), list(keyframes.items()), audio, damaged, layers)
@@ -99,10 +99,10 @@ def decode_bytes(
         if progress is not None and frames is not None:
             progress(frame.number + 1, count)
     audio = None if reader.speech is None else reader.speech.whole(sound)
-    rest = (reader.fps, audio, SAMPLE_RATE, tiny, reader.keyframes(), reader.damaged)
+    rest = (reader.fps, audio, SAMPLE_RATE, tiny, reader.keyframes(), reader.damaged, reader.speech_missing)
     return Clip(None, *rest) if frames is None else DrawnClip(frames, *rest)
 
 
 def probe_bytes(data: bytes, *, errors: Errors = "raise") -> StreamInfo:
     """What a stream holds; see `tfcodec.probe`."""
-    return describe(read_stream(data, errors=errors), len(data))
+    return describe_bytes(data, errors=errors)

@@ -22,7 +22,8 @@ from ...errors import MediaError, TfcodecError
 from ...model.registry import default_model
 from ...rates import FPS, OPUS_PER_SAMPLE, SAMPLES_PER_FRAME
 from ...samples import Samples
-from ...speech import SpeechEncoder
+from ...speech.choice import Choice, choose
+from ...speech.packets import Encoder as SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent, check_speech
 from ..parts import Sending, StreamEncoder, speech
@@ -38,10 +39,8 @@ Progress = Callable[[int, int], None]
 
 WINDOW = 128
 """Frames (5.12 s) that the encoder looks at together."""
-PACKET_MS = 120
-"""The longest speech packets cost the fewest bits ..."""
-PACKETS = 5000 // PACKET_MS
-"""... and so many of them share a chunk: long lists are cheaper to frame."""
+SPEECH_MS = 5000
+"""Of speech that shares a chunk: long lists of packets are cheaper to frame."""
 
 
 class FileEncoder:
@@ -54,11 +53,13 @@ class FileEncoder:
 
     def __init__(
         self, quality: int, audio: bool | None, expected_frames: int | None = None, refine: bool | Refiner = True,
-        motion: bool | FaceTracker = True, inter_keyframes: bool = True,
+        motion: bool | FaceTracker = True, speech: Choice | str | None = "auto", inter_keyframes: bool = True,
     ) -> None:  # fmt: skip
         self.frames = 0
         self.stream = StreamEncoder(Sending(quality, "file", _refiner(refine), *follow(motion)))
-        self._quality, self._audio, self._expected = quality, audio, expected_frames
+        self._voice = choose(speech, quality) if isinstance(speech, str) else speech
+        self._audio, self._expected = audio if self._voice else False, expected_frames
+        self._packet_ms = self._voice.file_packet_ms if self._voice else SPEECH_MS
         self._inter = inter_keyframes
         self._speech: SpeechEncoder | None = None
         self._speech_packets: list[bytes] = []
@@ -81,7 +82,7 @@ class FileEncoder:
         """See `tfcodec.Encoder.push`."""
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
-        frames, samples = check_frames(frame), check_speech(audio)
+        frames, samples = check_frames(frame), self._check_speech(audio)
         out: list[Packet] = []
         for i, picture in enumerate(frames):
             out += self._to_packets(self.push_chunks(picture, samples if i == 0 else None))
@@ -102,7 +103,7 @@ class FileEncoder:
         """One frame as chunks of a file; the HEADER is left to the caller."""
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
-        frame, samples = check_frames(frame)[0], check_speech(audio)
+        frame, samples = check_frames(frame)[0], self._check_speech(audio)
         if self._audio is None:
             self._audio = samples is not None
         out = self._push_speech(samples)
@@ -123,10 +124,11 @@ class FileEncoder:
             return []
         self._finished = True
         out = self._code_window()
-        if self._speech is not None:
+        audio = self._audio_config()
+        if self._speech is not None and audio is not None:
             self._speech_packets += self._speech.flush()
             # The codec may round its last block up; the stream holds what the length asks for.
-            needed = speech.packets_for(self._audio_config(), self._samples)
+            needed = speech.packets_for(audio, self._samples)
             del self._speech_packets[needed - self._speech_sent :]
             out += self._speech_chunks(1)
         return out
@@ -134,10 +136,13 @@ class FileEncoder:
     def header(self, *, final: bool = False) -> StreamHeader:
         """The stream's HEADER; ``final``: with the totals, which are known after `flush_chunks`."""
         frames, samples = (self.frames, self._samples) if final else (0, 0)
-        return stream_header(self._audio_config(samples) if self._audio else None, frames)
+        return stream_header(self._audio_config(samples), frames)
 
-    def _audio_config(self, samples: int = 0) -> AudioConfig:
-        return speech.audio_config(PACKET_MS, samples)
+    def _check_speech(self, audio: ArrayLike | None) -> Samples | None:
+        return check_speech(audio) if self._voice else None
+
+    def _audio_config(self, samples: int = 0) -> AudioConfig | None:
+        return speech.audio_config(self._voice, self._packet_ms, samples) if self._voice and self._audio else None
 
     def _push_speech(self, samples: Samples | None) -> list[Chunk]:
         if not self._audio:
@@ -145,11 +150,13 @@ class FileEncoder:
             return []
         if samples is None:
             return []
+        if self._speech is None and self._voice is not None:
+            self._speech = self._voice.encoder(self._packet_ms)
         if self._speech is None:
-            self._speech = speech.encoder(self._quality, PACKET_MS)
+            return []
         self._speech_packets += self._speech.push(samples)
         self._samples += len(samples)
-        return self._speech_chunks(PACKETS)
+        return self._speech_chunks(SPEECH_MS // self._packet_ms)
 
     def _speech_chunks(self, at_least: int) -> list[Chunk]:
         if len(self._speech_packets) < at_least or not self._speech_packets:
@@ -183,15 +190,15 @@ class FileEncoder:
             self._begun = True
             packets[0] = write_signature() + self.header().to_bytes() + packets[0]
         return [
-            Packet(packet, isinstance(chunk, KeyframeChunk), time=_time(chunk))
+            Packet(packet, isinstance(chunk, KeyframeChunk), time=_time(chunk, self._packet_ms))
             for packet, chunk in zip(packets, chunks, strict=True)
         ]
 
 
-def _time(chunk: Chunk) -> float:
+def _time(chunk: Chunk, packet_ms: int) -> float:
     """See `Packet.time`."""
     if isinstance(chunk, SpeechChunk):
-        return (chunk.first_packet + len(chunk.packets) - 1) * PACKET_MS / 1000
+        return (chunk.first_packet + len(chunk.packets) - 1) * packet_ms / 1000
     if isinstance(chunk, LayerChunk):
         return (chunk.end_frame - 1) / FPS
     if isinstance(chunk, KeyframeChunk):
@@ -217,10 +224,11 @@ def encode_clip(
     progress: Progress | None,
     refine: bool | Refiner = True,
     motion: bool | FaceTracker = True,
+    speech: Choice | str | None = "auto",
     inter_keyframes: bool = True,
 ) -> bytes:
     """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
-    encoder = FileEncoder(quality, audio is not None, expected, refine, motion, inter_keyframes)
+    encoder = FileEncoder(quality, audio is not None, expected, refine, motion, speech, inter_keyframes)
     chunks: list[Chunk] = []
     for i, frame in enumerate(frames):
         part = None if audio is None else audio[i * SAMPLES_PER_FRAME : (i + 1) * SAMPLES_PER_FRAME]

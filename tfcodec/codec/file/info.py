@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ...bitstream import InterKeyframeChunk, ParsedStream, account_stream
+from ...bitstream import InterKeyframeChunk, ParsedStream, account_stream, read_stream
 from ...errors import BitstreamError
+from ..parts import speech
 from ..results import StreamInfo
 
 Errors = Literal["raise", "conceal"]
+
+
+def describe_bytes(data: bytes, *, errors: Errors = "raise") -> StreamInfo:
+    """What a file holds. Raises BitstreamError."""
+    return describe(read_stream(data, errors=errors), len(data))
 
 
 def describe(stream: ParsedStream, size: int) -> StreamInfo:
@@ -26,4 +32,5 @@ def describe(stream: ParsedStream, size: int) -> StreamInfo:
         has_audio=header.audio is not None,
         bytes=account_stream(stream, size),
         damaged=tuple(reason for _, _, reason in stream.damaged),
+        speech="" if header.audio is None else speech.chosen(header.audio).label,
     )

@@ -47,7 +47,8 @@ class Reader:
 
     Attributes:
         info: what the stream holds.
-        speech: the decoded speech; None without any.
+        speech: the decoded speech; None without any, or if its codec is not installed.
+        speech_missing: the codec that is not, and how to get it, in one line; else empty.
         sample_rate: its rate in Hz.
 
     Raises:
@@ -68,7 +69,9 @@ class Reader:
         header = self._stream.header
         self._entry = find_model(header.model_id, header.model_hash) if pixels else None
         self._renderer: Renderer | None = None
-        self.speech = None if header.audio is None else FileSpeech(self._stream, strict=self._strict)
+        speech = None if header.audio is None else FileSpeech(self._stream, strict=self._strict)
+        self.speech_missing = "" if speech is None else speech.missing
+        self.speech = None if self.speech_missing else speech
         self._rate = Fraction(*header.rate)
         self._position = 0
         self._noted: dict[str, None] = {}

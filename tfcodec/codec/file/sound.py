@@ -28,6 +28,7 @@ class FileSpeech:
 
     Attributes:
         length: samples at 16 kHz.
+        missing: the codec that is not installed, and how to get it, in one line; all sound is silence then. Else empty.
         damaged: what was concealed, one sentence each.
     """
 
@@ -68,6 +69,10 @@ class FileSpeech:
     def rest(self, first: int) -> NDArray[np.float32]:
         """Samples from one on to the end of the speech; what a sound that is longer than its video has behind it."""
         return self.samples(first, max(first, self.length))
+
+    @property
+    def missing(self) -> str:
+        return speech.missing(self._decoder)
 
     def _begin(self, packet: int) -> None:
         self._decoder = speech.decoder(self._audio)

@@ -1,0 +1,111 @@
+"""A whole stream within a budget of bits: quality and speech codec found by encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bitstream import SpeechChunk
+from ...errors import MediaError, TfcodecError
+from ...rates import FPS
+from ...speech.choice import Choice, choose
+from ..frames import Frame
+from .encoder import SPEECH_MS, Progress, encode_clip
+from .info import describe_bytes
+
+STEPS: tuple[tuple[int, str], ...] = (
+    *((quality, "opus") for quality in range(10, 4, -1)),
+    (5, "lyra:6000"), (5, "lyra:3200"), (4, "lyra:3200"), (3, "lyra:2400"), (2, "lyra:2400"), (1, "lyra:1600"),
+    (0, "lyra:1600"),
+)  # fmt: skip
+"""Quality and speech, from the most bits to the fewest: what is seen and what is heard become worse together. With Lyra
+Opus' narrow-band rates are left out: it is better in every measure at half the bits."""
+WITHOUT_LYRA: tuple[tuple[int, str], ...] = (
+    *((quality, "opus") for quality in range(10, -1, -1)),
+    (4, "codec2:2400"), (3, "codec2:1600"), (2, "codec2:1300"), (1, "codec2:1200"), (0, "codec2:1200"),
+)  # fmt: skip
+
+Step = tuple[int, Choice | None]
+
+
+def steps(speech: str, has_sound: bool) -> list[Step]:
+    """What may be chosen from, from the most bits to the fewest. Raises SpeechCodecMissing for a codec asked for."""
+    if not has_sound or speech != "auto":
+        return [(q, choose(speech, q) if has_sound else None) for q in range(10, -1, -1)]
+    for ladder in (STEPS, WITHOUT_LYRA):
+        found = [(quality, choice) for quality, choice in _choices(ladder) if not choice.missing()]
+        if len(found) == len(ladder):
+            return list(found)
+    return [(quality, choice) for quality, choice in _choices(WITHOUT_LYRA) if choice.name == "opus"]
+
+
+def encode_within(
+    kbps: float,
+    frames: Callable[[], Iterator[Frame]],
+    audio: NDArray[np.float32] | None,
+    speech: str,
+    *,
+    refine: bool = True,
+    motion: bool = True,
+    progress: Progress | None = None,
+) -> bytes:
+    """The best stream of at most so many kbit/s in all.
+
+    Args:
+        kbps: kilobits (1000 bits) per second.
+        frames: gives the clip's frames from the first on, each time it is called.
+        audio: its speech, [n] float32 at 16 kHz, or None.
+        speech, refine, motion, progress: as for `tfcodec.encode`.
+
+    Raises:
+        TfcodecError: the fewest bits that there can be are more; the message says how many.
+    """
+    if not 0 < kbps < float("inf"):
+        raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
+    ladder = steps(speech, audio is not None)
+    count = sum(1 for _ in frames())
+    if not count:
+        raise MediaError("the source has no frames")
+    budget = kbps * 1000 / 8 * count / FPS
+
+    @cache
+    def video_bytes(quality: int) -> int:
+        return len(encode_clip(frames(), None, quality, count, None, refine=False, motion=motion))
+
+    @cache
+    def speech_bytes(choice: Choice | None) -> int:
+        return 0 if choice is None or audio is None else _speech_bytes(choice, audio)
+
+    def expected(step: Step) -> int:
+        return video_bytes(step[0]) + speech_bytes(step[1])
+
+    low, high = 0, len(ladder)
+    while low < high:
+        middle = (low + high) // 2
+        if expected(ladder[middle]) <= budget:
+            high = middle
+        else:
+            low = middle + 1
+    # Refining changes the bits a little, to either side: what is too long after it is taken a step down.
+    smallest = float("inf")
+    for quality, choice in ladder[min(low, len(ladder) - 1) :]:
+        data = encode_clip(frames(), audio, quality, count, progress, refine, motion, choice)
+        if len(data) <= budget:
+            return data
+        smallest = min(smallest, describe_bytes(data).kbps)
+    raise TfcodecError(f"{kbps:g} kbit/s are not enough: the fewest bits for this clip are {smallest:.2f} kbit/s")
+
+
+def _choices(ladder: tuple[tuple[int, str], ...]) -> list[tuple[int, Choice]]:
+    return [(quality, Choice.named(speech, quality)) for quality, speech in ladder]
+
+
+def _speech_bytes(choice: Choice, audio: NDArray[np.float32]) -> int:
+    encoder = choice.encoder(choice.file_packet_ms)
+    packets = encoder.push(audio) + encoder.flush()
+    size = SPEECH_MS // choice.file_packet_ms
+    groups = [tuple(packets[i : i + size]) for i in range(0, len(packets), size)]
+    return sum(len(SpeechChunk(i * size, group).to_bytes()) for i, group in enumerate(groups))
