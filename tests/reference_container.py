@@ -165,11 +165,12 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
     require(data[:4] == bytes.fromhex("C6540D0A"), 1)
     result: list[tuple[Any, ...]] = []
     header: dict[str, Any] = {}
+    last, chain = b"", 0  # `data` of the keyframe before, and how many there are in its chain
     tables, moved = b"", 0  # payload of MOTION_TABLES, frames whose motion is known
     first_header, frame, packet, key, tag, fresh, done, ancillary = b"", 0, 0, -1, 3, False, False, 0
     for kind, payload in split(data[4:]):
         require(not done, 36)
-        number = kind % 64 if kind in (0xC1, 0xC2, 0xC3, 0x84, 0x85, 0xC6, 7, 8, 9, 0x8A, 0x8B) else 0
+        number = kind % 64 if kind in (0xC1, 0xC2, 0xC3, 0x84, 0x85, 0xC6, 7, 8, 9, 0x8A, 0x8B, 0xCC) else 0
         require(number > 0 or kind < 0x80, 9)
         f = Fields(payload, 10)
         if number == 1:
@@ -179,15 +180,20 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
             result.append(("header", *header.values()))
         require(bool(header), 12)
         require(number not in (3, 9), 31)
-        if number == 2:
+        if number in (2, 12):
             place, turn = divmod(f.v(), 4)
+            reference = f.take(2) if number == 12 else b""
             require(bool(f.data), 10)
             require(place == frame and place != key, 24)
             require(turn == (tag + 1) % 4, 25)
             require(place < (header["frames"] or 1_080_000), 32)
             require(moved <= frame, 65)
-            key, tag, fresh = place, turn, True
-            result.append(("keyframe", place, turn, f.data))
+            if number == 12:
+                require(key >= 0 and int.from_bytes(reference, "big") == crc(last, long=False), 66)
+                require(chain < 8, 67)
+            key, tag, fresh, last = place, turn, True, f.data
+            chain = chain + 1 if number == 12 else 1
+            result.append(("keyframe", place, turn, f.data, *([reference] if number == 12 else [])))
         elif number == 4:
             require(key >= 0, 23)
             place, turn = divmod(f.v(), 4)

@@ -35,7 +35,9 @@ def outcome(data: bytes) -> list[tuple[Any, ...]] | None:
             model = (chunk.model_id, chunk.model_hash)
             result.append(("header", chunk.frame_count, chunk.rate, model, chunk.tables_id, audio))
         elif isinstance(chunk, bs.KeyframeChunk):
-            result.append(("keyframe", chunk.frame_index, chunk.keyframe_tag, chunk.data))
+            inter = isinstance(chunk, bs.InterKeyframeChunk)
+            reference = [chunk.reference.to_bytes(2, "big")] if inter else []
+            result.append(("keyframe", chunk.frame_index, chunk.keyframe_tag, chunk.data, *reference))
         elif isinstance(chunk, bs.TinyChunk):
             fields = (chunk.first_frame, chunk.frame_count, chunk.keyframe_tag, chunk.payload)
             result.append(("tiny", *fields))
@@ -106,7 +108,7 @@ def test_mutated_fields() -> None:
                 chunks.append(bs.PaddingChunk(3).to_bytes())
             else:
                 payload = bytes(rng.choice([0, 1, 2, 4, 97, 128, 255]) for _ in range(rng.randrange(1, 9)))
-                chunks.append(build_chunk(rng.choice([0x84, 0x85, 7, 0xC6, 0xC2, 10, 0x8A, 0x8B, 0xAA]), payload))
+                chunks.append(build_chunk(rng.choice([0x84, 0x85, 7, 0xC6, 0xC2, 10, 0x8A, 0x8B, 0xCC, 0xAA]), payload))
             if rng.random() < 0.7 and len(chunks) <= 4 and not any(c[0] == 0xC2 for c in chunks):
                 chunks.insert(1 + moving, bs.KeyframeChunk(0, b"k", 0).to_bytes())
         if rng.random() < 0.8:

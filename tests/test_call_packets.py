@@ -101,6 +101,7 @@ def _raw(first: int, body: bytes) -> bytes:
         (_raw(0x40, b"\x00\x05\x00\x00"), "R58"),
         (_raw(0x40, b"\x00\x05\x00\x03abc"), "R58"),
         (_raw(0x88, b"\x00\x00\x00"), "R59"),
+        (_raw(0x89, b"\x00\x00\x00\x00\x01\x00\x02"), "R59"),
         (_raw(0x81, b"\x00\x00\x00\x00\x01\x00\x00"), "R59"),
         (_raw(0x80, b"\x00\x00\x00\x00"), "R11"),
         (_raw(0xC1, b""), "R60"),

@@ -18,9 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcodec import keyframe
 from tfcodec.errors import BitstreamError, LimitExceeded, MediaError, TfcodecError, TruncatedError
-from tfcodec.keyframe import MAX_KEYFRAME_BYTES, SEQUENCE_HEADER, decode_keyframe, encode_keyframe
+from tfcodec.keyframe import MAX_KEYFRAME_BYTES, SEQUENCE_HEADER, av1, colour, decode_keyframe, encode_keyframe, still
 
 Picture = npt.NDArray[np.uint8]
 VECTOR = Path(__file__).parent / "vectors" / "keyframe.bin"
@@ -180,7 +179,7 @@ def test_colour_conversion_is_the_one_specified() -> None:
     rng = np.random.default_rng(7)
     luma = rng.integers(0, 256, (256, 256), dtype=np.uint8)
     cb, cr = rng.integers(0, 256, (2, 128, 128), dtype=np.uint8)
-    rgb = keyframe._to_rgb(luma, cb, cr)
+    rgb = colour.to_rgb(luma, cb, cr)
     places = [(0, 0), (255, 0), (0, 255), (255, 255), (1, 1), (254, 3)]
     places += [tuple(place) for place in rng.integers(0, 256, (300, 2))]
     for x, y in places:
@@ -190,11 +189,11 @@ def test_colour_conversion_is_the_one_specified() -> None:
 def test_colour_conversion_goes_there_and_back() -> None:
     y, x = np.mgrid[0:256, 0:256]
     smooth = np.stack([x, y, 255 - (x + y) // 2], axis=-1).astype(np.uint8)
-    back = keyframe._to_rgb(*keyframe._to_planes(smooth))
+    back = colour.to_rgb(*colour.to_planes(smooth))
     assert np.abs(back.astype(int) - smooth).max() <= 2
-    for colour in np.random.default_rng(3).integers(0, 256, (50, 3), dtype=np.uint8):
-        flat = np.broadcast_to(colour, (256, 256, 3))
-        assert np.abs(keyframe._to_rgb(*keyframe._to_planes(flat)).astype(int) - flat).max() <= 2
+    for shade in np.random.default_rng(3).integers(0, 256, (50, 3), dtype=np.uint8):
+        flat = np.broadcast_to(shade, (256, 256, 3))
+        assert np.abs(colour.to_rgb(*colour.to_planes(flat)).astype(int) - flat).max() <= 2
 
 
 def test_decoding_does_not_depend_on_threads(face: Picture) -> None:
@@ -204,13 +203,13 @@ def test_decoding_does_not_depend_on_threads(face: Picture) -> None:
     expected = decode_keyframe(payload)
     body = payload[1:]
     stream = b"\x12\x00\x0a" + bytes((len(SEQUENCE_HEADER),)) + SEQUENCE_HEADER
-    stream += b"\x32" + keyframe._leb128(len(body)) + body
+    stream += b"\x32" + av1.leb128(len(body)) + body
     for threads in (1, 2, 4):
         codec: Any = av.codec.CodecContext.create("libdav1d", "r")
         codec.thread_count = threads
         frame = [*codec.decode(av.Packet(stream)), *codec.decode(None)][0]
         planes = [np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width] for p in frame.planes]
-        assert np.array_equal(keyframe._to_rgb(*planes), expected)
+        assert np.array_equal(colour.to_rgb(*planes), expected)
 
 
 # Bytes that are no keyframe
@@ -329,8 +328,8 @@ def sequence(**changes: tuple[int, int]) -> bytes:
 
 
 def test_the_constant_header_is_of_the_profile() -> None:
-    keyframe._check_sequence(SEQUENCE_HEADER)
-    keyframe._check_sequence(sequence())
+    still._check_sequence(SEQUENCE_HEADER)
+    still._check_sequence(sequence())
 
 
 @pytest.mark.parametrize(
@@ -354,10 +353,10 @@ def test_the_constant_header_is_of_the_profile() -> None:
 def test_other_profiles_are_refused_before_decoding(
     small: bytes, changes: dict[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(stream: bytes) -> None:
+    def never(packets: list[bytes]) -> None:
         raise AssertionError("the decoder was started")
 
-    monkeypatch.setattr(keyframe, "_decode_still", never)
+    monkeypatch.setattr(av1, "decode", never)
     with pytest.raises(BitstreamError, match="keyframe"):
         decode_keyframe(explicit(small, sequence(**changes)))
 
@@ -371,12 +370,12 @@ def test_a_real_stream_of_another_size_is_refused() -> None:
     codec.options = {"preset": "10", "svtav1-params": "avif=1:lp=1"}
     frame = av.VideoFrame.from_ndarray(np.zeros((256, 320, 3), np.uint8), "rgb24").reformat(format="yuv420p")
     # Otherwise this process, and all that later tests start, would be real-time processes where root runs the tests.
-    with keyframe._own_priority():
+    with av1.own_priority():
         stream = b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
     with pytest.raises(TfcodecError):
         decode_keyframe(stream)
     with pytest.raises(MediaError, match="profile"):
-        keyframe._strip(stream)
+        still._strip(stream)
 
 
 def test_nothing_is_printed_and_av_is_imported_late() -> None:

@@ -29,7 +29,7 @@ def encode(
     source: Source | NDArray[np.uint8], out: None = None, *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
-    kbps: float | None = None, progress: Progress | None = None, strict: bool = False,
+    inter_keyframes: bool = True, kbps: float | None = None, progress: Progress | None = None, strict: bool = False,
     warn: Callable[[str], None] | None = None,
 ) -> bytes: ...  # fmt: skip
 @overload
@@ -37,7 +37,7 @@ def encode(
     source: Source | NDArray[np.uint8], out: Target, *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
-    kbps: float | None = None, progress: Progress | None = None, strict: bool = False,
+    inter_keyframes: bool = True, kbps: float | None = None, progress: Progress | None = None, strict: bool = False,
     warn: Callable[[str], None] | None = None,
 ) -> StreamInfo: ...  # fmt: skip
 def encode(
@@ -52,6 +52,7 @@ def encode(
     refine: bool = True,
     motion: bool = True,
     speech: str = "auto",
+    inter_keyframes: bool = True,
     kbps: float | None = None,
     progress: Progress | None = None,
     strict: bool = False,
@@ -73,6 +74,8 @@ def encode(
             times as fast and costs a few tenths of a dB.
         motion: say how the face moves, in about 10 bits a frame. Without it mouth and eyes hardly move, since 8x8
             pixels cannot show them. With neither ``refine`` nor ``motion`` encoding needs no network.
+        inter_keyframes: code later keyframes as differences from the one before, where that is cheaper. Readers from
+            before that refuse such streams.
         speech: codec of the speech: ``"opus"``, ``"codec2"`` or ``"lyra"``, at the rate that goes with the quality, or
             at one in bit/s: ``"lyra:2400"``. ``"auto"`` is Opus, which needs nothing installed, unless ``kbps`` asks
             for fewer bits; ``"none"`` leaves the sound out.
@@ -114,7 +117,8 @@ def encode(
         else:
             sound = None if voice is None else clip.audio
             data = encode_clip(
-                clip.frames_iter(), sound, level, clip.frame_count_hint, progress, refine, motion, voice
+                clip.frames_iter(), sound, level, clip.frame_count_hint, progress, refine, motion, voice,
+                inter_keyframes,
             )
         warnings = tuple(clip.warnings)
     if out is None:

@@ -255,14 +255,18 @@ def _info(args: argparse.Namespace) -> int:
         fields = {
             "frames": info.frames, "fps": info.fps, "duration_seconds": info.duration_seconds,
             "model_id": info.model_id, "model_hash": info.model_hash, "keyframes": info.keyframes,
-            "has_audio": info.has_audio, "bytes": info.bytes, "video_bpp": info.video_bpp,
-            "kbps": info.kbps, "video_kbps": info.video_kbps, "audio_kbps": info.audio_kbps, "speech": info.speech,
+            "inter_keyframes": list(info.inter_keyframes), "has_audio": info.has_audio, "bytes": info.bytes,
+            "video_bpp": info.video_bpp, "kbps": info.kbps, "video_kbps": info.video_kbps,
+            "audio_kbps": info.audio_kbps, "speech": info.speech,
         }  # fmt: skip
         print(json.dumps(fields, indent=1))
     else:
         print(_summary(info))
         for name, count in info.bytes.items():
             print(f"  {name:10} {count:8} bytes  {100 * count / info.bytes['total']:5.1f} %")
+        if info.inter_keyframes:
+            which = ", ".join(str(number) for number in info.inter_keyframes)
+            print(f"  keyframes coded as differences from the one before: {which} of 0 to {info.keyframes - 1}")
         print(f"  network {info.model_id} ({info.model_hash}), {info.video_bpp:.6f} bits/pixel")
     return 0
 

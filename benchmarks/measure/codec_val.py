@@ -31,12 +31,12 @@ REFRESH = 25  # frames between payloads of calls whose contexts start anew
 def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
     """Luma and chroma MSE (0..255) of the stream's tiny planes against the exact box means of the source."""
     from tfcodec.bitstream import KeyframeChunk, TinyChunk, read_stream
-    from tfcodec.keyframe import decode_keyframe
+    from tfcodec.codec.parts.keyframes import KeyframeDecoder
 
-    decoder, planes = TinyDecoder(), []
+    decoder, keyframes, planes = TinyDecoder(), KeyframeDecoder(), []
     for chunk in read_stream(data).chunks:
         if isinstance(chunk, KeyframeChunk):
-            decoder.reset(tiny_from_frames(decode_keyframe(chunk.data)[None]))
+            decoder.reset(tiny_from_frames(keyframes.decode(chunk)[None]))
         elif isinstance(chunk, TinyChunk):
             planes.append(decoder.decode(chunk.payload, chunk.frame_count))
     return TinyPlanes.concatenate(planes).mse(tiny_from_frames(frames))

@@ -14,6 +14,7 @@ from tfcodec.bitstream import (
     Chunk,
     CropRegion,
     EndChunk,
+    InterKeyframeChunk,
     KeyframeChunk,
     MetaChunk,
     MotionChunk,
@@ -36,6 +37,7 @@ KEYFRAME = KeyframeChunk(0, b"keyframe")
 TINY = TinyChunk(0, 5, b"tiny")
 SPEECH = SpeechChunk(0, (b"one", b"three", b"", b"four"))
 END = EndChunk(5)
+INTER = InterKeyframeChunk.after(KEYFRAME.data, 3, b"second", 1)
 MOTION_TABLES = MotionTablesChunk(1, bytes.fromhex("e5f60718"))
 MOTION = MotionChunk(0, 5, b"motion")
 HEADER_BODY = bytes.fromhex("1100 05 01 a1b2c3d4 01")
@@ -67,6 +69,17 @@ def flip(data: bytes, position: int, mask: int = 1) -> bytes:
     changed = bytearray(data)
     changed[position] ^= mask
     return bytes(changed)
+
+
+def chain(count: int) -> list[Chunk]:
+    """A frame of tiny frames, and so many keyframes that refer to the one before, of a frame each."""
+    out: list[Chunk] = [TinyChunk(0, 1, b"")]
+    before = KEYFRAME.data
+    for n in range(1, count + 1):
+        data = b"inter %d" % n
+        out += [InterKeyframeChunk.after(before, n, data, n % 4), TinyChunk(n, 1, b"", n % 4)]
+        before = data
+    return out
 
 
 def valid() -> list[Vector]:
@@ -125,6 +138,12 @@ def valid() -> list[Vector]:
                       TinyChunk(2, 1, b"t"), HEADER, MOTION_TABLES, second, MotionChunk(3, 2, b"", 1),
                       TinyChunk(3, 2, b"t", 1)),
                "MOTION over two TINY chunks; HEADER and MOTION_TABLES repeated; motion that costs no bytes."),
+        Vector("keyframe_inter", stream(HEADER, KEYFRAME, TinyChunk(0, 3, b"tiny"), INTER, TinyChunk(3, 1, b"t", 1),
+                                        InterKeyframeChunk.after(INTER.data, 4, b"third", 2), TinyChunk(4, 1, b"", 2)),
+               "Two keyframes that refer to the one before."),
+        Vector("keyframe_chain_full", stream(replace(HEADER, frame_count=9), KEYFRAME, *chain(7),
+                                             KeyframeChunk(8, b"new", 0), TinyChunk(8, 1, b"", 0)),
+               "Eight keyframes in a chain, and one that begins another."),
     ]
     # fmt: on
 
@@ -291,6 +310,19 @@ def faulty() -> list[Vector]:
         Vector("motion_past_tiny", stream(OPEN, MOTION_TABLES, KEYFRAME, MOTION, TinyChunk(0, 3, b"t"),
                                           EndChunk(3)),
                "Motion that reaches past the tiny frames.", 65, b),
+        Vector("keyframe_inter_first", stream(HEADER, InterKeyframeChunk(0, b"first", 0, 0), TINY),
+               "The first keyframe refers to one before.", 66, b),
+        Vector("keyframe_inter_other", stream(HEADER, KEYFRAME, TinyChunk(0, 3, b"t"),
+                                              replace(INTER, reference=INTER.reference ^ 1), TinyChunk(3, 2, b"t", 1)),
+               "A keyframe that refers to another than the one before.", 66, b),
+        Vector("keyframe_inter_short", stream(HEADER, KEYFRAME, TinyChunk(0, 3, b"t"), raw(0xCC, "0d 12"),
+                                              TinyChunk(3, 2, b"t", 1)),
+               "A keyframe that ends within its reference.", 10, b),
+        Vector("keyframe_inter_empty", stream(HEADER, KEYFRAME, TinyChunk(0, 3, b"t"), raw(0xCC, "0d 1234"),
+                                              TinyChunk(3, 2, b"t", 1)),
+               "A keyframe that refers to another and has no data.", 10, b),
+        Vector("keyframe_chain_long", stream(replace(HEADER, frame_count=9), KEYFRAME, *chain(8)),
+               "Nine keyframes in a chain.", 67, x),
     ]
     # fmt: on
 

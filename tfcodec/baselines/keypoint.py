@@ -85,7 +85,7 @@ def encode(
         raise TfcodecError(f"frames must be [T, 256, 256, 3] uint8, not {list(frames.shape)} {frames.dtype}")
     if not 0 < steps < 1 << 12:
         raise TfcodecError(f"quantiser steps must be 1 to 4095, not {steps}")
-    whole = read_stream(encode_tfcodec(frames, fps=fps, quality=quality))
+    whole = read_stream(encode_tfcodec(frames, fps=fps, quality=quality, inter_keyframes=False))
     keys = [(c.frame_index, c.data) for c in whole.chunks if isinstance(c, KeyframeChunk)]
     track = np.rint(find_keypoints(animator, frames) * steps).astype(np.int64)
     config = animator.config

@@ -149,13 +149,14 @@ class Frozen(Tfcodec):
 
     def decode(self, arm: Arm, path: Path, wanted: NDArray[np.int64]) -> Frames:
         from ..bitstream import KeyframeChunk, read_stream
-        from ..keyframe import decode_keyframe
+        from ..codec.parts.keyframes import decode_keyframes
         from ..metrics.frames import frozen_keyframes
 
         keys = [c for c in read_stream(path.read_bytes(), errors="conceal").chunks if isinstance(c, KeyframeChunk)]
         if not keys:
             raise BitstreamError(f"{path}: no keyframe")
-        return frozen_keyframes([(c.frame_index, decode_keyframe(c.data)) for c in keys], wanted)
+        pictures = decode_keyframes(keys)
+        return frozen_keyframes([(c.frame_index, picture) for c, picture in zip(keys, pictures, strict=True)], wanted)
 
 
 class TinyBicubic:

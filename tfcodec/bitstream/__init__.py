@@ -21,9 +21,11 @@ from tfcodec.bitstream.call_packets import (
     parse_packet,
 )
 from tfcodec.bitstream.chunks import (
+    MAX_CHAIN,
     MAX_FRAMES_PER_CHUNK,
     TAGS,
     EndChunk,
+    InterKeyframeChunk,
     KeyframeChunk,
     LayerChunk,
     MotionChunk,
@@ -54,6 +56,7 @@ __all__ = [
     "BY_CLASS",
     "DEFAULT_LIMITS",
     "LAYERS",
+    "MAX_CHAIN",
     "MAX_FRAMES_PER_CHUNK",
     "MAX_PACKET",
     "MAX_REFERENCE",
@@ -70,6 +73,7 @@ __all__ = [
     "EndChunk",
     "EndPacket",
     "FeedbackPacket",
+    "InterKeyframeChunk",
     "KeyframeChunk",
     "KeyframePacket",
     "KeyframeParts",

@@ -159,25 +159,29 @@ class FeedbackPacket:
     """The keyframe with this packet's tag is missing, or parts of it."""
     missing: tuple[tuple[int, int], ...] = ()
     """(offset, length) of missing parts of that keyframe's object; empty: nothing of it is there."""
+    orphaned: bool = False
+    """That keyframe is there, and the one that it refers to is not: only one that stands alone helps."""
 
     def to_bytes(self) -> bytes:
         """The whole packet. Raises BitstreamError if a field cannot be written."""
-        if len(self.missing) > MAX_MISSING or (self.missing and not self.wanted):
+        if len(self.missing) > MAX_MISSING or (self.missing and (self.orphaned or not self.wanted)):
             raise BitstreamError(f"feedback cannot name {len(self.missing)} missing parts")
+        if self.orphaned and not self.wanted:
+            raise BitstreamError("feedback cannot want nothing and miss what a keyframe refers to")
         body = (self.highest_sequence % WRAP).to_bytes(2, "big") + bytes([round(255 * self.fraction_lost)])
         if self.state is not None:
             body += (self.state % WRAP).to_bytes(2, "big")
         for offset, length in self.missing:
             body += offset.to_bytes(2, "big") + length.to_bytes(2, "big")
-        flags = (self.state is not None) << 2 | self.broken << 1 | self.wanted
+        flags = self.orphaned << 3 | (self.state is not None) << 2 | self.broken << 1 | self.wanted
         return _frame(self.KIND, self.keyframe_tag, flags, self.sequence, self.timestamp, body)
 
     @classmethod
     def read(cls, first: int, sequence: int, timestamp: int, reader: FieldReader, limits: Limits) -> FeedbackPacket:
         """Parse the body."""
         del limits  # a packet's own length bounds the list
-        if first & 8:
-            fail(BitstreamError, 59, 0, "the reserved flag of feedback is set")
+        if first & 9 == 8:
+            fail(BitstreamError, 59, 0, "feedback that wants no keyframe says that what it refers to is missing")
         highest = int.from_bytes(reader.take(2, "highest_sequence"), "big")
         lost = reader.byte("fraction_lost") / 255
         state = int.from_bytes(reader.take(2, "state"), "big") if first & 4 else None
@@ -189,9 +193,12 @@ class FeedbackPacket:
             if not length or offset + length >= WRAP or len(missing) == MAX_MISSING:
                 fail(BitstreamError, 59, start, f"part {len(missing)} of {length} bytes at {offset} is no part")
             missing.append((offset, length))
+        if missing and first & 8:
+            fail(BitstreamError, 59, 0, "parts are missing of a keyframe that is said to be there")
         reader.finish("feedback")
         tag, broken, wanted = first >> 4 & 3, bool(first & 2), bool(first & 1)
-        return cls(sequence, timestamp, tag, highest, lost, state, broken, wanted, tuple(missing))
+        orphaned = bool(first & 8)
+        return cls(sequence, timestamp, tag, highest, lost, state, broken, wanted, tuple(missing), orphaned)
 
 
 @dataclass(frozen=True, slots=True)

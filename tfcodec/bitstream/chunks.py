@@ -7,11 +7,13 @@ from typing import ClassVar, Self
 
 from tfcodec.bitstream.framing import CRITICAL, LONG_CRC, build_chunk
 from tfcodec.bitstream.limits import Limits
-from tfcodec.bitstream.primitives import FieldReader, fail, write_varint
+from tfcodec.bitstream.primitives import FieldReader, crc16, fail, write_varint
 from tfcodec.errors import BitstreamError, LimitExceeded
 
 TAGS = 4
 """Keyframe tags count modulo this."""
+MAX_CHAIN = 8
+"""Keyframes of a chain: one that stands alone, and those after it that refer to the one before."""
 MAX_FRAMES_PER_CHUNK = 128
 """Most frames of one layer's chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
 MOTION_HASH_BYTES = 4
@@ -22,6 +24,15 @@ def _tagged(value: int, tag: int) -> bytes:
     if not 0 <= tag < TAGS or not 0 <= value < _MAX_TAGGED:
         raise BitstreamError(f"index {value} with keyframe tag {tag} cannot be written")
     return write_varint(value * TAGS + tag)
+
+
+def _read_place(reader: FieldReader, limits: Limits) -> tuple[int, int]:
+    """A keyframe's frame and tag."""
+    start = reader.position
+    frame_index, tag = divmod(reader.varint("position"), TAGS)
+    if frame_index >= limits.max_frames:
+        fail(LimitExceeded, 21, start, f"keyframe at frame {frame_index} is past the limit")
+    return frame_index, tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +57,45 @@ class KeyframeChunk:
     @classmethod
     def read(cls, reader: FieldReader, limits: Limits) -> KeyframeChunk:
         """Parse the payload."""
-        start = reader.position
-        frame_index, tag = divmod(reader.varint("position"), TAGS)
-        if frame_index >= limits.max_frames:
-            fail(LimitExceeded, 21, start, f"keyframe at frame {frame_index} is past the limit")
+        frame_index, tag = _read_place(reader, limits)
         if not reader.remaining:
             fail(BitstreamError, 10, reader.position, "keyframe without data")
         return cls(frame_index, reader.rest(), tag)
+
+
+@dataclass(frozen=True, slots=True)
+class InterKeyframeChunk(KeyframeChunk):
+    """A keyframe coded as a difference from the one before: a random-access point only together with that one."""
+
+    TYPE: ClassVar[int] = CRITICAL | LONG_CRC | 12
+
+    reference: int = 0
+    """CRC-16 of ``data`` of the keyframe before."""
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        if not self.data:
+            raise BitstreamError("a keyframe needs data")
+        head = _tagged(self.frame_index, self.keyframe_tag) + self.reference.to_bytes(2, "big")
+        return build_chunk(self.TYPE, head + self.data)
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> InterKeyframeChunk:
+        """Parse the payload."""
+        frame_index, tag = _read_place(reader, limits)
+        reference = int.from_bytes(reader.take(2, "reference"), "big")
+        if not reader.remaining:
+            fail(BitstreamError, 10, reader.position, "keyframe without data")
+        return cls(frame_index, reader.rest(), tag, reference)
+
+    @classmethod
+    def after(cls, before: bytes, frame_index: int, data: bytes, keyframe_tag: int) -> InterKeyframeChunk:
+        """A keyframe made from the one of ``data`` ``before``."""
+        return cls(frame_index, data, keyframe_tag, crc16(before))
+
+    def refers_to(self, before: bytes) -> bool:
+        """Whether it was made from the keyframe of that ``data``."""
+        return self.reference == crc16(before)
 
 
 @dataclass(frozen=True, slots=True)

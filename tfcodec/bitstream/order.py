@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from tfcodec.bitstream.chunks import (
+    MAX_CHAIN,
     TAGS,
     EndChunk,
+    InterKeyframeChunk,
     KeyframeChunk,
     LayerChunk,
     MotionChunk,
@@ -35,6 +37,7 @@ class OrderChecker:
         self._ancillary = 0
         self._keyframe: KeyframeChunk | None = None
         self._keyframe_is_new = False
+        self._chain = 0  # keyframes since the last that stands alone, that one included
 
     @property
     def next_frame(self) -> int:
@@ -106,9 +109,20 @@ class OrderChecker:
                 f"keyframe at {chunk.frame_index} in a stream of {header.frame_count}",
             )
         self._check_motion_used(offset)
+        if isinstance(chunk, InterKeyframeChunk) and self.strict:
+            self._check_reference(chunk, offset)
+        self._chain = self._chain + 1 if isinstance(chunk, InterKeyframeChunk) else 1
         self._keyframe = chunk
         self._keyframe_is_new = True
         self._positions = {TinyChunk: chunk.frame_index} | dict.fromkeys(self._positions, chunk.frame_index)
+
+    def _check_reference(self, chunk: InterKeyframeChunk, offset: int) -> None:
+        if self._keyframe is None:
+            fail(BitstreamError, 66, offset, "KEYFRAME_INTER before the first keyframe")
+        if not chunk.refers_to(self._keyframe.data):
+            fail(BitstreamError, 66, offset, "KEYFRAME_INTER that refers to another keyframe than the one before")
+        if self._chain >= MAX_CHAIN:
+            fail(LimitExceeded, 67, offset, f"more than {MAX_CHAIN - 1} keyframes in a row that refer to others")
 
     def _accept_layer(self, chunk: LayerChunk, offset: int, header: StreamHeader) -> None:
         due = self._positions.get(type(chunk), 0 if self._keyframe is None else self._keyframe.frame_index)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from tfcodec.bitstream.chunks import (
     EndChunk,
+    InterKeyframeChunk,
     KeyframeChunk,
     LayerChunk,
     MotionChunk,
@@ -74,6 +75,9 @@ class Part:
 
 PARTS = (
     Part("KEYFRAME", KeyframeChunk, "max_keyframe_bytes", 16, "keyframe", lambda chunk: len(chunk.data)),
+    Part(
+        "KEYFRAME_INTER", InterKeyframeChunk, "max_keyframe_bytes", 16, "keyframe", lambda chunk: len(chunk.data),
+    ),
     Part("MOTION_TABLES", MotionTablesChunk, "max_header_bytes"),
     # Before the tiny frames: how they are best chosen depends on what the motion says.
     Part(

@@ -48,6 +48,8 @@ class Encoder:
         speech: codec of the speech: ``"opus"``, ``"codec2"`` or ``"lyra"``, at the rate that goes with the quality, or
             at one in bit/s: ``"lyra:2400"``. ``"auto"`` is Opus, which needs nothing installed; with ``"none"`` speech
             that is pushed is left out.
+        inter_keyframes: code later keyframes as differences from the one before where that is cheaper. Readers from
+            before that refuse such streams.
 
     Raises:
         TfcodecError: an argument out of range.
@@ -69,11 +71,12 @@ class Encoder:
         refine: bool | Refiner = True,
         motion: bool | FaceTracker = True,
         speech: str = "auto",
+        inter_keyframes: bool = True,
     ) -> None:
         self._settings: dict[str, Any] = {
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
-            "refine": refine, "motion": motion, "speech": speech,
+            "refine": refine, "motion": motion, "speech": speech, "inter_keyframes": inter_keyframes,
         }  # fmt: skip
         if latency not in ("call", "file"):
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
@@ -82,9 +85,9 @@ class Encoder:
         self.quality = check_quality(quality)
         self.latency: Latency = latency
         self._road: CallEncoder | FileEncoder = (
-            CallEncoder(self.quality, audio, bundle, redundancy, refresh, motion, speech)
+            CallEncoder(self.quality, audio, bundle, redundancy, refresh, motion, speech, inter_keyframes)
             if latency == "call"
-            else FileEncoder(self.quality, audio, expected_frames, refine, motion, speech)
+            else FileEncoder(self.quality, audio, expected_frames, refine, motion, speech, inter_keyframes)
         )
 
     @property

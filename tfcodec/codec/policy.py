@@ -79,17 +79,19 @@ class CallPolicy:
 
     def __init__(self) -> None:
         self._cuts = CutDetector()
+        self.cut = False
+        """The frame that was asked about last begins a new scene."""
         self._keyframe: Signature | None = None
         self._sent_at = 0
         self._adrift = 0
 
     def wants(self, frame: int, mark: Signature) -> bool:
         """Whether frame number ``frame``, with this signature, needs a keyframe. Ask once for every frame, in order."""
-        cut = self._cuts.is_cut(mark)
+        self.cut = self._cuts.is_cut(mark)
         if self._keyframe is None:
             return True
         self._adrift = self._adrift + 1 if distance(self._keyframe, mark) > DRIFT else 0
-        return cut or (frame - self._sent_at >= MIN_INTERVAL and self._adrift >= PATIENCE)
+        return self.cut or (frame - self._sent_at >= MIN_INTERVAL and self._adrift >= PATIENCE)
 
     def sent(self, frame: int, mark: Signature) -> None:
         """Take note that a keyframe of that frame is sent."""

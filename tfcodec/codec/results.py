@@ -133,6 +133,7 @@ class StreamInfo:
         model_id: registry number of the network, 0 for none.
         model_hash: first 8 hexadecimal digits of the SHA-256 of its weights.
         keyframes: number of keyframes.
+        inter_keyframes: which of them, counted from 0, are coded as differences from the one before.
         has_audio: whether there is speech.
         bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``audio``, which sum to the ``total``, exactly.
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
@@ -151,6 +152,7 @@ class StreamInfo:
     damaged: tuple[str, ...] = ()
     speech: str = ""
     warnings: tuple[str, ...] = ()
+    inter_keyframes: tuple[int, ...] = ()
 
     @property
     def duration_seconds(self) -> float:

@@ -58,7 +58,7 @@ class CallEncoder:
 
     def __init__(
         self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int,
-        motion: bool | FaceTracker = True, speech: str = "auto",
+        motion: bool | FaceTracker = True, speech: str = "auto", inter_keyframes: bool = True,
     ) -> None:  # fmt: skip
         if not 1 <= bundle <= MAX_UNIT_FRAMES:
             raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {bundle!r}")
@@ -87,6 +87,8 @@ class CallEncoder:
         self._recovered_at = 0
         self._object = b""
         self._object_at = 0
+        self._inter = inter_keyframes
+        self._held = False  # the receiver has said that it has the last keyframe
         self._resent: dict[tuple[int, int], int] = {}
         self._round_trip = RESEND[0]  # frames
         self._feedback = SequenceCounter()
@@ -147,10 +149,16 @@ class CallEncoder:
         self.fraction_lost = max(feedback.fraction_lost, 0.8 * self.fraction_lost)
         seen = extend(feedback.timestamp, self.frames)
         self._round_trip = min(max(self.frames - seen + 1, RESEND[0]), RESEND[1])
+        current = feedback.keyframe_tag == self.stream.tag
+        if feedback.orphaned:
+            # Only a keyframe that stands alone helps, and it is on its way if this is said of another than the last.
+            self._requested |= current
+            return []
+        self._held |= current and not feedback.wanted and seen >= self._object_at
         if feedback.wanted:
-            whole = feedback.keyframe_tag != self.stream.tag or not feedback.missing
+            whole = not current or not feedback.missing
             return self._resend([(0, len(self._object))] if whole else list(feedback.missing))
-        if feedback.broken and feedback.keyframe_tag == self.stream.tag and seen >= self._recovered_at:
+        if feedback.broken and current and seen >= self._recovered_at:
             known = None if feedback.state is None else extend(feedback.state, self.frames)
             if known in self._states:
                 self._reference = known
@@ -183,7 +191,10 @@ class CallEncoder:
         return out
 
     def _keyframe(self, frame: Frame, mark: policy.Signature) -> list[Packet]:
-        chunk = self.stream.keyframe(frame, self.frames)
+        # What was asked for may be asked for because something is lost; after a cut there is nothing to refer to.
+        refer = self._inter and self._held and not (self._requested or self._policy.cut)
+        chunk = self.stream.keyframe(frame, self.frames, refer=refer)
+        self._held = False
         self._key_state, self._states, self._recent = self.stream.state, {}, []
         self._policy.sent(self.frames, mark)
         self._requested, self._restart, self._reference = False, True, None

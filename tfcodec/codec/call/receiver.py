@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...bitstream import (
     DEFAULT_LIMITS,
     SIGNATURE,
+    TAGS,
     Chunk,
     EndPacket,
     FeedbackPacket,
@@ -30,6 +31,7 @@ from ...bitstream import (
 from ...errors import BitstreamError, UnsupportedVersion
 from ...rates import OPUS_PER_MS
 from ..parts import StreamDecoder
+from ..parts.keyframes import Chain, ReferenceLostError
 from ..parts.layer import State
 from .jitter import SpeechJitter
 
@@ -54,6 +56,8 @@ class Keyframe:
     tag: int
     picture: NDArray[np.uint8]
     state: State
+    chain: Chain = ()
+    """What the next keyframe may refer to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +107,7 @@ class Receiver:
         self._tag_at = -1
         self._keyframes: dict[int, Keyframe] = {}
         self._parts: dict[int, tuple[int, KeyframeParts]] = {}
+        self._orphan: int | None = None  # tag of a keyframe that came, and refers to one that is not here
         self._states: dict[int, tuple[Keyframe, State]] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._early_speech: dict[int, bytes] = {}
@@ -170,7 +175,7 @@ class Receiver:
             state = max((f for f, (key, _) in self._states.items() if key is held), default=None)
         packet = FeedbackPacket(
             self._feedback_sequence, self.seen, tag, self.arrivals.newest or 0, self.arrivals.fraction_lost(),
-            state, self.broken, self.wanted, missing,
+            state, self.broken, self.wanted, missing, self.wanted and self._orphan == tag and not missing,
         )  # fmt: skip
         self._feedback_sequence += 1
         return packet.to_bytes()
@@ -219,8 +224,11 @@ class Receiver:
         del self._parts[tag]
         try:
             self._keyframe(parts.data, frame, tag)
+            self._orphan = None
         except UnsupportedVersion:
             raise
+        except ReferenceLostError:
+            self._orphan = tag
         except BitstreamError:
             self.damaged += 1
 
@@ -235,8 +243,10 @@ class Receiver:
         if header is None or chunk is None or chunk.keyframe_tag != tag:
             raise BitstreamError("a keyframe object needs HEADER and KEYFRAME")
         decoder = self._stream or self._begin(header, parts)
+        before = self._keyframes.get((tag - 1) % TAGS)
+        decoder.chain = () if before is None else before.chain
         picture = decoder.keyframe(chunk)
-        self._keyframes[tag] = Keyframe(frame, tag, picture, decoder.state)
+        self._keyframes[tag] = Keyframe(frame, tag, picture, decoder.state, decoder.chain)
         self._decode()
 
     def _begin(self, header: StreamHeader, parts: list[Chunk]) -> StreamDecoder:

@@ -53,13 +53,14 @@ class FileEncoder:
 
     def __init__(
         self, quality: int, audio: bool | None, expected_frames: int | None = None, refine: bool | Refiner = True,
-        motion: bool | FaceTracker = True, speech: Choice | str | None = "auto",
+        motion: bool | FaceTracker = True, speech: Choice | str | None = "auto", inter_keyframes: bool = True,
     ) -> None:  # fmt: skip
         self.frames = 0
         self.stream = StreamEncoder(Sending(quality, "file", _refiner(refine), *follow(motion)))
         self._voice = choose(speech, quality) if isinstance(speech, str) else speech
         self._audio, self._expected = audio if self._voice else False, expected_frames
         self._packet_ms = self._voice.file_packet_ms if self._voice else SPEECH_MS
+        self._inter = inter_keyframes
         self._speech: SpeechEncoder | None = None
         self._speech_packets: list[bytes] = []
         self._speech_sent = 0
@@ -175,7 +176,9 @@ class FileEncoder:
             if self._key is None:
                 out += self.stream.announcements
             serves = policy.TYPICAL_FRAMES if self._expected is None else self._expected - first
-            out.append(self.stream.keyframe(self._window[best], first, serves))
+            # After a cut there is nothing to refer to, and one that was asked for is to be a point to begin at.
+            refer = self._inter and not self._wanted
+            out.append(self.stream.keyframe(self._window[best], first, serves, refer=refer))
             self._key, self._wanted = self._signatures[best], False
         out += self.stream.chunks(np.stack(self._window), first)
         self._window, self._signatures = [], []
@@ -222,9 +225,10 @@ def encode_clip(
     refine: bool | Refiner = True,
     motion: bool | FaceTracker = True,
     speech: Choice | str | None = "auto",
+    inter_keyframes: bool = True,
 ) -> bytes:
     """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
-    encoder = FileEncoder(quality, audio is not None, expected, refine, motion, speech)
+    encoder = FileEncoder(quality, audio is not None, expected, refine, motion, speech, inter_keyframes)
     chunks: list[Chunk] = []
     for i, frame in enumerate(frames):
         part = None if audio is None else audio[i * SAMPLES_PER_FRAME : (i + 1) * SAMPLES_PER_FRAME]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ...bitstream import ParsedStream, account_stream, read_stream
+from ...bitstream import InterKeyframeChunk, ParsedStream, account_stream, read_stream
 from ...errors import BitstreamError
 from ..parts import speech
 from ..results import StreamInfo
@@ -28,6 +28,7 @@ def describe(stream: ParsedStream, size: int) -> StreamInfo:
         model_id=header.model_id,
         model_hash=header.model_hash.hex(),
         keyframes=len(stream.keyframes),
+        inter_keyframes=tuple(i for i, key in enumerate(stream.keyframes) if isinstance(key, InterKeyframeChunk)),
         has_audio=header.audio is not None,
         bytes=account_stream(stream, size),
         damaged=tuple(reason for _, _, reason in stream.damaged),

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
 from ...errors import BitstreamError, TfcodecError
-from ...keyframe import decode_keyframe
 from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, find_model
 from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Renderer, mel_windows, sound_windows, tiny_windows
 from ...rates import SAMPLE_RATE
+from ..parts.keyframes import KeyframeDecoder, chains
 from ..results import DecodedFrame, StreamInfo
 from .info import Errors, describe
 from .sound import FileSpeech
@@ -49,7 +49,7 @@ class Reader:
 
     Attributes:
         info: what the stream holds.
-        speech: the decoder of the speech, and `sound` gives samples; None without any, or if its codec is not installed.
+        speech: the decoder of the speech (`sound` gives samples); None without any, or if its codec is not there.
         speech_missing: the codec that is not, and how to get it, in one line; else empty.
         sample_rate: of the speech, in Hz: 16000.
 
@@ -81,8 +81,11 @@ class Reader:
         # Where decoding can begin, in order: at every keyframe, and at states kept on the way (`MARK_EVERY`).
         self._places: list[Place] = [Place()]
         keyframes = [(i, c) for i, c in enumerate(self._stream.chunks) if isinstance(c, KeyframeChunk)]
+        before = chains(chunk for _, chunk in keyframes)
         self._places += [
-            Place(i, chunk.frame_index, keyframes=n) for n, (i, chunk) in enumerate(keyframes) if chunk.frame_index
+            Place(i, chunk.frame_index, keyframes=n, chain=before[n])
+            for n, (i, chunk) in enumerate(keyframes)
+            if chunk.frame_index
         ]
 
     def __enter__(self) -> Reader:
@@ -164,10 +167,10 @@ class Reader:
         Raises:
             BitstreamError: one is damaged; with ``errors="conceal"`` it is left out instead.
         """
-        found = []
+        found, decoder = [], KeyframeDecoder()
         for chunk in self._stream.keyframes:
             try:
-                found.append((chunk.frame_index, decode_keyframe(chunk.data)))
+                found.append((chunk.frame_index, decoder.decode(chunk)))
             except BitstreamError:
                 if self._strict:
                     raise
@@ -293,7 +296,7 @@ class Reader:
     def _is_whole(self, place: Place) -> bool:
         chunk = self._stream.chunks[place.chunk]
         try:
-            return isinstance(chunk, KeyframeChunk) and decode_keyframe(chunk.data) is not None
+            return isinstance(chunk, KeyframeChunk) and KeyframeDecoder(place.chain).decode(chunk) is not None
         except BitstreamError:
             return False
 

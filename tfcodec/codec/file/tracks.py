@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...bitstream import BY_CLASS, Chunk, KeyframeChunk, LayerChunk, StreamHeader
 from ...errors import BitstreamError
 from ..parts import StreamDecoder
+from ..parts.keyframes import Chain
 from ..parts.layer import State
 
 
@@ -60,12 +61,16 @@ class Track:
 
     @property
     def state(self) -> State:
-        """The layers' state: what the next chunks under the same keyframe build on."""
-        return self._decoder.tag, self._decoder.state
+        """What the next chunks' decoding depends on, under the keyframe that came last."""
+        return self._decoder.tag, self._decoder.state, self._decoder.chain
 
     @state.setter
     def state(self, state: State) -> None:
-        self._decoder.tag, self._decoder.state = state
+        self._decoder.tag, self._decoder.state, self._decoder.chain = state
+
+    def follow(self, chain: Chain) -> None:
+        """Begin with a keyframe that refers to the last of these."""
+        self._decoder.chain = chain
 
     def _note(self, what: str, error: BitstreamError) -> None:
         if self.strict:

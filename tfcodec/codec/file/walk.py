@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bitstream import BY_CLASS, KeyframeChunk, LayerChunk, ParsedStream, TinyChunk
+from ..parts.keyframes import Chain
 from ..parts.layer import State
 from .tracks import Track
 
@@ -62,6 +63,8 @@ class Place:
     """Number of keyframes in the chunks before ``chunk``."""
     state: State = None
     """Of the layers; None at the beginning and at a keyframe, where they begin anew."""
+    chain: Chain = ()
+    """What the keyframe that comes next may refer to."""
 
 
 class Walk:
@@ -83,6 +86,8 @@ class Walk:
         self._between = False  # whether all frames of the chunks read so far have been given
         if place.state is not None:
             track.state = place.state
+        else:
+            track.follow(place.chain)
 
     @property
     def place(self) -> Place | None:

@@ -13,16 +13,18 @@ from ...bitstream import (
     TAGS,
     AudioConfig,
     Chunk,
+    InterKeyframeChunk,
     KeyframeChunk,
     LayerChunk,
     StreamHeader,
 )
 from ...errors import UnsupportedVersion
-from ...keyframe import decode_keyframe, encode_keyframe
+from ...keyframe import encode_inter_keyframe, encode_keyframe
 from ...model.registry import default_model
 from ...tinyframe import TABLES_ID
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
+from .keyframes import Chain, KeyframeDecoder
 from .layer import Frames, LayerDecoder, LayerEncoder, Sending, State, layer
 
 Values = dict[str, NDArray[Any]]
@@ -58,33 +60,44 @@ class StreamEncoder(_Layers):
     Attributes:
         layers: the layers' encoders by name.
         tag: of the last keyframe.
+        chain: what the next keyframe may refer to.
     """
 
     def __init__(self, sending: Sending) -> None:
         made = ((part.key, layer(part.key).encoder(sending)) for part in LAYERS)
         self.layers: dict[str, LayerEncoder] = {name: coder for name, coder in made if coder is not None}
         self.tag = -1
+        self.chain: Chain = ()
         self.announcements: list[Chunk] = [
             layer(part.key).announcement() for part in LAYERS if part.announced_by and part.key in self.layers
         ]
         """What goes between HEADER and the first keyframe."""
         self._sending = sending
 
-    def keyframe(self, frame: Frames, index: int, serves: int = policy.TYPICAL_FRAMES) -> KeyframeChunk:
+    def keyframe(
+        self, frame: Frames, index: int, serves: int = policy.TYPICAL_FRAMES, *, refer: bool = False
+    ) -> KeyframeChunk:
         """Code a frame [256, 256, 3] uint8 as keyframe, from which all layers begin anew.
 
         Args:
             frame: the picture.
             index: number of the first frame that refers to it.
             serves: frames that will; the more, the more bytes it is worth.
+            refer: it may refer to the keyframe before, if that is cheaper.
         """
         quality = policy.keyframe_quality(self._sending.quality, serves)
-        data = encode_keyframe(frame, quality, fast=self._sending.mode == "call")
-        picture = decode_keyframe(data)  # what the receiver will have
+        fast = self._sending.mode == "call"
+        data = encode_keyframe(frame, quality, fast=fast)
+        self.tag = (self.tag + 1) % TAGS
+        chunk = KeyframeChunk(index, data, self.tag)
+        if refer and self.chain and (shorter := encode_inter_keyframe(frame, self.chain, data, fast=fast)) is not None:
+            chunk = InterKeyframeChunk.after(self.chain[-1], index, shorter, self.tag)
+        decoder = KeyframeDecoder(self.chain)
+        picture = decoder.decode(chunk)  # what the receiver will have
+        self.chain = decoder.chain
         for coder in self.layers.values():
             coder.reset(picture)
-        self.tag = (self.tag + 1) % TAGS
-        return KeyframeChunk(index, data, self.tag)
+        return chunk
 
     def encode(self, frames: Frames) -> dict[str, bytes]:
         """Payloads of consecutive frames [n, 256, 256, 3] uint8, by layer."""
@@ -129,9 +142,7 @@ class StreamDecoder(_Layers):
 
     def __init__(self, header: StreamHeader, chunks: Iterable[Chunk] = ()) -> None:
         if header.tables_id != TABLES_ID:
-            raise UnsupportedVersion(
-                f"the stream uses entropy tables {header.tables_id}; this version has {TABLES_ID}"
-            )
+            raise UnsupportedVersion(f"the stream uses entropy tables {header.tables_id}; this version has {TABLES_ID}")
         said = {type(chunk): chunk for chunk in chunks}
         self.layers: dict[str, LayerDecoder] = {
             part.key: layer(part.key).decoder(said.get(part.announced_by))
@@ -140,10 +151,23 @@ class StreamDecoder(_Layers):
         }
         self.tag: int | None = None
         """Of the last keyframe."""
+        self._keyframes = KeyframeDecoder()
+
+    @property
+    def chain(self) -> Chain:
+        """What the next keyframe may refer to; to be set when that is not the last."""
+        return self._keyframes.chain
+
+    @chain.setter
+    def chain(self, chain: Chain) -> None:
+        self._keyframes.chain = chain
 
     def keyframe(self, chunk: KeyframeChunk) -> Frames:
-        """The picture [256, 256, 3] uint8; all layers begin anew from it. Raises BitstreamError if it is damaged."""
-        picture = decode_keyframe(chunk.data)
+        """The picture [256, 256, 3] uint8; all layers begin anew from it.
+
+        Raises ReferenceLostError if it refers to another than the last, BitstreamError if it is damaged.
+        """
+        picture = self._keyframes.decode(chunk)
         for coder in self.layers.values():
             coder.reset(picture)
         self.tag = chunk.keyframe_tag
