@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from hypothesis import strategies as st
 from tfcodec.errors import MediaError, NoFaceError
 from tfcodec.media import crop, open_source
 from tfcodec.media.face import Found, Sighting
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
 Place = tuple[int, int]
 

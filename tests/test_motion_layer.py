@@ -25,7 +25,6 @@ from tfcodec.model.tracker import FaceTracker, mouth_opening
 from tfcodec.model.tracking import track
 from tfcodec.motion import MOTION_ID, NUMBERS, UNIT, distance, motion_hash, synthesise
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 Face = tuple[np.ndarray, np.ndarray]
 Frames = np.ndarray
 
