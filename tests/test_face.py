@@ -88,6 +88,81 @@ def test_the_crop_follows_a_face_that_leaves_and_not_one_that_is_away_for_a_mome
         assert len(clip.crop) == 1
 
 
+Shots = list[tuple[int, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def squares(scene: Callable[..., np.ndarray]) -> Callable[[Shots], list[tuple[int, int, int, int]]]:
+    """What is cut out of shots, given as (frames, picture [480, 640, 3]); each picture is looked at once only."""
+    from tfcodec.media import face, mtcnn
+
+    seen: dict[int, list[mtcnn.Face]] = {}
+
+    class Once(mtcnn.Detector):
+        def __call__(self, picture: np.ndarray, min_face: float = 20.0) -> list[mtcnn.Face]:
+            if id(picture) not in seen:
+                seen[id(picture)] = super().__call__(picture, min_face)
+            return seen[id(picture)]
+
+    kept: list[np.ndarray] = []
+
+    def plan(shots: Shots) -> list[tuple[int, int, int, int]]:
+        small = [(count, crop.resize(picture, 320, 240)) for count, picture in shots]
+        kept.extend(picture for _, picture in small)  # so that no other picture gets its id
+        frames = [picture for count, picture in small for _ in range(count)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mtcnn, "Detector", Once)
+            found = face.track(lambda side: iter(frames), lambda side: 2.0, len(frames), None)
+        return crop.plan(found, 640, 480)
+
+    return plan
+
+
+@needs_face
+def test_what_the_crop_does_is_defined_and_steady(
+    scene: Callable[..., np.ndarray], squares: Callable[[Shots], list[tuple[int, int, int, int]]]
+) -> None:
+    black = np.zeros((480, 640, 3), np.uint8)
+    nobody, one = scene(), scene((80, 150))
+    small = scene((440, 60), size=110)
+    both, neighbour = small.copy(), small
+    both[150:350, 80:280] = one[150:350, 80:280]
+    hand = one.copy()
+    hand[230:330, 100:260] = (150, 110, 90)  # before mouth and nose
+    main, other = (80 + 99, 150 + 105), (440 + 54, 60 + 58)
+
+    def near(square: tuple[int, int, int, int], place: tuple[int, int]) -> bool:
+        return float(np.hypot(*np.subtract(middle(square), place))) < 40
+
+    # no face at first: the first one's square from the beginning
+    found = squares([(50, black), (50, one)])
+    assert len(found) == 1
+    assert found[0][0] == 0
+    assert near(found[0], main)
+    # the main person turns away, a neighbour stays: for 4 seconds the square does not move
+    found = squares([(100, both), (100, neighbour), (150, both)])
+    assert len(found) == 1
+    assert near(found[0], main)
+    # for good: then the neighbour has it
+    found = squares([(150, both), (60, neighbour)])
+    assert [near(square, place) for square, place in zip(found, (main, other), strict=True)] == [True, True]
+    assert 150 <= found[1][0] <= 155
+    # a hand before the face
+    found = squares([(50, one), (60, hand), (50, one)])
+    assert len(found) == 1
+    assert near(found[0], main)
+    # a cut to another person: from its very frame
+    there = 255 - scene((440, 240))
+    there[240:440, 440:640] = scene((440, 240))[240:440, 440:640]
+    found = squares([(52, one), (48, there)])
+    assert [square[0] for square in found] == [0, 52]
+    assert found[1][1] + found[1][3] == 640  # a face at the edge: the square ends there
+    assert near(found[0], main)
+    # somebody who is seen now and then among pictures without a face
+    found = squares([(20, nobody), (30, one), (40, nobody), (30, one)])
+    assert len(found) == 1
+
+
 @needs_face
 def test_no_face_is_said_with_the_way_out(scene: Callable[..., np.ndarray]) -> None:
     frames = np.stack([scene()] * 10)

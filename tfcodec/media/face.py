@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 
+SAME = 75  # frames (3 s) within which somebody in the same place is the same even if the scene has changed meanwhile
 LOOK_EVERY = 5  # frames: five looks a second
 # pixels; pictures are looked at in the first size, and in the second if that shows no face
 SHORT_SIDES = (240, 480)
 MIN_FACE = 20  # pixels at that size, so faces from 1/12 and 1/24 of the picture's short side
 MIN_SHARE = 0.1  # of the looks must show the face
+AWAY = 250  # frames (10 s) for which somebody may turn away or be hidden and is still there, unless the scene changes
 
 # A crop of side 256 in the training clips has the eyes 50 pixels apart and 55 above the mouth (medians), and
 # the middle between eyes and mouth 8 pixels below its own middle.
@@ -70,8 +72,8 @@ def track(
     scale     scale(short_side) is source pixels per pixel of those
     count     how many frames there are
 
-    Where there are several faces, the sightings are of the one that is largest and longest in the picture,
-    and of the next one only while that one is away. Raises NoFaceError when hardly any look shows a face,
+    Where there are several faces, the sightings are of the one that is largest and longest in the picture, and of
+    the next one only while that one is away: for more than ten seconds, before or after, or in another scene. Raises NoFaceError when hardly any look shows a face,
     MediaError when the detector is not installed.
     """
     from tfcodec.media.mtcnn import Detector
@@ -92,7 +94,7 @@ def track(
                 with _one_thread():
                     faces = detector(picture, MIN_FACE)
                 for face in faces:
-                    _assign(people, _suits(face, index, scale(side)))
+                    _assign(people, _suits(face, index, scale(side)), cuts[-1] if cuts else 0)
                 if progress is not None:
                     progress(index + 1, count)
         sightings = _main_face(people)
@@ -132,12 +134,13 @@ def _suits(face: Face, index: int, scale: float) -> Sighting:
     return Sighting(index, float(middle[0]), float(middle[1]) - _RAISE * side, side)
 
 
-def _assign(people: list[_Person], seen: Sighting) -> None:
-    """Add a sighting to the person who was last seen nearest to it within three seconds, or to a new one."""
+def _assign(people: list[_Person], seen: Sighting, cut: int) -> None:
+    """Add a sighting to the person who was last seen nearest to it, or to a new one; ``cut``: the scene's beginning."""
     nearest, distance = None, 0.25
     for person in people:
         last = person.sightings[-1]
-        if seen.frame - last.frame > 75 or last.frame == seen.frame:
+        away = seen.frame - last.frame
+        if away == 0 or away > AWAY or (away > SAME and last.frame < cut):
             continue
         away = max(abs(seen.x - last.x), abs(seen.y - last.y), abs(seen.side - last.side)) / last.side
         if away < distance:
