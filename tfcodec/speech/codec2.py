@@ -112,10 +112,10 @@ class Codec2Decoder:
             return np.concatenate([self._widen(self._conceal()) for _ in range(self._frames)])
         packet = bytes(packet)
         if len(packet) != self._bytes:
-            raise BitstreamError(f"speech: Codec2 packet of {len(packet)} bytes instead of {self._bytes} [R66]")
+            raise BitstreamError(f"speech: Codec2 packet of {len(packet)} bytes instead of {self._bytes} [R69]")
         bits = np.unpackbits(np.frombuffer(packet, np.uint8))
         if bits[self._bits * self._frames :].any():
-            raise BitstreamError("speech: a Codec2 packet's unused bits are not zero [R66]")
+            raise BitstreamError("speech: a Codec2 packet's unused bits are not zero [R69]")
         out = []
         for k in range(self._frames):
             self._last = np.packbits(bits[self._bits * k : self._bits * (k + 1)]).tobytes()

@@ -37,7 +37,7 @@ REACH = 8 << FRACTION  # sums beyond +-8 are on the flat ends of the logistic cu
 ODD = 1 << 12
 """Weight, of 2^24, of a packet that is not coded as most are."""
 TABLES_ID = 1
-TABLES_SHA256 = "4ca9057a4d8bb0ea0f0f6aebbb07e06855ba15eaa897baf0c3843c5ce495aab6"
+TABLES_SHA256 = "5b145528f9a8329037cf6f1cbe19bf7fb38040805a2152ea7cb9517c60cebf5f"
 MAGIC = b"TFLYRAT1"
 LAYOUT = (
     ("gates", ">i2", (FOLLOWED * VALUES, 3 * STATE)),
@@ -129,7 +129,7 @@ def check_tables(tables_id: int, named: bytes) -> None:
     if (tables_id, named) != (TABLES_ID, tables_hash()):
         raise UnsupportedVersion(
             f"the speech needs Lyra tables {tables_id} ({named.hex()}); "
-            f"this reader has {TABLES_ID} ({tables_hash().hex()}) [R67]"
+            f"this reader has {TABLES_ID} ({tables_hash().hex()}) [R70]"
         )
 
 
@@ -257,7 +257,7 @@ class IndexDecoder:
         if not coder.decode(TOTAL - ODD):
             count, plain = 256 - coder.decode_bits(8), coder.decode_bits(1)
             if count > self.frames or (count == self.frames and not plain):
-                raise BitstreamError(f"speech: packet of {count} frames among packets of {self.frames} [R68]")
+                raise BitstreamError(f"speech: packet of {count} frames among packets of {self.frames} [R71]")
         expectation = Expectation(self._tables, self.quantisers)
         out = []
         for _ in range(count * self.quantisers):

@@ -113,6 +113,12 @@ class Decoder:
         return None if self.position is None else self.position + 1
 
     @property
+    def speech_missing(self) -> str:
+        """The call's speech codec that is not installed, and how to get it, in one line; else empty."""
+        jitter = self.call.receiver.speech
+        return "" if jitter is None else jitter.missing
+
+    @property
     def stats(self) -> CallStats:
         """How the call goes."""
         return self.call.stats(self._shown_count)
