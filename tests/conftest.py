@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ Value = TypeVar("Value")
 
 QUICK = (
     "architecture", "bitstream", "bitstream_damage", "bitstream_reference", "bitstream_vectors", "call_packets", "docs",
-    "keyframe", "layer_vectors", "motion", "network", "playout", "spec", "tinyframe",
+    "keyframe", "layer_vectors", "motion", "network", "playout", "spec", "tinyframe", "web_module",
 )  # fmt: skip
 """Files of tests that need no torch: with ``--quick`` only they are run, without what is marked as slow."""
 
@@ -72,6 +73,11 @@ def find_data() -> Path | None:
     return folder if (folder / "manifest.tsv").is_file() else None
 
 
+def find_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("TFCODEC_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The clips' folder; the test is skipped where there is none."""
@@ -113,6 +119,18 @@ def moving_face() -> tuple[np.ndarray, np.ndarray]:
     loudness = np.interp(time, np.arange(60) / 25, opening)
     voice = sum(np.sin(2 * np.pi * 130 * k * time) / k for k in range(1, 12))
     return frames, (0.15 * loudness * voice).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The newest network as ONNX, by `tfcodec export onnx`."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from tfcodec.cli import main
+
+    folder = tmp_path_factory.mktemp("onnx")
+    assert main(["export", "onnx", str(folder), "--quiet"]) == 0
+    return folder
 
 
 PACK_FRAMES = 20

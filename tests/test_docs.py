@@ -25,6 +25,7 @@ DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "tfcodec/**/*.md")
     for path in ROOT.glob(pattern)
+    if "node_modules" not in path.parts
 )
 
 

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import find_chromium
 
 import tfcodec
 from tfcodec.media import write_video
@@ -220,11 +220,6 @@ def test_errors_of_the_encoder_come_out_of_push() -> None:
 
 
 # In a browser
-
-
-def find_chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return os.environ.get("TFCODEC_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 @pytest.fixture

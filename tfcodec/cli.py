@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from . import __version__
 from .errors import MediaError, TfcodecError
 from .simulator.command import add_simulate
+from .web.command import add_export, add_play
 
 if TYPE_CHECKING:
     from .codec.results import StreamInfo
@@ -95,6 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     _common(add_simulate(commands))
 
+    add_play(commands)
+    add_export(commands)
+
     p = commands.add_parser("doctor", help="check this installation")
     p.add_argument("--lyra", metavar="FOLDER", help="check Lyra's model files there (else in the folder TFCODEC_LYRA)")
     p.add_argument("--json", action="store_true", help="machine-readable")
@@ -111,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     run = {
         "encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "bench": _bench, "simulate": _simulate,
-        "doctor": _doctor,
+        "doctor": _doctor, "play": _play, "export": _export,
     }[args.command]  # fmt: skip
     with _terminable():
         try:
@@ -338,6 +342,18 @@ def _simulate(args: argparse.Namespace) -> int:
     if not args.quiet:
         print(report.summary(), file=sys.stderr)
     return 0
+
+
+def _play(args: argparse.Namespace) -> int:
+    from .web.command import play
+
+    return play(args)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from .web.command import export
+
+    return export(args)
 
 
 def _doctor(args: argparse.Namespace) -> int:

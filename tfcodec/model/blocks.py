@@ -17,7 +17,8 @@ class Conv(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if torch._C._get_tracing_state() is not None and input.device.type == "cpu" and torch._C._has_mkldnn:
+        tracing = torch._C._get_tracing_state() is not None and not torch.onnx.is_in_onnx_export()
+        if tracing and input.device.type == "cpu" and torch._C._has_mkldnn:
             out: Tensor = torch.ops.aten.mkldnn_convolution(
                 input, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
             )
@@ -119,7 +120,7 @@ def enlarge(x: Tensor, size: int) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         unit = torch.eye(small, device=x.device, dtype=torch.float32)[None, None]
         rise = F.interpolate(unit, size=(size, small), mode="bicubic", align_corners=False)[0, 0]
-        return rise @ x.float() @ rise.mT
+        return rise @ x.float() @ rise.transpose(-1, -2)
 
 
 # BT.709 (ITU-R BT.709-6, 3): luma weights, and what separates RGB into luma and colour differences.

@@ -61,14 +61,14 @@ def head_frame(marks: Tensor) -> HeadFrame:
     x, y = (other - one).unbind(-1)
     # Eyes less than 10 pixels apart are not taken for a face.
     small = (x.square() + y.square()) < 0.08**2
-    x, y = torch.where(small, torch.full_like(x, 0.08), x), torch.where(small, torch.zeros_like(y), y)
+    x, y = x.masked_fill(small, 0.08), y.masked_fill(small, 0.0)
     return HeadFrame((one + other) / 2, torch.stack((torch.stack((x, -y), -1), torch.stack((y, x), -1)), 1))
 
 
 def cut_square(picture: Tensor, frame: HeadFrame, square: Square) -> Tensor:
     """The square [B, C, height, width] out of pictures [B, C, 256, 256]."""
     with torch.autocast(picture.device.type, enabled=False):
-        place = _points(square, square.width, square.height, picture.device) @ frame.turn[:, None].mT
+        place = _points(square, square.width, square.height, picture.device) @ frame.turn[:, None].transpose(-1, -2)
         grid = place + frame.middle[:, None, None]
         return F.grid_sample(picture.float(), grid, padding_mode="border", align_corners=False)
 
@@ -80,7 +80,7 @@ def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) ->
         # From a place in the picture to one in the square, -1..1 in it: a matrix and a shift.
         scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse is the transpose over this
         # Plain factors: a constant tensor would have to go to the device.
-        turn = frame.turn.mT / scale
+        turn = frame.turn.transpose(-1, -2) / scale
         right, left, bottom, top = square.right, square.left, square.bottom, square.top
         back = torch.stack((turn[:, 0] * (2 / (right - left)), turn[:, 1] * (2 / (bottom - top))), 1)
         moved = (back @ frame.middle[..., None])[..., 0]
@@ -106,7 +106,7 @@ def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
             # Not below exp(-30): what is smaller would be denormal soon, and processors compute with that slowly.
             x = torch.exp(-((across - of[..., :1]).square() / reach).clamp(max=30))
             y = torch.exp(-((down - of[..., 1:]).square() / reach).clamp(max=30))
-            planes.append(y.mT @ x)
+            planes.append(y.transpose(-1, -2) @ x)
         return torch.stack(planes, 1).clamp(max=1.5)
 
 

@@ -188,15 +188,17 @@ class LandmarkPrior(nn.Module):
             change = mouth_change(marks, moved)
             shape, _ = self._spread(marks + change, -change)
             across, down = _bumps(marks + change, torch.full_like(self.reach, _PEN / 128))
-            drawing = (down.mT[:, None] * self.members[:, None]) @ across[:, None]
+            drawing = (down.transpose(-1, -2)[:, None] * self.members[:, None]) @ across[:, None]
             return Hints(motion, cover / (cover + 0.2), shape, drawing.clamp(max=1), moved)
 
     def _spread(self, points: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Mean of the values of the landmarks near each pixel, and how near they are."""
         across, down = _bumps(points, self.reach)
         down = down * self.say[:, None]
-        cover = (down.mT @ across)[:, None]
-        return (down.mT[:, None] * values.mT[:, :, None]) @ across[:, None] / (cover + 0.02), cover
+        rows = down.transpose(-1, -2)  # `mT` is not known to ONNX
+        cover = (rows @ across)[:, None]
+        mean = (rows[:, None] * values.transpose(-1, -2)[:, :, None]) @ across[:, None] / (cover + 0.02)
+        return mean, cover
 
 
 def mouth_change(marks: Tensor, moved: Tensor) -> Tensor:
@@ -212,7 +214,7 @@ def mouth_change(marks: Tensor, moved: Tensor) -> Tensor:
     head = torch.stack((cos * a[..., 0] - sin * a[..., 1], sin * a[..., 0] + cos * a[..., 1]), -1)
     rest = (b - head)[:, MOUTH]
     rest = rest - rest.mean(1, keepdim=True)
-    return torch.cat((torch.zeros_like(marks[:, :48]), rest, torch.zeros_like(marks[:, 68:])), 1)
+    return F.pad(rest, (0, 0, MOUTH.start, COUNT - MOUTH.stop))
 
 
 def _members() -> Tensor:

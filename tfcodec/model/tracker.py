@@ -92,10 +92,10 @@ class Look(nn.Module):
         narrow = F.silu(self.narrow(seen))
         with torch.autocast(patch.device.type, enabled=False):  # places need more than bfloat16's 8 bits
             across, down = heat.shape[-1], heat.shape[-2]
-            share = F.softmax(heat.float().flatten(2), -1).reshape(len(heat), self.points, down, across)
+            share = torch.unflatten(F.softmax(heat.float().flatten(2), -1), 2, (down, across))
             points = torch.stack(((share.sum(2) * _line(across, heat)).sum(-1),
                                   (share.sum(3) * _line(down, heat)).sum(-1)), -1)  # fmt: skip
-            points = points + self.shape(narrow.float().flatten(1)).reshape(len(heat), self.points, 2)
+            points = points + torch.unflatten(self.shape(narrow.float().flatten(1)), 1, (self.points, 2))
         return points, seen.float().mean((2, 3))
 
 
@@ -156,7 +156,7 @@ class FaceTracker(nn.Module):
             patch(picture, left, head, _EYE_HALF, (40, 48)),
             patch(picture, right, mirrored, _EYE_HALF, (40, 48)),
         ))  # fmt: skip
-        one, other = self.eye(both)[0].chunk(2)
+        one, other = torch.unflatten(self.eye(both)[0], 0, (2, -1))  # `chunk` would fix the batch of an exported graph
         one = place(one, left, head, _EYE_HALF)
         other = place(other, right, mirrored, _EYE_HALF)
         # In the layout's order: the right eye's was mirrored.

@@ -1,0 +1,191 @@
+"""The page that plays a stream, in a real browser: pictures and sound of a clip are those of Python."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import find_chromium
+
+import tfcodec
+from tfcodec.errors import BitstreamError, MediaError
+from tfcodec.web import page
+from tfcodec.web.server import Server
+
+FRAMES = 10
+PICTURES = """async (numbers) => {
+  const out = [];
+  for (const number of numbers) {
+    const { data } = await tfc.clip.picture(number);
+    let text = "";
+    for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768));
+    out.push(btoa(text));
+  }
+  return out;
+}"""
+DROP = """([text, name]) => {
+  const file = new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name);
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(file);
+  document.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+}"""
+
+
+@functools.cache
+def _encoded(length: int, frames: bytes, sound: bytes) -> bytes:
+    pictures = np.frombuffer(frames, np.uint8).reshape(length, 256, 256, 3)
+    audio = np.frombuffer(sound, np.float32)
+    return tfcodec.encode(pictures, audio=audio, sample_rate=16000, fps=25, refine=False, crop="none")
+
+
+@pytest.fixture(scope="module")
+def stream(moving_face: tuple[np.ndarray, np.ndarray]) -> bytes:
+    """Ten frames with sound, and with motion where the tracker sees a face."""
+    frames, sound = moving_face
+    return _encoded(FRAMES, frames[:FRAMES].tobytes(), sound[: 640 * FRAMES].tobytes())
+
+
+@pytest.fixture(scope="module")
+def folder(stream: bytes, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (page.RUNTIME / page.RUNTIME_FILES[0]).is_file():
+        pytest.skip("needs onnxruntime-web: `make web` sets it up")
+    made = tmp_path_factory.mktemp("page")
+    source = made.parent / "talk.tfc"
+    source.write_bytes(stream)
+    page.write(made, page.Sources(str(source), str(exported)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("needs Chromium; TFCODEC_CHROMIUM names one that is not on the path")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def player(folder: Path, browser: Any) -> Iterator[Any]:
+    """The page, with its clip ready."""
+    with Server(str(folder)) as server:
+        tab = browser.new_page(viewport={"width": 400, "height": 900})
+        tab.goto(server.address)
+        tab.wait_for_function("window.tfc?.ready || window.tfc?.error", timeout=120_000)
+        assert tab.evaluate("tfc.error") is None
+        yield tab
+        tab.close()
+
+
+def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> None:
+    clip = tfcodec.decode(stream)
+    found = [np.frombuffer(base64.b64decode(text), np.uint8) for text in player.evaluate(PICTURES, list(range(FRAMES)))]
+    drawn = np.stack(found).reshape(FRAMES, 256, 256, 4)
+    assert (drawn[..., 3] == 255).all()
+    error = np.square(drawn[..., :3].astype(np.float64) - clip.frames).mean((1, 2, 3))
+    assert 10 * np.log10(255**2 / max(1e-9, error.max())) >= 46
+    sound = np.array(player.evaluate("Array.from(tfc.clip.speech)"), np.float32)
+    assert clip.audio is not None
+    assert sound.shape == clip.audio.shape
+    lags = range(-320, 321, 16)
+    scores = [float(np.dot(np.roll(sound, lag), clip.audio)) for lag in lags]
+    assert abs(list(lags)[int(np.argmax(scores))]) <= 16
+    assert np.abs(sound - clip.audio).max() < 0.02
+    info = player.evaluate("tfc.clip.info")
+    wanted = tfcodec.probe(stream)
+    assert (info["frames"], info["keyframes"], info["modelHash"]) == (FRAMES, wanted.keyframes, wanted.model_hash)
+    assert info["bytes"] == wanted.bytes
+
+
+def test_threads_need_isolation_and_have_it(player: Any) -> None:
+    assert player.evaluate("crossOriginIsolated")
+    assert player.evaluate("tfc.threads") >= 1
+
+
+def test_plays_to_the_end_seeks_and_steps(player: Any) -> None:
+    assert player.evaluate("tfc.player.state") == "paused"
+    player.wait_for_function("tfc.player.shown === 0")
+    player.click("#play")
+    player.wait_for_function("tfc.player.state === 'ended'", timeout=60_000)
+    assert player.evaluate("tfc.player.time") == pytest.approx(FRAMES / 25, abs=0.05)
+    assert player.evaluate("tfc.player.drawn") >= 2
+    player.evaluate("tfc.player.time = 0.2")
+    player.wait_for_function("tfc.player.shown === 5")
+    player.focus("#picture")
+    player.keyboard.press(".")
+    player.wait_for_function("tfc.player.shown === 6")
+    player.keyboard.press("Home")
+    player.wait_for_function("tfc.player.shown === 0")
+    player.keyboard.press("ArrowDown")
+    assert player.evaluate("tfc.player.volume") == pytest.approx(0.9)
+    player.select_option("#rate", "2")
+    assert player.evaluate("tfc.player.rate") == 2
+    assert player.locator("#play").get_attribute("aria-label") == "Play"
+    assert float(player.locator("#tiny-mean").inner_text()) > 0
+
+
+def test_the_page_fits_a_phone(player: Any) -> None:
+    player.set_viewport_size({"width": 340, "height": 700})
+    assert player.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    unlabelled = """() => [...document.querySelectorAll("button, input, select, canvas")].filter(
+        (x) => !(x.getAttribute("aria-label") || x.closest("label"))).map((x) => x.id)"""
+    assert player.evaluate(unlabelled) == []
+
+
+def test_dropped_streams_are_opened_or_refused(player: Any, stream: bytes) -> None:
+    damaged = bytearray(stream)
+    damaged[200] ^= 1
+    with pytest.raises(BitstreamError) as caught:
+        tfcodec.decode(bytes(damaged))
+    player.evaluate(DROP, [base64.b64encode(damaged).decode(), "damaged.tfc"])
+    player.wait_for_function("tfc.error")
+    assert player.evaluate("tfc.error.name") == type(caught.value).__name__
+    assert str(caught.value).split(":")[0] in player.evaluate("tfc.error.message")
+    assert player.locator("#error").is_visible()
+    player.evaluate(DROP, [base64.b64encode(stream).decode(), "again.tfc"])
+    player.wait_for_function("tfc.ready", timeout=60_000)
+    assert player.locator("#title").inner_text() == "again.tfc"
+    assert not player.locator("#error").is_visible()
+
+
+def test_server_isolates_and_types_its_files(folder: Path) -> None:
+    with Server(str(folder)) as server:
+        for name, kind in (("", "text/html"), ("tfc/tfc.js", "text/javascript"), ("talk.tfc", "video/x.tfcodec")):
+            with urllib.request.urlopen(server.address + name) as answer:
+                assert answer.headers["Content-Type"].startswith(kind)
+                assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+                assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+
+
+def test_pages_are_whole_or_not_written(tmp_path: Path, stream: bytes) -> None:
+    source = tmp_path / "talk.tfc"
+    source.write_bytes(stream)
+    for name in page.MODEL_FILES:
+        (tmp_path / name).write_bytes(b"{}")
+    remote = page.Sources(str(source), str(tmp_path), "https://example.org/ort/")
+    page.write(tmp_path / "page", remote)
+    about = json.loads((tmp_path / "page/page.json").read_text())
+    assert about == {"model": "model/", "runtime": "https://example.org/ort/", "clip": "talk.tfc"}
+    assert not (tmp_path / "page/runtime").exists()
+    for name in ("index.html", "page.js", "tfc/tfc.js", "tfc/worker.js", "tfc/tiny.bin", "model/frame.onnx"):
+        assert (tmp_path / "page" / name).is_file()
+    with pytest.raises(MediaError, match="not empty"):
+        page.write(tmp_path / "page", remote)
+    with pytest.raises(MediaError, match="make web"):
+        page.write(tmp_path / "other", page.Sources(str(source), str(tmp_path), str(tmp_path)))
+    source.write_bytes(stream[:-3])
+    with pytest.raises(BitstreamError):
+        page.write(tmp_path / "other", remote)

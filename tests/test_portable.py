@@ -1,0 +1,89 @@
+"""The network as ONNX: drawn by onnxruntime in a process without torch, it gives torch's pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfcodec.errors import WeightsError
+from tfcodec.model.registry import default_model, models
+
+DRAW = """
+import sys
+import numpy as np
+import onnxruntime as ort
+
+folder, given, out = sys.argv[1:]
+data = np.load(given)
+run = lambda name, x: ort.InferenceSession(f"{folder}/{name}.onnx", providers=["CPUExecutionProvider"]).run(None, x)
+key = run("keyframe", {"keyframe": data["keyframe"]})
+names = [str(name) for name in data["names"]]
+key = {name: np.repeat(value, len(data["tiny"]), 0) for name, value in zip(names, key, strict=True)}
+guess = run("guess", {"tiny": data["tiny"], "key_small": key["key_small"], "key_marks": key["key_marks"]})[0]
+picture = run("frame", {"tiny": data["tiny"], "marks": data["marks"], **key})[0]
+assert "torch" not in sys.modules
+np.savez(out, picture=picture, guess=guess, marks=key["key_marks"][:1], face=key["key_face"])
+"""
+
+
+def test_onnxruntime_draws_what_torch_draws(
+    exported: Path, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """One keyframe and three frames, though the graphs were recorded with two of each."""
+    import torch
+
+    from tfcodec.model import graph
+    from tfcodec.model.blocks import from_pixels
+    from tfcodec.model.weights import load_model
+
+    card = json.loads((exported / "card.json").read_text())
+    frames = torch.from_numpy(moving_face[0][[0, 4, 8]])
+    windows = from_pixels(frames).unflatten(2, (8, 32)).mean(3).unflatten(3, (8, 32)).mean(4)
+    tiny = windows[:, None].repeat(1, 5, 1, 1, 1)
+    model = load_model(default_model())
+    with torch.inference_mode():
+        key = model.encode_keyframe(from_pixels(frames[:1]))
+        key_of_each = key.select(torch.zeros(3, dtype=torch.long))
+        guess = model.guess(key_of_each, tiny)
+        marks = guess + 0.03
+        wanted = graph.picture(model, key_of_each, tiny, torch.zeros(3, 20, 80), marks, coarse=False).numpy()
+    given, out = tmp_path / "given.npz", tmp_path / "out.npz"
+    keyframe = from_pixels(frames[:1]).numpy()
+    np.savez(given, keyframe=keyframe, tiny=tiny.numpy(), marks=marks.numpy(), names=np.array(card["key"]))
+    subprocess.run([sys.executable, "-c", DRAW, str(exported), str(given), str(out)], check=True, cwd=tmp_path)
+    found = np.load(out)
+    assert found["picture"].shape == (3, 256, 256, 3)
+    assert 10 * np.log10(255**2 / max(1e-9, np.square(found["picture"].astype(float) - wanted).mean())) > 60
+    assert key.marks is not None
+    np.testing.assert_allclose(found["marks"], key.marks.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["guess"], guess.numpy(), atol=1e-4)
+
+
+def test_the_card_says_what_the_files_are(exported: Path) -> None:
+    import onnxruntime
+
+    card = json.loads((exported / "card.json").read_text())
+    entry = default_model()
+    assert card["network"] == {"model_id": entry.model_id, "file": entry.file, "sha256": entry.sha256}
+    assert card["self_test"]["psnr_db"] >= 60
+    assert set(card["graphs"]) == {"keyframe", "frame", "guess"}
+    for name, part in card["graphs"].items():
+        content = (exported / part["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == part["sha256"]
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        assert [x.name for x in session.get_inputs()] == [x["name"] for x in part["inputs"]]
+        assert [x.shape for x in session.get_inputs()] == [x["shape"] for x in part["inputs"]]
+        assert [x.name for x in session.get_outputs()] == [x["name"] for x in part["outputs"]], name
+
+
+def test_networks_without_landmarks_are_refused(tmp_path: Path) -> None:
+    from tfcodec.model.portable import export_onnx
+
+    with pytest.raises(WeightsError):
+        export_onnx(models()[0], tmp_path)

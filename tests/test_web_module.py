@@ -1,0 +1,412 @@
+"""The module in JavaScript, written from the specification, against the package: the same fields, numbers and errors.
+
+Node runs it once, over everything that Python hands it (tests/web/check.mjs).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_spec import DATA as EXAMPLE
+
+from tfcodec import bitstream as bs
+from tfcodec.bitstream.framing import build_chunk
+from tfcodec.bitstream.parse import measure_chunk
+from tfcodec.bitstream.parts import BY_TYPE
+from tfcodec.codec.file.decoder import read_exact
+from tfcodec.codec.file.encoder import FileEncoder, finish_file
+from tfcodec.errors import BitstreamError
+from tfcodec.keyframe import _split, _to_rgb, decode_keyframe, encode_keyframe
+from tfcodec.motion import MotionDecoder, MotionEncoder, motion_hash, synthesise
+from tfcodec.speech import packet_duration_ms
+from tfcodec.tinyframe import TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames, tiny_to_rgb
+from tfcodec.tinyframe.rangecoder import RangeDecoder
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULE = ROOT / "tfcodec/web/module"
+VECTORS = ROOT / "tests/vectors"
+FILES = sorted(path for group in ("valid", "faulty", "layers") for path in (VECTORS / group).glob("*.tfc"))
+RUNS = json.loads((VECTORS / "motion/payloads.json").read_text(encoding="utf-8"))
+FAULTY = json.loads((VECTORS / "motion/faulty.json").read_text(encoding="utf-8"))
+NODE = shutil.which("node")
+SAYS = {
+    "no valid symbol": 50, "in a zero byte": 51, "at most were needed": 52, "holds only zeros": 53, "out of range": 54,
+}  # fmt: skip
+"""What the package says where a payload breaks a rule."""
+
+pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node, which runs the module: apt-get install nodejs")
+
+
+def sha(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def chunk(c: Any) -> list[Any]:
+    """A chunk as check.mjs puts it."""
+    if isinstance(c, bs.StreamHeader):
+        a = c.audio
+        sound = None if a is None else [a.codec, a.packet_samples, a.pre_skip, a.total_samples]
+        return [
+            "HEADER", c.version, c.min_reader_version, c.profile, c.experimental, list(c.rate), c.frame_count,
+            c.model_id, c.model_hash.hex(), c.tables_id, sound,
+        ]  # fmt: skip
+    if isinstance(c, bs.KeyframeChunk):
+        return ["KEYFRAME", c.frame_index, c.keyframe_tag, c.data.hex()]
+    if isinstance(c, bs.LayerChunk):
+        return [c.NAME, c.first_frame, c.frame_count, c.keyframe_tag, c.payload.hex()]
+    if isinstance(c, bs.MotionTablesChunk):
+        return ["MOTION_TABLES", c.motion_id, c.motion_hash.hex()]
+    if isinstance(c, bs.SpeechChunk):
+        return ["SPEECH", c.first_packet, [packet.hex() for packet in c.packets]]
+    if isinstance(c, bs.EndChunk):
+        return ["END", c.frame_count, c.audio_samples]
+    if isinstance(c, bs.MetaChunk):
+        return ["META", [list(dataclasses.astuple(crop)) for crop in c.crops], [list(text) for text in c.texts]]
+    if isinstance(c, bs.PaddingChunk):
+        return ["PADDING", c.length]
+    return ["unknown", c.chunk_type, c.payload.hex()]
+
+
+def container(data: bytes) -> dict[str, Any]:
+    """What the package makes of a file: its fields, or the error."""
+    try:
+        parsed = bs.read_stream(data)
+    except BitstreamError as error:
+        found = re.fullmatch(r"byte (\d+): .+ \[R(\d+)\]", str(error), re.S)
+        assert found is not None
+        return {"error": type(error).__name__, "rule": int(found[2]), "offset": int(found[1])}
+    return {
+        "chunks": [chunk(c) for c in parsed.chunks], "frames": parsed.frame_count, "samples": parsed.audio_samples,
+        "bytes": bs.account_stream(parsed, len(data)),
+    }  # fmt: skip
+
+
+def flipped(data: bytes, rng: random.Random, count: int = 1) -> bytes:
+    out = bytearray(data)
+    for _ in range(count if data else 0):
+        out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+    return bytes(out)
+
+
+def resealed(data: bytes, rng: random.Random) -> bytes:
+    """A file with one bit of one payload inverted, whose checksum is made right again."""
+    try:
+        parsed = bs.read_stream(data)
+    except BitstreamError:
+        return flipped(data, rng)
+    pieces = [c.to_bytes() for c in parsed.chunks]
+    if sum(map(len, pieces)) + 4 != len(data):
+        return flipped(data, rng)
+    i = rng.randrange(len(pieces))
+    measured = measure_chunk(pieces[i], 0)
+    pieces[i] = build_chunk(pieces[i][0], flipped(pieces[i][measured[0] : measured[1]], rng))
+    return data[:4] + b"".join(pieces)
+
+
+def broken_streams() -> list[bytes]:
+    """All vectors; each cut, with bits inverted, and with fields changed under good checksums, at places of a seed."""
+    rng = random.Random(16)
+    found = [b"", EXAMPLE]
+    for data in [EXAMPLE, *(path.read_bytes() for path in FILES)]:
+        found.append(data)
+        found += [data[: rng.randrange(len(data) + 1)] for _ in range(6)]
+        found += [flipped(data, rng) for _ in range(6)]
+        found += [resealed(data, rng) for _ in range(8)]
+        found.append(data + rng.randbytes(3))
+    return found
+
+
+def layer_result(decode: Any, coder: Any = None) -> dict[str, Any]:
+    try:
+        return {"values": sha(decode()), **({} if coder is None else coder())}
+    except BitstreamError as error:
+        message = str(error)
+    [rule] = [rule for words, rule in SAYS.items() if words in message]
+    return {"error": "BitstreamError", "rule": rule, "offset": None}
+
+
+def motion_values(decoder: MotionDecoder, payload: bytes, frames: int) -> np.ndarray:
+    numbers, there = decoder.decode(payload, frames)
+    return np.concatenate((numbers, there[:, None]), 1).astype("<i2")
+
+
+@cache
+def motion_runs() -> list[list[tuple[bytes, int]]]:
+    rng = random.Random(22)
+    runs = [[(bytes.fromhex(x["payload"]), x["frames"]) for x in run] for run in RUNS.values()]
+    runs += [[(bytes.fromhex(x["payload"]), x["frames"])] for x in FAULTY]
+    payload, frames = runs[0][0]
+    runs += [[(flipped(payload, rng, 2), frames), (payload, frames)] for _ in range(8)]
+    return runs + [[(payload[: rng.randrange(len(payload))], frames)] for _ in range(4)]
+
+
+@cache
+def tiny_runs() -> list[tuple[TinyPlanes, list[tuple[bytes | None, int]]]]:
+    """Payloads of a moving pattern at the finest, a middle and the coarsest step; some lost, some damaged."""
+    rng, noise = random.Random(10), np.random.default_rng(10)
+    t = np.arange(50)[:, None, None]
+    wave = 2040 + 900 * np.sin(t / 7 + np.arange(8)[:, None] / 2 + np.arange(8)) + noise.normal(0, 20, (50, 8, 8))
+    colour = 2048 + 300 * np.sin(t[:, None] / 9 + np.arange(2)[:, None, None] + np.zeros((4, 4)))
+    planes = TinyPlanes(np.clip(wave, 0, 4080).astype(np.int16), np.clip(colour, 0, 4080).astype(np.int16))
+    runs: list[tuple[TinyPlanes, list[tuple[bytes | None, int]]]] = []
+    for step in (0, 5, 10):
+        encoder = TinyEncoder(step, mode="file")
+        encoder.reset(planes[0])
+        runs.append((planes[0], [(encoder.encode(planes[:40]), 40), (encoder.encode(planes[40:]), 10)]))
+    (first, count), (second, rest) = runs[1][1]
+    assert first is not None
+    assert second is not None
+    runs.append((planes[0], [(first, count), (None, 7), (second, rest), (first, count)]))
+    runs.append((planes[0], [(b"", 128)]))
+    short = runs[0][1][0][0]
+    assert short is not None
+    return runs + [
+        (planes[0], [(flipped(short, rng, 2), count), (short[: rng.randrange(len(short))], count)]) for _ in range(15)
+    ]
+
+
+def clip() -> tuple[bytes, list[np.ndarray]]:
+    """A file of two keyframes with motion and speech, and its keyframes as pictures."""
+    y, x = np.mgrid[:256, :256]
+    base = [128 + 60 * np.sin((x + 2 * y) / s) for s in (30, 50, 70)]
+    frames = np.stack([np.stack([b + 10 * np.sin(t / 3) for b in base], -1) for t in range(20)]).astype(np.uint8)
+    encoder = FileEncoder(5, True, None, refine=False, motion=False)
+    chunks: list[bs.Chunk] = []
+    sound = (0.1 * np.sin(np.arange(640) / 5)).astype(np.float32)
+    for i, frame in enumerate(frames):
+        if i == 11:
+            encoder.request_keyframe()
+        chunks += encoder.push_chunks(255 - frame if i >= 11 else frame, sound)
+    data = finish_file(encoder, chunks)
+    rng = np.random.default_rng(3)
+    out: list[bs.Chunk] = []
+    for c in bs.read_stream(data).chunks:
+        if isinstance(c, bs.KeyframeChunk):
+            if not any(isinstance(other, bs.KeyframeChunk) for other in out):
+                out.append(bs.MotionTablesChunk(1, motion_hash()))
+            coder = MotionEncoder(5, "file")
+        if isinstance(c, bs.TinyChunk):
+            values = rng.normal(0, 300, (c.frame_count, 16))
+            present = np.arange(c.frame_count) % 5 != 3
+            out.append(bs.MotionChunk(c.first_frame, c.frame_count, coder.encode(values, present), c.keyframe_tag))
+        out.append(c)
+    data = bs.write_signature() + b"".join(c.to_bytes() for c in out)
+    return data, [decode_keyframe(c.data) for c in out if isinstance(c, bs.KeyframeChunk)]
+
+
+def exact_result(path: Path) -> dict[str, Any]:
+    try:
+        parts = read_exact(path.read_bytes())
+    except BitstreamError as error:
+        return {"error": type(error).__name__}
+    motion = parts.layers.get("motion")
+    return {"tiny": sha(parts.tiny), "motion": None if motion is None else sha(motion.astype("<i2"))}
+
+
+@cache
+def keyframe_payloads() -> list[bytes]:
+    rng = random.Random(8)
+    good = b"\x30" + _split(encode_keyframe(np.full((256, 256, 3), 90, np.uint8), fast=True))[1]
+    header = bytes.fromhex("0a0a181dffffd32020203080")
+    written = header + good
+    found = [good, written, b"", b"\x0a", b"\x30", header, b"\xff\xd8", header[:7], b"\x0a\x00" + good]
+    found += [flipped(header, rng) + good for _ in range(60)]
+    return found + [bytes([10, n, *header[2 : 2 + n]]) + good for n in range(12)]
+
+
+def keyframe_result(payload: bytes) -> str | None:
+    """The error of what comes before the AV1 decoder."""
+    try:
+        decode_keyframe(payload)
+    except BitstreamError as error:
+        return None if re.search("decodable|pictures instead|decodes to", str(error)) else type(error).__name__
+    return None
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Python hands to Node, and Node's answers."""
+    folder = tmp_path_factory.mktemp("module")
+    streams = broken_streams()
+    (folder / "pool").write_bytes(b"".join(streams))
+    data, pictures = clip()
+    names = []
+    for i, picture in enumerate(pictures):
+        names.append(folder / f"key{i}.rgb")
+        names[-1].write_bytes(picture.tobytes())
+    (folder / "clip.tfc").write_bytes(data)
+    (folder / "example.tfc").write_bytes(EXAMPLE)
+    example = folder / "example.rgb"
+    example.write_bytes(decode_keyframe(bs.read_stream(EXAMPLE).keyframes[0].data).tobytes())
+    exact = [(folder / "clip.tfc", names), (folder / "example.tfc", [example])]
+    exact += [(path, [example]) for path in sorted((VECTORS / "layers").glob("*.tfc"))]
+    planes = folder / "planes"
+    planes.write_bytes(np.random.default_rng(1).integers(0, 256, 98304, dtype=np.uint8).tobytes())
+    rng = np.random.default_rng(2)
+    marks = [(rng.uniform(60, 200, (70, 2)), rng.integers(-900, 900, 16)) for _ in range(3)]
+    marks.append((np.full((70, 2), 100.0), rng.integers(-900, 900, 16)))
+    package = ROOT / "tfcodec"
+    given = {
+        "tables": {
+            "tiny": str(package / "tinyframe/tables.bin"), "motion": str(package / "motion/tables.bin"),
+            "bases": str(package / "motion/bases.bin"),
+        },
+        "pool": str(folder / "pool"),
+        "streams": [len(stream) for stream in streams],
+        "anySpeech": [other_speech().hex(), EXAMPLE.hex()],
+        "exact": [{"path": str(path), "pictures": [str(name) for name in found]} for path, found in exact],
+        "motion": [[(payload.hex(), frames) for payload, frames in run] for run in motion_runs()],
+        "tiny": [
+            {
+                "reference": reference.samples()[0].tolist(),
+                "payloads": [(None if payload is None else payload.hex(), frames) for payload, frames in payloads],
+            }
+            for reference, payloads in tiny_runs()
+        ],
+        "keyframes": [payload.hex() for payload in keyframe_payloads()],
+        "lost": [(c, n) for c in range(32) for n in (960, 1920, 2880, 3840, 4800, 5760)],
+        "pictures": [str(planes)],
+        "marks": [{"reference": a.ravel().tolist(), "numbers": b.tolist()} for a, b in marks],
+    }  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(given))
+    script = ROOT / "tests/web/check.mjs"
+    done = subprocess.run(
+        [str(NODE), str(script), str(MODULE), str(folder / "job.json"), str(folder / "answers.json")],
+        capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers = json.loads((folder / "answers.json").read_text())
+    return {"streams": streams, "exact": [path for path, _ in exact], "planes": planes, "marks": marks} | {
+        f"answers_{name}": value for name, value in answers.items()
+    }
+
+
+def other_speech() -> bytes:
+    """The example with speech of a codec that does not exist."""
+    out = bytearray(EXAMPLE)
+    out[15] = 0xC1
+    header = build_chunk(0xC1, bytes(out[6:21]))
+    return bytes(out[:4]) + header + bytes(out[4 + len(header) :])
+
+
+def differing(wanted: Iterable[Any], found: Iterable[Any]) -> list[Any]:
+    return [(i, a, b) for i, (a, b) in enumerate(zip(wanted, found, strict=True)) if a != b]
+
+
+def test_checksums(job: dict[str, Any]) -> None:
+    assert job["answers_crc"] == [0x29B1, 0xCBF43926]
+
+
+def test_containers_are_read_alike(job: dict[str, Any]) -> None:
+    """Every vector, and some thousand damaged files: the same fields, or the same error, rule and place."""
+    wanted = [container(stream) for stream in job["streams"]]
+    assert differing(wanted, job["answers_streams"]) == []
+    rules = {found["rule"] for found in wanted if "rule" in found}
+    assert {*range(1, 38), 61, 63, 64, 65} <= rules
+    assert sum("chunks" in found for found in wanted) > 100
+    assert len(BY_TYPE) == 9, "a new chunk needs its place in tfcodec/web/module/chunks.js"
+
+
+def test_speech_of_an_unknown_codec_leaves_the_pictures(job: dict[str, Any]) -> None:
+    other, example = job["answers_anySpeech"]
+    assert container(other_speech())["rule"] == 19
+    assert other["frames"] == 2
+    assert other["samples"] == 0
+    assert example == container(EXAMPLE)
+
+
+def test_layers_of_files(job: dict[str, Any]) -> None:
+    """A clip with two keyframes, the specification's example, and files whose layers are faulty."""
+    for path, found in zip(job["exact"], job["answers_exact"], strict=True):
+        wanted = exact_result(path)
+        if path.name in ("r45_rubbish.tfc", "r49_lengths.tfc"):
+            assert "tiny" in found, "only the browser's AV1 and Opus decoders can notice that"
+            continue
+        if "error" in wanted:
+            assert found["error"] == wanted["error"], path
+            if path.name.startswith("r"):
+                assert found["rule"] == int(path.name[1:3])
+        else:
+            assert found == wanted, path
+
+
+def test_motion_payloads(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers, presence and the exact state of the range decoder."""
+    coders: list[RangeDecoder] = []
+
+    class Recorded(RangeDecoder):
+        def __init__(self, payload: bytes, layer: str) -> None:
+            super().__init__(payload, layer)
+            coders.append(self)
+
+    monkeypatch.setattr("tfcodec.motion.decoder.RangeDecoder", Recorded)
+    wanted = []
+    for run in motion_runs():
+        decoder = MotionDecoder()
+        for payload, frames in run:
+            state = lambda: {"range": f"{coders[-1]._range:016x}", "words": coders[-1]._next}  # noqa: E731
+            wanted.append(layer_result(partial(motion_values, decoder, payload, frames), state))
+    found = [answer for run in job["answers_motion"] for answer in run]
+    lower = [answer.pop("lower", None) for answer in found]
+    assert differing(wanted, found) == []
+    assert lower[: sum(map(len, RUNS.values()))] == [x["lower"] for run in RUNS.values() for x in run]
+    assert {50, 51, 52, 53, 54} <= {answer.get("rule") for answer in found}
+
+
+def test_tiny_payloads(job: dict[str, Any]) -> None:
+    wanted = []
+    for reference, payloads in tiny_runs():
+        decoder = TinyDecoder()
+        decoder.reset(reference)
+        for payload, frames in payloads:
+
+            def decode(payload: bytes | None = payload, frames: int = frames, of: TinyDecoder = decoder) -> Any:
+                planes = of.conceal(frames) if payload is None else of.decode(payload, frames)
+                return planes.samples().astype("<i2")
+
+            wanted.append(layer_result(decode))
+    found = [answer for run in job["answers_tiny"] for answer in run]
+    assert differing(wanted, found) == []
+    assert sum("rule" in answer for answer in found) > 3
+
+
+def test_keyframes_up_to_the_decoder(job: dict[str, Any]) -> None:
+    found = job["answers_keyframes"]
+    wanted = [keyframe_result(payload) for payload in keyframe_payloads()]
+    assert differing(wanted, [None if isinstance(x, str) else x["error"] for x in found]) == []
+    assert {41, 42, 43, 44} <= {x["rule"] for x in found if isinstance(x, dict)}
+    assert found[0] == found[1]
+
+
+def test_packets_for_lost_ones_last_as_long(job: dict[str, Any]) -> None:
+    found = iter(job["answers_lost"])
+    for _ in range(32):
+        for samples in (960, 1920, 2880, 3840, 4800, 5760):
+            assert packet_duration_ms(bytes.fromhex(next(found))) == samples / 48
+
+
+def test_colours(job: dict[str, Any]) -> None:
+    planes = np.fromfile(job["planes"], np.uint8)
+    y, u, v = planes[:65536].reshape(256, 256), planes[65536:81920].reshape(128, 128), planes[81920:].reshape(128, 128)
+    rgb = _to_rgb(y, u, v)
+    tiny = tiny_from_frames(rgb[None])
+    wanted = {"rgb": sha(rgb), "tiny": sha(tiny.samples().astype("<i2")), "small": sha(tiny_to_rgb(tiny))}
+    assert job["answers_pictures"] == [wanted]
+
+
+def test_landmarks(job: dict[str, Any]) -> None:
+    for (reference, numbers), found in zip(job["marks"], job["answers_marks"], strict=True):
+        wanted = synthesise(reference, numbers[None])[0].ravel()
+        np.testing.assert_allclose(found, wanted, atol=1e-3)

@@ -1,0 +1,140 @@
+// What the JavaScript module makes of what Python hands it: node check.mjs MODULE JOB ANSWERS (see test_web_module.py).
+
+import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const [folder, jobFile, answerFile] = process.argv.slice(2);
+const use = (name) => import(pathToFileURL(`${folder}/${name}.js`));
+const { read } = await use("container");
+const { crc16, crc32, hex } = await use("bytes");
+const { groupsOf, groupAt } = await use("exact");
+const { splitKeyframe, obus } = await use("keyframe");
+const { packetsOf, lostPacket } = await use("speech");
+const { makeTables } = await use("tables");
+const { TinyDecoder, MotionDecoder } = await use("layers");
+const { planesToRgb, tinyOfPicture, tinyToRgb } = await use("planes");
+const { synthesise } = await use("marks");
+
+const job = JSON.parse(readFileSync(jobFile, "utf8"));
+const bytes = (text) => Uint8Array.from(Buffer.from(text, "hex"));
+const sha = (array) => createHash("sha256")
+  .update(new Uint8Array(array.buffer, array.byteOffset, array.byteLength)).digest("hex");
+const tables = await makeTables(Object.fromEntries(
+  Object.entries(job.tables).map(([name, path]) => [name, new Uint8Array(readFileSync(path))]),
+));
+
+/** The result of an attempt, or what it threw. */
+function attempt(what) {
+  try {
+    return what();
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+function failed(error) {
+  if (!error.rule) throw error;
+  const offset = /^byte (\d+):/.exec(error.message);
+  return { error: error.name, rule: error.rule, offset: offset ? Number(offset[1]) : null };
+}
+
+function chunk(c) {
+  const layer = (x) => [x.kind, x.frame, x.count, x.tag, hex(x.data)];
+  const audio = (a) => (a ? [a.codec, a.packetSamples, a.preSkip, a.totalSamples] : null);
+  return {
+    HEADER: () => [
+      c.kind, c.version, c.minReaderVersion, c.profile, c.experimental, c.rate, c.frameCount, c.modelId,
+      hex(c.modelHash), c.tablesId, audio(c.audio),
+    ],
+    KEYFRAME: () => [c.kind, c.frame, c.tag, hex(c.data)],
+    TINY: () => layer(c),
+    MOTION: () => layer(c),
+    MOTION_TABLES: () => [c.kind, c.motionId, hex(c.motionHash)],
+    SPEECH: () => [c.kind, c.firstPacket, c.packets.map(hex)],
+    END: () => [c.kind, c.frameCount, c.audioSamples],
+    META: () => [
+      c.kind, c.crops.map((x) => [x.firstFrame, x.sourceWidth, x.sourceHeight, x.x, x.y, x.side]), c.texts,
+    ],
+    PADDING: () => [c.kind, c.length],
+    unknown: () => [c.kind, c.type, hex(c.payload)],
+  }[c.kind]();
+}
+
+function stream(data, limits) {
+  const found = read(data, limits);
+  return {
+    chunks: found.chunks.map(chunk), frames: found.frameCount, samples: found.audioSamples, bytes: found.bytes,
+  };
+}
+
+async function exact(path, pictures) {
+  try {
+    const found = read(new Uint8Array(readFileSync(path)));
+    let next = 0;
+    const groups = groupsOf(found, tables, async (data) => {
+      splitKeyframe(data);
+      return new Uint8Array(readFileSync(pictures[next++]));
+    });
+    const tiny = [];
+    const motion = [];
+    for (let frame = 0; frame < found.frameCount; frame++) {
+      const group = groupAt(groups, frame);
+      await group.upTo(frame + 1);
+      tiny.push(...tinyToRgb(group.tinyOf(frame)));
+      motion.push(...group.motionOf(frame));
+    }
+    if (found.header.audio) packetsOf(found);
+    return { tiny: sha(Uint8Array.from(tiny)), motion: found.motionTables ? sha(Int16Array.from(motion)) : null };
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+const state = ({ lowerHigh, lowerLow, rangeHigh, rangeLow, words }) => {
+  const whole = (high, low) => [high, low].map((half) => half.toString(16).padStart(8, "0")).join("");
+  return { lower: whole(lowerHigh, lowerLow), range: whole(rangeHigh, rangeLow), words };
+};
+
+function motionRun(run) {
+  const decoder = new MotionDecoder(tables.motion);
+  return run.map(([payload, frames]) => attempt(() => {
+    const found = decoder.decode(bytes(payload), frames);
+    return { values: sha(Int16Array.from(found.flatMap((frame) => [...frame]))), ...state(decoder.coder) };
+  }));
+}
+
+function tinyRun({ reference, payloads }) {
+  const decoder = new TinyDecoder(tables.tiny);
+  decoder.reset(Int16Array.from(reference));
+  return payloads.map(([payload, frames]) => attempt(() => {
+    const found = payload === null ? decoder.lose(frames) : decoder.decode(bytes(payload), frames);
+    return { values: sha(Int16Array.from(found.flatMap((frame) => [...frame]))) };
+  }));
+}
+
+const pool = job.streams.length ? readFileSync(job.pool) : null;
+let at = 0;
+const answers = {
+  crc: [crc16(Buffer.from("123456789")), crc32(Buffer.from("123456789"))],
+  streams: job.streams.map((length) => {
+    const data = new Uint8Array(pool.subarray(at, (at += length)));
+    return attempt(() => stream(data));
+  }),
+  anySpeech: job.anySpeech.map((text) => attempt(() => stream(bytes(text), { anySpeech: true }))),
+  exact: [],
+  motion: job.motion.map(motionRun),
+  tiny: job.tiny.map(tinyRun),
+  keyframes: job.keyframes.map((text) => attempt(() => hex(obus(splitKeyframe(bytes(text)))))),
+  lost: job.lost.map(([config, samples]) => hex(lostPacket(config, samples))),
+  pictures: job.pictures.map((path) => {
+    const planes = new Uint8Array(readFileSync(path));
+    const rgb = planesToRgb(planes.subarray(0, 65536), planes.subarray(65536, 81920), planes.subarray(81920));
+    const tiny = tinyOfPicture(rgb);
+    return { rgb: sha(rgb), tiny: sha(tiny), small: sha(tinyToRgb(tiny)) };
+  }),
+  marks: job.marks.map(({ reference, numbers }) =>
+    [...synthesise(tables.synthesis, Float64Array.from(reference), Int16Array.from(numbers))]),
+};
+for (const { path, pictures } of job.exact) answers.exact.push(await exact(path, pictures));
+writeFileSync(answerFile, JSON.stringify(answers));

@@ -1,0 +1,126 @@
+// The network: keyframe part, frame part and guess as ONNX, run by onnxruntime-web.
+
+import { hex, sha256 } from "./bytes.js";
+import { MediaError, WeightsError } from "./errors.js";
+import { synthesise } from "./marks.js";
+import { tinyToRgb } from "./planes.js";
+import { fetchBytes } from "./tables.js";
+
+const SIDE = 256;
+const REACH = 2; // tiny frames on either side of the one to draw
+const POINTS = 70;
+const HALF = SIDE / 2;
+const THREADS = 4;
+
+/**
+ * Draws frames.
+ *
+ * `model` is the folder that `tfcodec export onnx` wrote, `runtime` that of onnxruntime-web's files, both as addresses
+ * that end in a slash; `threads` is how many WebAssembly takes, where the page is isolated from others.
+ */
+export class Network {
+  static async load({ model, runtime, threads }) {
+    const card = JSON.parse(new TextDecoder().decode(await fetchBytes(`${model}card.json`)));
+    let ort;
+    try {
+      ort = await import(`${runtime}ort.wasm.min.mjs`);
+    } catch (error) {
+      throw new MediaError(`cannot load onnxruntime-web from ${runtime}: ${error.message}`);
+    }
+    ort.env.wasm.wasmPaths = runtime;
+    const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
+    ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
+    const network = new Network(ort, card);
+    const names = Object.keys(card.graphs);
+    const files = await Promise.all(names.map((name) => fetchBytes(`${model}${card.graphs[name].file}`)));
+    for (const [i, name] of names.entries()) {
+      if ((await sha256(files[i])) !== card.graphs[name].sha256) {
+        throw new WeightsError(`${card.graphs[name].file} is not the file that the network's card names`);
+      }
+      network.graphs[name] = await ort.InferenceSession.create(files[i], {
+        executionProviders: ["wasm"], graphOptimizationLevel: "all",
+      });
+    }
+    return network;
+  }
+
+  constructor(ort, card) {
+    this.ort = ort;
+    this.card = card;
+    this.graphs = {};
+    this.keys = new Map(); // what was computed of the last keyframes, by group
+  }
+
+  get threads() {
+    return this.ort.env.wasm.numThreads;
+  }
+
+  /** Throw WeightsError unless a stream names this network. */
+  check({ modelId, modelHash }) {
+    const { model_id: id, sha256: hash } = this.card.network;
+    if (modelId === id && hex(modelHash) === hash.slice(0, 8)) return;
+    const missing = modelId ? `network ${modelId} (hash ${hex(modelHash)})` : "no network";
+    throw new WeightsError(`the stream names ${missing}, but the one here is ${id} (${hash.slice(0, 8)})`);
+  }
+
+  tensor(values, shape) {
+    return new this.ort.Tensor("float32", values, [1, ...shape]);
+  }
+
+  /** What the keyframe part makes of a group's keyframe: { tensors by name, face, reference in pixels }. */
+  async keyOf(group) {
+    const known = this.keys.get(group);
+    if (known) return known;
+    const picture = await group.picture();
+    const planes = new Float32Array(3 * SIDE * SIDE);
+    for (let i = 0; i < SIDE * SIDE; i++) {
+      for (let c = 0; c < 3; c++) planes[c * SIDE * SIDE + i] = picture[3 * i + c] / 255;
+    }
+    const tensors = await this.graphs.keyframe.run({ keyframe: this.tensor(planes, [3, SIDE, SIDE]) });
+    const reference = Float64Array.from(tensors.key_marks.data, (mark) => (mark + 1) * HALF);
+    const key = { tensors, reference, face: tensors.key_face.data[0] > 0 };
+    this.keys.set(group, key);
+    while (this.keys.size > 2) this.keys.delete(this.keys.keys().next().value);
+    return key;
+  }
+
+  /** The tiny frames around one, [5, 3, 8, 8] in 0..1. The ends of the keyframe's frames repeat. */
+  window(group, frame) {
+    const out = new Float32Array((2 * REACH + 1) * 3 * 64);
+    for (let k = 0; k <= 2 * REACH; k++) {
+      const rgb = tinyToRgb(group.tinyOf(frame + k - REACH));
+      for (let i = 0; i < 64; i++) {
+        for (let c = 0; c < 3; c++) out[(k * 3 + c) * 64 + i] = rgb[3 * i + c] / 255;
+      }
+    }
+    return this.tensor(out, [2 * REACH + 1, 3, 8, 8]);
+  }
+
+  /** Draw a frame: RGBA [256 * 256 * 4]. Throws BitstreamError where the layers are malformed. */
+  async draw(group, frame, synthesis) {
+    await group.upTo(frame + REACH + 1);
+    const key = await this.keyOf(group);
+    const tiny = this.window(group, frame);
+    const marks = await this.marks(group, key, frame, tiny, synthesis);
+    const { picture } = await this.graphs.frame.run({ tiny, marks, ...key.tensors });
+    const out = new Uint8ClampedArray(SIDE * SIDE * 4);
+    for (let i = 0, at = 0; i < out.length; i += 4) {
+      out[i] = picture.data[at++];
+      out[i + 1] = picture.data[at++];
+      out[i + 2] = picture.data[at++];
+      out[i + 3] = 255;
+    }
+    return out;
+  }
+
+  /** Landmarks of a frame: as its motion says, or as the tiny frames do where none was sent. */
+  async marks(group, key, frame, tiny, synthesis) {
+    const motion = group.motionOf(frame);
+    if (motion[16] && key.face) {
+      const points = synthesise(synthesis, key.reference, motion);
+      return this.tensor(points.map((pixel) => pixel / HALF - 1), [POINTS, 2]);
+    }
+    const { key_small, key_marks } = key.tensors;
+    return (await this.graphs.guess.run({ tiny, key_small, key_marks })).marks;
+  }
+}

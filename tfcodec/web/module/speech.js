@@ -1,0 +1,108 @@
+// Speech: section 9 of the specification. The Opus decoder is the browser's.
+
+import { packetsFor } from "./chunks.js";
+import { BitstreamError, LimitExceeded, MediaError, TruncatedError } from "./errors.js";
+
+export const SAMPLE_RATE = 16000;
+const OPUS_RATE = 48000;
+const STEP = OPUS_RATE / SAMPLE_RATE;
+const LONGEST_PACKET = 4000;
+
+const refuse = (Kind, rule, message) => {
+  throw new Kind(`speech: ${message} [R${rule}]`);
+};
+
+function frameMs(config) {
+  if (config < 12) return [10, 20, 40, 60][config & 3];
+  return config < 16 ? [10, 20][config & 1] : [2.5, 5, 10, 20][config & 3];
+}
+
+/** Check a packet's first bytes against the stream's packet duration in samples at 48 kHz; gives its configuration. */
+export function checkPacket(packet, packetSamples) {
+  if (packet.length > LONGEST_PACKET) refuse(LimitExceeded, 6, `packet of ${packet.length} bytes`);
+  const config = packet[0] >> 3;
+  const code = packet[0] & 3;
+  if (packet[0] & 4) refuse(BitstreamError, 47, "stereo packet, only mono is allowed");
+  if (code === 3 && packet.length < 2) refuse(TruncatedError, 46, "packet ends before its frame count");
+  const count = code === 3 ? packet[1] & 63 : [1, 2, 2][code];
+  const ms = frameMs(config) * count;
+  if (!(ms > 0 && ms <= 120)) refuse(BitstreamError, 47, `packet of ${count} frames of ${frameMs(config)} ms`);
+  if (ms * 48 !== packetSamples) refuse(BitstreamError, 48, `packet of ${ms} ms instead of ${packetSamples / 48}`);
+  return config;
+}
+
+/**
+ * A packet without data, which a decoder conceals; `config` is the last packet's. One byte where one is enough: Chromium
+ * takes no others for lost ones.
+ */
+export function lostPacket(config, packetSamples) {
+  const ms = packetSamples / 48;
+  if (config < 12) {
+    const at = { 20: [1, 0], 40: [2, 0], 60: [3, 0], 80: [2, 1], 120: [3, 1] }[ms];
+    if (at) return Uint8Array.of((((config & ~3) | at[0]) << 3) | at[1]);
+    config = (config & ~3) | 1; // frames of 20 ms, of which every duration is a multiple
+  }
+  return Uint8Array.of((config << 3) | 3, ms / frameMs(config));
+}
+
+/** The packets of a stream by number; "null" where none was sent. Throws BitstreamError if one is not allowed. */
+export function packetsOf(stream) {
+  const { audio } = stream.header;
+  const packets = new Array(packetsFor(audio, stream.audioSamples)).fill(null);
+  for (const chunk of stream.chunks) {
+    if (chunk.kind !== "SPEECH") continue;
+    chunk.packets.forEach((packet, i) => {
+      if (!packet.length) return;
+      checkPacket(packet, audio.packetSamples);
+      packets[chunk.firstPacket + i] = packet;
+    });
+  }
+  return packets;
+}
+
+/** The speech [n] float32 at 16 kHz; sample i belongs to the time i / 16000 s. Throws BitstreamError, MediaError. */
+export async function decodeSpeech(stream) {
+  const { audio } = stream.header;
+  const packets = packetsOf(stream);
+  if (typeof AudioDecoder === "undefined") throw new MediaError("this browser has no WebCodecs, which decode speech");
+  const size = audio.packetSamples;
+  const out = new Float32Array(Math.floor(stream.audioSamples / STEP));
+  let at = 0; // of the decoded samples at 48 kHz, pre-skip included
+  let failure = null;
+  const put = (sound) => {
+    const samples = new Float32Array(sound.numberOfFrames);
+    sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
+    sound.close();
+    // Every third sample: what the encoder was given has nothing above 8 kHz.
+    for (let i = (STEP - (at % STEP)) % STEP; i < samples.length; i += STEP) {
+      const place = (at + i - audio.preSkip) / STEP;
+      if (place >= 0 && place < out.length) out[place] = samples[i];
+    }
+    at += samples.length;
+  };
+  const decoder = new AudioDecoder({ output: put, error: (error) => (failure = error) });
+  try {
+    decoder.configure({ codec: "opus", sampleRate: OPUS_RATE, numberOfChannels: 1 });
+    let config = null;
+    for (let k = 0; k < packets.length && !failure; k++) {
+      if (packets[k]) config = packets[k][0] >> 3;
+      else if (config === null) {
+        at += size; // silence before the first packet: there is nothing to go on from
+        continue;
+      }
+      const data = packets[k] ?? lostPacket(config, size);
+      const timestamp = Math.round((k * size * 1e6) / OPUS_RATE);
+      decoder.decode(new EncodedAudioChunk({ type: "key", timestamp, data }));
+      if (k % 256 === 255) await decoder.flush();
+    }
+    await decoder.flush();
+  } catch (error) {
+    failure ??= error;
+  }
+  if (decoder.state !== "closed") decoder.close();
+  if (failure?.name === "NotSupportedError") throw new MediaError("this browser cannot decode Opus");
+  if (failure || at !== packets.length * size) {
+    refuse(BitstreamError, 49, failure ? "not decodable Opus packets" : `${at} samples of ${packets.length} packets`);
+  }
+  return out;
+}

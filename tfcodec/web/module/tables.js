@@ -1,0 +1,81 @@
+// The integer tables of sections 10.2 and 22.2, fetched as they are published.
+
+import { sha256 } from "./bytes.js";
+import { MediaError, WeightsError } from "./errors.js";
+
+const FILES = {
+  tiny: { sha256: "db62244356a4cfc14570c79d0995fa1301283c0f8f02a971fd89155a34acd44c", magic: "TFTABLE1", samples: 96 },
+  motion: { sha256: "b31b75e6d081dbf0bc84de6052dad92565b3e47de9060a32757faf93d72fa89f", magic: "TFMOTTA1", samples: 16 },
+  bases: { sha256: "46cf9973260bcdee59b9ed64667a66999f1e80ec88c896c86cff779b772395a6", magic: "TFMOTBA1" },
+};
+/** `motion_id` and `motion_hash` of the files above. */
+export const MOTION = { id: 1, hash: "9c3198e9" };
+export const TINY_ID = 1;
+
+const layout = (n, forward) => [
+  ["forward", forward, n * n], ["inverse", 2, n * n], ["temporal", 2, 1365], ["steps", 2, 64],
+  ["weightOfOne", 4, 640], ["groupSplit", 2, 7 * 6], ["filledRow", 2, 63], ["filledRecent", 2, 4 * 8],
+  ["filledDensity", 2, 4 * 8], ["filledStep", 2, 4 * 16], ["zeroRow", 2, 63 * n], ["zeroRecent", 2, 4 * 8 * n],
+  ["zeroDensity", 2, 4 * 8 * n], ["zeroStep", 2, 4 * 16 * n], ["zeroPrevious", 1, 4 * n * n],
+  ["zeroTrace", 1, 4 * n * n], ["zeroCurrent", 1, 4 * n * n], ["signPrevious", 1, 4 * n * n],
+  ["signCurrent", 1, 4 * n * n], ["large", 2, 2 * 4 * n], ["largeScore", 2, 2 * 4 * 20], ["larger", 2, 12],
+];
+
+async function check(name, content) {
+  const found = await sha256(content);
+  if (found !== FILES[name].sha256) {
+    throw new WeightsError(`${name}.bin is damaged: SHA-256 ${found}, expected ${FILES[name].sha256}`);
+  }
+}
+
+/** Big-endian numbers of a width in bytes, row by row, as a typed array of their own. */
+function numbers(view, offset, width, count) {
+  const kind = { 1: Int8Array, 2: Int16Array, 4: Int32Array }[width];
+  const get = { 1: "getInt8", 2: "getInt16", 4: "getInt32" }[width];
+  return kind.from({ length: count }, (_, i) => view[get](offset + i * width));
+}
+
+function parseTables(name, content) {
+  const { samples } = FILES[name];
+  const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
+  const tables = { samples };
+  let at = FILES[name].magic.length;
+  for (const [key, width, count] of layout(samples, name === "motion" ? 4 : 2)) {
+    tables[key] = numbers(view, at, width, count);
+    at += width * count;
+  }
+  return tables;
+}
+
+/** Components of section 22.5 that make landmarks of numbers: [12 * 140]. */
+function parseBases(content) {
+  const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
+  return Float64Array.from(numbers(view, FILES.bases.magic.length + 2 * 12 * 140, 2, 12 * 140), (x) => x / 16384);
+}
+
+/** Tables out of the contents of the three files. Throws WeightsError if one is not what it should be. */
+export async function makeTables({ tiny, motion, bases }) {
+  await Promise.all([check("tiny", tiny), check("motion", motion), check("bases", bases)]);
+  return { tiny: parseTables("tiny", tiny), motion: parseTables("motion", motion), synthesis: parseBases(bases) };
+}
+
+export async function fetchBytes(url) {
+  let response;
+  try {
+    response = await fetch(url);
+  } catch (error) {
+    throw new MediaError(`cannot fetch ${url}: ${error.message}`);
+  }
+  if (!response.ok) throw new MediaError(`cannot fetch ${url}: status ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+let loading = null;
+
+/** The tables beside this module. */
+export function loadTables(base = new URL(".", import.meta.url)) {
+  loading ??= Promise.all(Object.keys(FILES).map((name) => fetchBytes(new URL(`${name}.bin`, base))))
+    .then(([tiny, motion, bases]) => makeTables({ tiny, motion, bases }));
+  loading.catch(() => (loading = null));
+  return loading;
+}

@@ -1,0 +1,155 @@
+/** tfcodec in a browser: opens, decodes and plays .tfc streams. */
+
+export declare class TfcodecError extends Error {
+  /** Number of the broken rule of section 14 of the specification, 0 if none is named. */
+  readonly rule: number;
+}
+export declare class BitstreamError extends TfcodecError {}
+export declare class TruncatedError extends BitstreamError {}
+export declare class ChecksumError extends BitstreamError {}
+export declare class UnsupportedVersion extends BitstreamError {}
+export declare class LimitExceeded extends BitstreamError {}
+export declare class WeightsError extends TfcodecError {}
+export declare class MediaError extends TfcodecError {}
+
+/** Limits of a reader, section 13 of the specification. */
+export interface Limits {
+  headerBytes: number;
+  keyframeBytes: number;
+  tinyBytes: number;
+  motionBytes: number;
+  speechBytes: number;
+  speechPacketBytes: number;
+  ancillaryBytes: number;
+  frames: number;
+  durationSeconds: number;
+  frameRate: number;
+  chunks: number;
+  ancillaryChunks: number;
+  experimental: boolean;
+  anySpeech: boolean;
+}
+
+/** Bytes of a file by purpose, section 16; they add up to `total`. */
+export interface Account {
+  container: number;
+  keyframe: number;
+  motion: number;
+  tiny: number;
+  audio: number;
+  total: number;
+}
+
+export interface Chunk {
+  kind:
+    | "HEADER" | "KEYFRAME" | "MOTION_TABLES" | "MOTION" | "TINY" | "SPEECH" | "END" | "META" | "PADDING" | "unknown";
+  type: number;
+  /** Place in the file, and bytes with framing. */
+  offset: number;
+  size: number;
+  /** The chunk's own fields. */
+  [field: string]: unknown;
+}
+
+export interface Stream {
+  header: Chunk;
+  chunks: Chunk[];
+  frameCount: number;
+  motionTables: Chunk | null;
+  /** Length of the speech at 48 kHz; null without speech. */
+  audioSamples: number | null;
+  bytes: Account;
+}
+
+/** Read a whole file, strictly. Throws BitstreamError or one of its kinds. */
+export declare function read(source: Uint8Array | ArrayBuffer, limits?: Partial<Limits>): Stream;
+
+export interface Info {
+  frames: number;
+  fps: number;
+  durationSeconds: number;
+  modelId: number;
+  modelHash: string;
+  keyframes: number;
+  hasAudio: boolean;
+  hasMotion: boolean;
+  bytes: Account;
+  /** What a user should be told, such as that the speech cannot be decoded; null if there is nothing. */
+  notice: string | null;
+}
+
+export interface Frame {
+  number: number;
+  /** Seconds. */
+  time: number;
+  /** 256 x 256 pixels. */
+  picture: ImageData;
+}
+
+export interface PlayerOptions {
+  /** 0 to 1. */
+  volume?: number;
+  /** Speed, 0.25 to 4. */
+  rate?: number;
+  loop?: boolean;
+}
+
+/** Events: "time" at every picture shown, "state", "error" (a CustomEvent whose `detail` is the error). */
+export declare class Player extends EventTarget {
+  readonly clip: Clip;
+  readonly state: "paused" | "playing" | "waiting" | "ended" | "failed";
+  readonly paused: boolean;
+  /** Seconds. */
+  readonly duration: number;
+  time: number;
+  volume: number;
+  rate: number;
+  loop: boolean;
+  /** Number of the frame on the canvas, -1 before the first. */
+  readonly shown: number;
+  /** Pictures drawn so far, and frames that were left out because they could not be drawn in time. */
+  readonly drawn: number;
+  readonly skipped: number;
+  play(): void;
+  pause(): void;
+  /** Show the frame at the present time, without playing. */
+  show(): void;
+  close(): void;
+}
+
+export declare class Clip extends EventTarget {
+  readonly info: Info;
+  /** Decoded speech at 16 kHz; null without any. */
+  readonly speech: Float32Array | null;
+  /** Bytes of each part of the stream, by second. */
+  readonly seconds: { keyframe: number; motion: number; tiny: number; audio: number }[];
+  /** Load the network; `picture`, `frames` and `play` do so by themselves. */
+  load(): Promise<{ threads: number; network: { model_id: number; file: string; sha256: string } }>;
+  picture(frame: number): Promise<ImageData>;
+  /** Frames one after another. */
+  frames(first?: number, end?: number): AsyncGenerator<Frame>;
+  /** What is exact of a frame: samples [96] in 1/16 grey level, motion numbers [16] and whether there is a face. */
+  exact(frame: number): Promise<{ tiny: Int16Array; motion: Int16Array; keyframe: number }>;
+  /** The decoded keyframe that a frame is drawn from, RGB [256 * 256 * 3]. */
+  keyframe(frame: number): Promise<{ first: number; number: number; pixels: Uint8Array }>;
+  /** Play on a canvas. */
+  play(canvas: HTMLCanvasElement, options?: PlayerOptions): Player;
+  /** A player at rest. */
+  player(canvas: HTMLCanvasElement, options?: PlayerOptions): Player;
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  /** Address of the folder that `tfcodec export onnx` wrote; "model/" by default. */
+  model?: string;
+  /** Address of onnxruntime-web's files; "runtime/" by default. */
+  runtime?: string;
+  /** Threads that WebAssembly may take, where the page is isolated from others. */
+  threads?: number;
+  limits?: Partial<Limits>;
+}
+
+export declare const Tfc: {
+  /** Open a stream: an address, a Blob or bytes. Throws BitstreamError or one of its kinds, MediaError. */
+  open(source: string | URL | Blob | ArrayBuffer | ArrayBufferView, options?: OpenOptions): Promise<Clip>;
+};

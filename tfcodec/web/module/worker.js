@@ -1,0 +1,123 @@
+// Decodes and draws away from the page's own thread. Messages are { id, method, args }; answers { id, result } or
+// { id, error: { name, message } }.
+
+import { read } from "./container.js";
+import { TfcodecError } from "./errors.js";
+import { groupAt, groupsOf } from "./exact.js";
+import { decodeKeyframe } from "./keyframe.js";
+import { Network } from "./network.js";
+import { decodeSpeech } from "./speech.js";
+import { loadTables } from "./tables.js";
+
+const networks = new Map(); // by where they were loaded from
+const clips = new Map();
+let tables = null;
+let nextClip = 1;
+
+function networkOf(where) {
+  const name = JSON.stringify(where);
+  if (!networks.has(name)) {
+    const loading = Network.load(where);
+    loading.catch(() => networks.delete(name));
+    networks.set(name, loading);
+  }
+  return networks.get(name);
+}
+
+/** Bytes of each kind, by the second that they belong to. */
+function bytesBySecond(stream) {
+  const [over, under] = stream.header.rate;
+  const { audio } = stream.header;
+  const seconds = Array.from({ length: Math.ceil((stream.frameCount * under) / over) }, () => ({
+    keyframe: 0, motion: 0, tiny: 0, audio: 0,
+  }));
+  const put = (kind, time, bytes) => {
+    seconds[Math.min(Math.max(Math.floor(time), 0), seconds.length - 1)][kind] += bytes;
+  };
+  for (const chunk of stream.chunks) {
+    if (chunk.kind === "KEYFRAME") put("keyframe", (chunk.frame * under) / over, chunk.size);
+    else if (chunk.kind === "TINY" || chunk.kind === "MOTION") {
+      for (let i = 0; i < chunk.count; i++) {
+        put(chunk.kind.toLowerCase(), ((chunk.frame + i) * under) / over, chunk.size / chunk.count);
+      }
+    } else if (chunk.kind === "SPEECH" && !audio.unknown) {
+      chunk.packets.forEach((packet, i) => {
+        put("audio", ((chunk.firstPacket + i) * audio.packetSamples - audio.preSkip) / 48000, packet.length);
+      });
+    }
+  }
+  return seconds;
+}
+
+const methods = {
+  /** Read a clip: what it holds, and its speech. */
+  async open({ bytes, limits }) {
+    const data = new Uint8Array(bytes);
+    const stream = read(data, { anySpeech: true, ...limits });
+    tables = await loadTables();
+    const groups = groupsOf(stream, tables, decodeKeyframe);
+    const { header } = stream;
+    const { audio } = header;
+    let speech = null;
+    let notice = null;
+    if (audio?.unknown) notice = `The speech is coded in a way that this player does not know (codec ${audio.codec}).`;
+    else if (audio) speech = await decodeSpeech(stream);
+    const clip = nextClip++;
+    clips.set(clip, { stream, groups });
+    const fps = header.rate[0] / header.rate[1];
+    const info = {
+      frames: stream.frameCount, fps, durationSeconds: stream.frameCount / fps, modelId: header.modelId,
+      modelHash: Array.from(header.modelHash, (byte) => byte.toString(16).padStart(2, "0")).join(""),
+      keyframes: groups.length, hasAudio: audio !== null, hasMotion: stream.motionTables !== null,
+      bytes: stream.bytes, notice,
+    };
+    return [{ clip, info, speech, seconds: bytesBySecond(stream) }, speech ? [speech.buffer] : []];
+  },
+
+  /** Load the network and check that the clip names it. */
+  async load({ clip, where }) {
+    const network = await networkOf(where);
+    network.check(clips.get(clip).stream.header);
+    clips.get(clip).network = network;
+    return [{ threads: network.threads, network: network.card.network }, []];
+  },
+
+  async draw({ clip, frame }) {
+    const { groups, network } = clips.get(clip);
+    const pixels = await network.draw(groupAt(groups, frame), frame, tables.synthesis);
+    return [{ pixels }, [pixels.buffer]];
+  },
+
+  /** What is exact of a frame: its tiny frame's samples, its motion, its keyframe's number. */
+  async exact({ clip, frame }) {
+    const group = groupAt(clips.get(clip).groups, frame);
+    await group.upTo(frame + 1);
+    return [{ tiny: group.tinyOf(frame), motion: group.motionOf(frame), keyframe: group.number }, []];
+  },
+
+  /** A frame's keyframe as decoded, RGB [256 * 256 * 3]. */
+  async keyframe({ clip, frame }) {
+    const group = groupAt(clips.get(clip).groups, frame);
+    return [{ first: group.first, number: group.number, pixels: await group.picture() }, []];
+  },
+
+  async close({ clip }) {
+    clips.delete(clip);
+    return [null, []];
+  },
+};
+
+// One after the other: two runs of one session at a time are not allowed, and would not be faster.
+let queue = Promise.resolve();
+
+self.onmessage = ({ data: { id, method, args } }) => {
+  queue = queue.then(async () => {
+    try {
+      const [result, transfer] = await methods[method](args);
+      self.postMessage({ id, result }, transfer);
+    } catch (error) {
+      const { name, message } = error instanceof TfcodecError ? error : { name: "Error", message: String(error) };
+      self.postMessage({ id, error: { name, message } });
+    }
+  });
+};

@@ -1,0 +1,109 @@
+"""A page that plays a stream, as a folder that any web server can serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..errors import MediaError
+from ..files import write_atomically
+
+HERE = Path(__file__).parent
+RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
+"""Where `make web` puts onnxruntime-web."""
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+MODEL_FILES = ("card.json", "keyframe.onnx", "frame.onnx", "guess.onnx")
+HEADERS_NOTE = (
+    "With the response headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: "
+    "require-corp` browsers let it use several threads."
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a page is made of.
+
+    Attributes:
+        stream: the .tfc file; None: a page that streams are dropped on.
+        model: folder that `tfcodec export onnx` wrote; None: the newest network, exported once and kept.
+        runtime: folder of onnxruntime-web's files, or the address to load them from; None: what `make web` set up.
+    """
+
+    stream: str | None = None
+    model: str | None = None
+    runtime: str | None = None
+
+
+def write(folder: str | Path, sources: Sources, *, force: bool = False) -> None:
+    """Write the page, the module, the network and the stream.
+
+    Raises:
+        MediaError: the folder is not empty (``force`` allows that), or something that the page needs is not there.
+        WeightsError: the network has to be exported, and its weights are not there.
+    """
+    folder = Path(folder)
+    if not force and folder.is_dir() and any(folder.iterdir()):
+        raise MediaError(f"{folder} is not empty; -f writes into it")
+    stream = None
+    if sources.stream is not None:
+        from ..api import probe, read_source
+
+        stream = read_source(sources.stream)
+        probe(stream)  # a page for a file that is no stream would only show an error
+    remote = sources.runtime is not None and urlsplit(sources.runtime).scheme in ("http", "https")
+    runtime = Path(sources.runtime) if sources.runtime is not None and not remote else RUNTIME
+    if not remote:
+        _check(runtime, RUNTIME_FILES, "onnxruntime-web: `make web` sets it up, --runtime names another place")
+    model = Path(sources.model) if sources.model is not None else kept_model()
+    _check(model, MODEL_FILES, "the network as ONNX: `tfcodec export onnx DIR` writes it")
+    try:
+        shutil.copytree(HERE / "page", folder, dirs_exist_ok=True)
+        copy_module(folder / "tfc")
+        _copy(model, folder / "model", MODEL_FILES)
+        if not remote:
+            _copy(runtime, folder / "runtime", RUNTIME_FILES)
+        about: dict[str, str | None] = {"model": "model/", "runtime": sources.runtime if remote else "runtime/"}
+        if stream is not None:
+            about["clip"] = f"{Path(str(sources.stream)).stem}.tfc"
+            write_atomically(folder / str(about["clip"]), stream)
+        write_atomically(folder / "page.json", (json.dumps(about, indent=1) + "\n").encode())
+    except OSError as error:
+        raise MediaError(f"cannot write the page into {folder}: {error.strerror or error}") from None
+
+
+def copy_module(folder: Path) -> None:
+    """The module, with the integer tables that it fetches."""
+    shutil.copytree(HERE / "module", folder, dirs_exist_ok=True)
+    package = HERE.parent
+    for name, source in (("tiny", "tinyframe/tables"), ("motion", "motion/tables"), ("bases", "motion/bases")):
+        shutil.copyfile(package / f"{source}.bin", folder / f"{name}.bin")
+
+
+def kept_model() -> Path:
+    """The newest network as ONNX, in the user's cache; exported when it is asked for the first time."""
+    from ..model.registry import default_model
+
+    entry = default_model()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "tfcodec" / f"onnx-{entry.model_id}-{entry.hash_prefix.hex()}"
+    if not all((folder / name).is_file() for name in MODEL_FILES):
+        from ..model.portable import export_onnx
+
+        export_onnx(entry, folder)
+    return folder
+
+
+def _check(folder: Path, names: tuple[str, ...], what: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise MediaError(f"{folder / name} is not there. It belongs to {what}")
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(source / name, target / name)
