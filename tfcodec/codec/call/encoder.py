@@ -17,7 +17,6 @@ from ...bitstream import (
     FeedbackPacket,
     KeyframePacket,
     MediaPacket,
-    SequenceCounter,
     TinyUnit,
     extend,
     fragment,
@@ -33,6 +32,8 @@ from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import State, follow
 from ..parts.stream import stream_header
 from ..results import Packet
+from .drift import Drift, squeezed
+from .origin import Listeners, first_number
 
 if TYPE_CHECKING:
     from ...model.tracker import FaceTracker
@@ -68,11 +69,12 @@ class CallEncoder:
         self.audio = audio
         self.frames = 0
         self.fraction_lost = 0.0
+        self.drift = Drift()
         self._bundle, self._redundancy, self._refresh = bundle, redundancy, refresh
         self.stream = StreamEncoder(Sending(quality, "call", None, *follow(motion)))
         self._policy = policy.CallPolicy()
         self._requested = False
-        self._sequence = 0
+        self._sequence = first_number()
         self._queue: list[Frame] = []
         self._unit: list[Frame] = []
         self._recent: list[TinyUnit] = []
@@ -86,7 +88,7 @@ class CallEncoder:
         self._object_at = 0
         self._resent: dict[tuple[int, int], int] = {}
         self._round_trip = RESEND[0]  # frames
-        self._feedback = SequenceCounter()
+        self._feedback = Listeners()
         self._heard_at: int | None = None
         self._speech: SpeechEncoder | None = None
         self._sound = np.zeros(0, np.float32)  # waits for its frame
@@ -102,10 +104,14 @@ class CallEncoder:
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
         frames = check_frames(frame)
-        self._take_sound(check_speech(audio))
+        sound = check_speech(audio)
+        self.drift.pushed(len(frames), 0 if sound is None else len(sound))
+        self._take_sound(sound)
         out: list[Packet] = []
         for picture in frames:
             self._queue.append(picture)
+            if self.audio and self.drift.leaves_out(len(self._queue) - 1):
+                self._queue.pop(0)
             out += self._advance()
         return out + self._advance()
 
@@ -254,7 +260,10 @@ class CallEncoder:
             return
         if self._speech is None:
             self._speech = speech.encoder(self.quality, PACKET_MS)
-        piece, self._sound = self._sound[:SAMPLES_PER_FRAME], self._sound[SAMPLES_PER_FRAME:]
+        taken = SAMPLES_PER_FRAME + self.drift.extra(max(0, len(self._sound) - SAMPLES_PER_FRAME))
+        piece, self._sound = self._sound[:taken], self._sound[taken:]
+        if len(piece) > SAMPLES_PER_FRAME:
+            piece = squeezed(piece, SAMPLES_PER_FRAME)
         self._samples += SAMPLES_PER_FRAME
         self._debt += SAMPLES_PER_FRAME - len(piece)
         self._speech_ready += self._speech.push(np.pad(piece, (0, SAMPLES_PER_FRAME - len(piece))))
