@@ -2,7 +2,8 @@
 
 Both are nominal: a sound card may give 16160 samples in a second, a camera 30 pictures. What waits for the other then
 grows without bound. How much waits at the beginning is the caller's choice (sound may be pushed ahead), so only the
-change since then counts. Sound that is too fast is resampled, by at most 2 %; of pictures that are too fast some are left out.
+change since then counts. Sound that is too fast is resampled, by at most 2 %; of pictures that are too fast some are
+left out.
 """
 
 from __future__ import annotations
