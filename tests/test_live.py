@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import tfcodec
 from tfcodec import bitstream as bs
+from tfcodec.codec.call import encoder as call_encoder
 from tfcodec.codec.call.encoder import CallEncoder
 from tfcodec.model import tracking
 from tfcodec.model.renderer import Renderer, render_all
@@ -53,6 +54,7 @@ def seen_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "find", remembered)
+        patch.setattr(call_encoder, "first_number", lambda: 0)  # so that the packets of two calls can be compared
         yield
 
 
@@ -93,7 +95,7 @@ def test_packets_leave_with_their_last_frame_and_fit_a_datagram(call: Sent) -> N
     assert [u.reference for m in media[:20] for u in m.units] == [0] + [1] * 12 + [0] + [1] * 6  # no feedback: restarts
     assert [len(m.speech) for m in media[:20]] == [2] * 20
     numbers = [bs.parse_packet(p).sequence for packets in call for p in packets]
-    assert numbers == list(range(len(numbers)))
+    assert [(n - numbers[0]) % 65_536 for n in numbers] == list(range(len(numbers)))
 
 
 def test_packets_account_for_every_byte(call: Sent) -> None:

@@ -95,6 +95,13 @@ class Encoder:
         """Frames coded so far."""
         return self._road.frames
 
+    @property
+    def drift(self) -> tuple[int, int]:
+        """In calls, what kept pictures and sound together although the clocks of camera and sound card differ: samples
+        taken away by resampling, and frames left out."""
+        road = self._road
+        return (road.drift.samples, road.drift.frames) if isinstance(road, CallEncoder) else (0, 0)
+
     def request_keyframe(self) -> None:
         """Send a keyframe with the next frame."""
         self._road.request_keyframe()

@@ -37,7 +37,7 @@ from ..simulator import Link
 
 try:
     import av
-    from aiortc import MediaStreamTrack, RTCDataChannel, RTCPeerConnection
+    from aiortc import InvalidStateError, MediaStreamTrack, RTCDataChannel, RTCPeerConnection
     from aiortc.mediastreams import MediaStreamError
 except ImportError as _error:
     raise ImportError(f"tfcodec.contrib.aiortc needs aiortc ({_error}): pip install 'tfcodec[webrtc]'") from None
@@ -98,8 +98,11 @@ class _Wire:
             return
         if channel.maxRetransmits == 0 and channel.bufferedAmount > MAX_BUFFERED:
             self.dropped += 1
-        else:
+            return
+        try:
             channel.send(bytes(packet))
+        except (InvalidStateError, ConnectionError):  # the other end left meanwhile
+            self.dropped += 1
 
 
 class CallSender:

@@ -73,8 +73,8 @@ def track(
     count     how many frames there are
 
     Where there are several faces, the sightings are of the one that is largest and longest in the picture, and of
-    the next one only while that one is away: for more than ten seconds, before or after, or in another scene. Raises NoFaceError when hardly any look shows a face,
-    MediaError when the detector is not installed.
+    the next one only while that one is away: for more than ten seconds, before or after, or in another scene. Raises
+    NoFaceError when hardly any look shows a face, MediaError when the detector is not installed.
     """
     from tfcodec.media.mtcnn import Detector
 
@@ -142,9 +142,9 @@ def _assign(people: list[_Person], seen: Sighting, cut: int) -> None:
         away = seen.frame - last.frame
         if away == 0 or away > AWAY or (away > SAME and last.frame < cut):
             continue
-        away = max(abs(seen.x - last.x), abs(seen.y - last.y), abs(seen.side - last.side)) / last.side
-        if away < distance:
-            nearest, distance = person, away
+        apart = max(abs(seen.x - last.x), abs(seen.y - last.y), abs(seen.side - last.side)) / last.side
+        if apart < distance:
+            nearest, distance = person, apart
     if nearest is None:
         nearest = _Person()
         people.append(nearest)

@@ -54,7 +54,7 @@ class Decoder:
         self._renderer: Renderer | None = None  # without a worker
         self._tick = 0
         self._shown_count = 0
-        self._drawn: int | None = None
+        self._drawn: tuple[int, int] | None = None  # sender and frame
         self._picture = np.full((256, 256, 3), GREY, np.uint8)
         self._shown: Shown | None = None
         self._sound = np.zeros(SAMPLES_PER_FRAME, np.float32)
@@ -183,9 +183,10 @@ class Decoder:
             call.playout.hold()
             frame = call.standing()
         drawn = frame if frame is not None else call.playout.position
-        if draw and drawn is not None and drawn != self._drawn and self._renderer is not None:
+        which = None if drawn is None else (call.senders, drawn)
+        if draw and drawn is not None and which != self._drawn and self._renderer is not None:
             self._picture = Scene(call.receiver, drawn).draw(self._renderer)
-            self._drawn = drawn
+            self._drawn = which
         return frame, frame in call.receiver.frames
 
     def _listen(self) -> None:

@@ -18,7 +18,6 @@ from ...bitstream import (
     FeedbackPacket,
     KeyframePacket,
     MediaPacket,
-    SequenceCounter,
     TinyUnit,
     extend,
     fragment,
@@ -35,6 +34,8 @@ from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import State, follow
 from ..parts.stream import stream_header
 from ..results import Packet
+from .drift import Drift, squeezed
+from .origin import Listeners, first_number
 
 if TYPE_CHECKING:
     from ...model.tracker import FaceTracker
@@ -71,11 +72,12 @@ class CallEncoder:
         self.audio = audio if self._voice else False
         self.frames = 0
         self.fraction_lost = 0.0
+        self.drift = Drift()
         self._bundle, self._redundancy, self._refresh = bundle, redundancy, refresh
         self.stream = StreamEncoder(Sending(quality, "call", None, *follow(motion)))
         self._policy = policy.CallPolicy()
         self._requested = False
-        self._sequence = 0
+        self._sequence = first_number()
         self._queue: list[Frame] = []
         self._unit: list[Frame] = []
         self._recent: list[TinyUnit] = []
@@ -91,7 +93,7 @@ class CallEncoder:
         self._held = False  # the receiver has said that it has the last keyframe
         self._resent: dict[tuple[int, int], int] = {}
         self._round_trip = RESEND[0]  # frames
-        self._feedback = SequenceCounter()
+        self._feedback = Listeners()
         self._heard_at: int | None = None
         self._speech: SpeechEncoder | None = None
         self._sound = np.zeros(0, np.float32)  # waits for its frame
@@ -107,10 +109,14 @@ class CallEncoder:
         if self._finished:
             raise TfcodecError("the encoder was flushed; make a new one")
         frames = check_frames(frame)
-        self._take_sound(check_speech(audio) if self._voice else None)
+        sound = check_speech(audio) if self._voice else None
+        self.drift.pushed(len(frames), 0 if sound is None else len(sound))
+        self._take_sound(sound)
         out: list[Packet] = []
         for picture in frames:
             self._queue.append(picture)
+            if self.audio and self.drift.leaves_out(len(self._queue) - 1):
+                self._queue.pop(0)
             out += self._advance()
         return out + self._advance()
 
@@ -272,7 +278,10 @@ class CallEncoder:
             return
         if self._speech is None:
             self._speech = self._voice.encoder(PACKET_MS)
-        piece, self._sound = self._sound[:SAMPLES_PER_FRAME], self._sound[SAMPLES_PER_FRAME:]
+        taken = SAMPLES_PER_FRAME + self.drift.extra(max(0, len(self._sound) - SAMPLES_PER_FRAME))
+        piece, self._sound = self._sound[:taken], self._sound[taken:]
+        if len(piece) > SAMPLES_PER_FRAME:
+            piece = squeezed(piece, SAMPLES_PER_FRAME)
         self._samples += SAMPLES_PER_FRAME
         self._debt += SAMPLES_PER_FRAME - len(piece)
         self._speech_ready += self._speech.push(np.pad(piece, (0, SAMPLES_PER_FRAME - len(piece))))

@@ -34,6 +34,7 @@ from ..parts import StreamDecoder
 from ..parts.keyframes import Chain, ReferenceLostError
 from ..parts.layer import State
 from .jitter import SpeechJitter
+from .origin import first_number
 
 KEEP = 128
 """Past frames that are kept, decoded or waiting for what they depend on: twice the longest reference."""
@@ -111,7 +112,7 @@ class Receiver:
         self._states: dict[int, tuple[Keyframe, State]] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._early_speech: dict[int, bytes] = {}
-        self._feedback_sequence = 0
+        self._feedback_sequence = first_number()
         self._feedback_at = -REGULAR
         self._trouble: tuple[bool, bool] = (False, False)
 

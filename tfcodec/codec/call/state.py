@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from ...bitstream import StreamHeader
+from ...bitstream import FeedbackPacket, KeyframePacket, StreamHeader, parse_packet
+from ...errors import BitstreamError
 from ...model.registry import ModelEntry, find_model
+from .origin import Origin
 from .playout import Playout
 from .receiver import Receiver
 
@@ -47,6 +49,7 @@ class CallState:
         playout: the playout clock, guarded by ``lock``.
         lock: held for microseconds.
         entry: the network that the call names, once HEADER has come.
+        senders: how many there have been, one after the other: it counts up when the other end begins anew.
     """
 
     def __init__(self, lookahead: int) -> None:
@@ -54,15 +57,33 @@ class CallState:
         self.playout = Playout(lookahead)
         self.lock = threading.Lock()
         self.entry: ModelEntry | None = None
+        self.senders = 1
+        self._origin = Origin()
 
     def take(self, packet: bytes) -> StreamHeader | None:
-        """Take one packet; gives HEADER when it has come for the first time.
+        """Take one packet; gives HEADER when it has come for the first time, or again since a new sender has begun.
 
         Raises:
             UnsupportedVersion: the call needs a newer version of tfcodec.
             WeightsError: the call names a network that is not installed.
             BitstreamError: the first packet is a piece of a file.
         """
+        try:
+            parsed = parse_packet(bytes(packet))
+        except BitstreamError:
+            return self._push(packet)  # which counts it
+        if isinstance(parsed, FeedbackPacket):
+            return None
+        timestamp = None if isinstance(parsed, KeyframePacket) else parsed.timestamp
+        begun, packets = self._origin.take(parsed.sequence, timestamp, packet)
+        if begun:  # the picture stands until the new sender's first one is there
+            self.receiver, self.senders = Receiver(), self.senders + 1
+            with self.lock:
+                self.playout = Playout(self.playout.lookahead)
+        headers = [self._push(each) for each in packets]
+        return next((header for header in headers if header is not None), None)
+
+    def _push(self, packet: bytes) -> StreamHeader | None:
         header = self.receiver.push(packet)
         if header is not None:
             self.entry = find_model(header.model_id, header.model_hash)

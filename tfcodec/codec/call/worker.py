@@ -67,6 +67,7 @@ class DrawingThread:
         # What is drawn and not shown yet, by number; -1: the picture stands. Guarded by the call's lock.
         self._ready: dict[int, Drawn] = {}
         self._begun: set[int] = set()
+        self._sender = call.senders
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=64)  # when the newest frame became which
         self._closed = False
         self._error: Exception | None = None
@@ -141,6 +142,12 @@ class DrawingThread:
         call = self._call
         while not self._packets.empty():
             call.take(self._packets.get_nowait())
+        if call.senders != self._sender:
+            with call.lock:  # what was drawn of the sender before is of no use any more
+                self._sender = call.senders
+                self._ready.clear()
+                self._begun.clear()
+                self._arrivals.clear()
         newest = call.receiver.newest
         if newest >= 0 and (not self._arrivals or self._arrivals[-1][1] != newest):
             self._arrivals.append((time.monotonic(), newest))
@@ -156,7 +163,7 @@ class DrawingThread:
                 self._begun.add(frame)
             scene, known = Scene(call.receiver, number), number in call.receiver.frames
             with contextlib.suppress(RuntimeError):  # closed meanwhile
-                self._drawers.submit(self._draw, entry, scene, frame, number, known)
+                self._drawers.submit(self._draw, self._sender, entry, scene, frame, number, known)
 
     def _next(self) -> int | None:
         """The frame to begin drawing now; -1: the picture stands, and may go on with the sound."""
@@ -205,7 +212,7 @@ class DrawingThread:
         renderer: Renderer = own.renderer
         return renderer
 
-    def _draw(self, entry: ModelEntry, scene: Scene, frame: int, number: int, known: bool) -> None:
+    def _draw(self, sender: int, entry: ModelEntry, scene: Scene, frame: int, number: int, known: bool) -> None:
         call = self._call
         try:
             renderer = self._renderer(entry)
@@ -217,9 +224,12 @@ class DrawingThread:
             return
         finally:
             with call.lock:
-                self._begun.discard(frame)
+                if sender == self._sender:
+                    self._begun.discard(frame)
         with call.lock:
             position = call.playout.position
-            if frame < 0 or position is None or frame > position:
+            if sender != self._sender:
+                pass
+            elif frame < 0 or position is None or frame > position:
                 self._ready[frame] = Drawn(picture, number, known, frame < 0)
         self._wake.set()
