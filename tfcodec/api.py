@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .codec.file.reader import Reader
+    from .codec.parts.speech import Silence
     from .codec.results import Clip, DrawnClip, StreamInfo
 
 Progress = Callable[[int, int], None]
@@ -27,14 +28,16 @@ def encode(
     source: Source | NDArray[np.uint8], out: None = None, *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
-    inter_keyframes: bool = True, kbps: float | None = None, progress: Progress | None = None,
+    inter_keyframes: bool = True, silence: Silence = "gate", kbps: float | None = None,
+    progress: Progress | None = None,
 ) -> bytes: ...  # fmt: skip
 @overload
 def encode(
     source: Source | NDArray[np.uint8], out: str | os.PathLike[str], *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
-    inter_keyframes: bool = True, kbps: float | None = None, progress: Progress | None = None,
+    inter_keyframes: bool = True, silence: Silence = "gate", kbps: float | None = None,
+    progress: Progress | None = None,
 ) -> StreamInfo: ...  # fmt: skip
 def encode(
     source: Source | NDArray[np.uint8],
@@ -49,6 +52,7 @@ def encode(
     motion: bool = True,
     speech: str = "auto",
     inter_keyframes: bool = True,
+    silence: Silence = "gate",
     kbps: float | None = None,
     progress: Progress | None = None,
 ) -> bytes | StreamInfo:
@@ -70,6 +74,8 @@ def encode(
             pixels cannot show them. With neither ``refine`` nor ``motion`` encoding needs no network.
         inter_keyframes: code later keyframes as differences from the one before, where that is cheaper. Readers from
             before that refuse such streams.
+        silence: ``"gate"`` leaves out speech packets in which nobody speaks; decoders make noise like that of the
+            pause. ``"send"`` sends them all.
         speech: codec of the speech: ``"opus"``, ``"codec2"`` or ``"lyra"``, at the rate that goes with the quality, or
             at one in bit/s: ``"lyra:2400"``. ``"auto"`` is Opus, which needs nothing installed, unless ``kbps`` asks
             for fewer bits; ``"none"`` leaves the sound out.
@@ -89,6 +95,7 @@ def encode(
     """
     from .codec.file.budget import encode_within
     from .codec.file.encoder import encode_clip
+    from .codec.parts.speech import check_silence
     from .codec.policy import check_quality
     from .media import open_source
     from .speech.choice import choose
@@ -106,7 +113,7 @@ def encode(
             sound = None if voice is None else clip.audio
             data = encode_clip(
                 clip.frames_iter(), sound, level, clip.frame_count_hint, progress, refine, motion, voice,
-                inter_keyframes,
+                inter_keyframes, check_silence(silence),
             )
     if out is None:
         return data
