@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .codec.file.reader import Reader
+    from .codec.parts.speech import Silence
     from .codec.results import Clip, DrawnClip, StreamInfo
 
 Progress = Callable[[int, int], None]
@@ -29,16 +30,16 @@ def encode(
     source: Source | NDArray[np.uint8], out: None = None, *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
-    inter_keyframes: bool = True, kbps: float | None = None, progress: Progress | None = None, strict: bool = False,
-    warn: Callable[[str], None] | None = None,
+    inter_keyframes: bool = True, silence: Silence = "gate", kbps: float | None = None,
+    progress: Progress | None = None, strict: bool = False, warn: Callable[[str], None] | None = None,
 ) -> bytes: ...  # fmt: skip
 @overload
 def encode(
     source: Source | NDArray[np.uint8], out: Target, *, audio: ArrayLike | None = None,
     sample_rate: int | None = None, fps: float | None = None, quality: int | None = None,
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
-    inter_keyframes: bool = True, kbps: float | None = None, progress: Progress | None = None, strict: bool = False,
-    warn: Callable[[str], None] | None = None,
+    inter_keyframes: bool = True, silence: Silence = "gate", kbps: float | None = None,
+    progress: Progress | None = None, strict: bool = False, warn: Callable[[str], None] | None = None,
 ) -> StreamInfo: ...  # fmt: skip
 def encode(
     source: Source | NDArray[np.uint8],
@@ -53,6 +54,7 @@ def encode(
     motion: bool = True,
     speech: str = "auto",
     inter_keyframes: bool = True,
+    silence: Silence = "gate",
     kbps: float | None = None,
     progress: Progress | None = None,
     strict: bool = False,
@@ -76,6 +78,8 @@ def encode(
             pixels cannot show them. With neither ``refine`` nor ``motion`` encoding needs no network.
         inter_keyframes: code later keyframes as differences from the one before, where that is cheaper. Readers from
             before that refuse such streams.
+        silence: ``"gate"`` leaves out speech packets in which nobody speaks; decoders make noise like that of the
+            pause. ``"send"`` sends them all.
         speech: codec of the speech: ``"opus"``, ``"codec2"`` or ``"lyra"``, at the rate that goes with the quality, or
             at one in bit/s: ``"lyra:2400"``. ``"auto"`` is Opus, which needs nothing installed, unless ``kbps`` asks
             for fewer bits; ``"none"`` leaves the sound out.
@@ -97,6 +101,7 @@ def encode(
     """
     from .codec.file.budget import encode_within
     from .codec.file.encoder import encode_clip
+    from .codec.parts.speech import check_silence
     from .codec.policy import check_quality
     from .media import open_source
     from .speech.choice import choose
@@ -118,7 +123,7 @@ def encode(
             sound = None if voice is None else clip.audio
             data = encode_clip(
                 clip.frames_iter(), sound, level, clip.frame_count_hint, progress, refine, motion, voice,
-                inter_keyframes,
+                inter_keyframes, check_silence(silence),
             )
         warnings = tuple(clip.warnings)
     if out is None:

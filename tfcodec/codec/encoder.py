@@ -12,6 +12,7 @@ from ..errors import TfcodecError
 from .call.encoder import CallEncoder, Redundancy
 from .file.encoder import FileEncoder
 from .file.refine import Refiner
+from .parts.speech import Silence, check_silence
 from .policy import check_quality
 from .results import Packet
 
@@ -50,6 +51,8 @@ class Encoder:
             that is pushed is left out.
         inter_keyframes: code later keyframes as differences from the one before where that is cheaper. Readers from
             before that refuse such streams.
+        silence: ``"gate"`` leaves out speech packets in which nobody speaks, and the receiver makes noise like that of
+            the pause; ``"send"`` sends them all.
 
     Raises:
         TfcodecError: an argument out of range.
@@ -72,22 +75,25 @@ class Encoder:
         motion: bool | FaceTracker = True,
         speech: str = "auto",
         inter_keyframes: bool = True,
+        silence: Silence = "gate",
     ) -> None:
         self._settings: dict[str, Any] = {
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
             "refine": refine, "motion": motion, "speech": speech, "inter_keyframes": inter_keyframes,
+            "silence": silence,
         }  # fmt: skip
         if latency not in ("call", "file"):
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
         if sample_rate != rates.SAMPLE_RATE:
             raise TfcodecError(f"speech must be sampled at {rates.SAMPLE_RATE} Hz, not {sample_rate}")
         self.quality = check_quality(quality)
+        check_silence(silence)
         self.latency: Latency = latency
         self._road: CallEncoder | FileEncoder = (
-            CallEncoder(self.quality, audio, bundle, redundancy, refresh, motion, speech, inter_keyframes)
+            CallEncoder(self.quality, audio, bundle, redundancy, refresh, motion, speech, inter_keyframes, silence)
             if latency == "call"
-            else FileEncoder(self.quality, audio, expected_frames, refine, motion, speech, inter_keyframes)
+            else FileEncoder(self.quality, audio, expected_frames, refine, motion, speech, inter_keyframes, silence)
         )
 
     @property

@@ -45,6 +45,8 @@ _FAST_PRESETS = (5, 5)
 """... In calls."""
 _STEP_DB, _FINER_DB = 0.2, 0.15  # what a step of the quantiser's parameter costs at most, and brings at least, about
 _NEAR_DB = 0.25
+ALLOWED_DB = 0.75
+"""PSNR by which a difference may fall short of the still: at equal PSNR its LPIPS is better, at 1 dB less the same."""
 DEAREST = 0.9
 """Share of a still's bytes beyond which a difference is not worth what it costs to seek, and to lose."""
 _COARSEST = 63
@@ -66,8 +68,9 @@ def decode_inter_keyframe(data: bytes | bytearray | memoryview, before: Sequence
 
 
 def encode_inter_keyframe(
-    picture: npt.NDArray[np.uint8], before: Sequence[bytes], still: bytes, *, fast: bool = False
-) -> bytes | None:
+    picture: npt.NDArray[np.uint8], before: Sequence[bytes], still: bytes, *, fast: bool = False,
+    allowed: float = ALLOWED_DB,
+) -> bytes | None:  # fmt: skip
     """Code a picture as a keyframe that refers to the one before, if that is cheaper.
 
     Args:
@@ -75,9 +78,10 @@ def encode_inter_keyframe(
         before: as for `decode_inter_keyframe`.
         still: the same picture by `encode_keyframe`, which says how good it must be.
         fast: for calls: fewer tries, at a faster preset.
+        allowed: dB of PSNR by which it may be worse than the still.
 
     Returns:
-        A payload of at most `DEAREST` of the still's bytes and at least its PSNR; None if none was found.
+        A payload of at most `DEAREST` of the still's bytes that is good enough; None if none was found.
 
     Raises:
         MediaError: if PyAV has no AV1 encoder, or it fails.
@@ -85,7 +89,7 @@ def encode_inter_keyframe(
     if not 0 < len(before) < MAX_CHAIN:
         return None
     reference, sources, sequence = _planes(before), to_planes(picture), split(before[0])[0]
-    wanted, most = _psnr(to_rgb(*_planes([still])), picture), int(DEAREST * len(still))
+    wanted, most = _psnr(to_rgb(*_planes([still])), picture) - allowed, int(DEAREST * len(still))
     search, final = _FAST_PRESETS if fast else _PRESETS
 
     def code(step: int, preset: int) -> tuple[bytes, float] | None:

@@ -27,11 +27,13 @@ from ...errors import BitstreamError, TfcodecError
 from ...rates import FPS, FRAME_MS, SAMPLES_PER_FRAME
 from ...samples import Samples
 from ...speech.choice import choose
+from ...speech.gate import GatedEncoder
 from ...speech.packets import Encoder as SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent, check_speech
 from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import State, follow
+from ..parts.speech import Silence
 from ..parts.stream import stream_header
 from ..results import Packet
 from .drift import Drift, squeezed
@@ -60,6 +62,7 @@ class CallEncoder:
     def __init__(
         self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int,
         motion: bool | FaceTracker = True, speech: str = "auto", inter_keyframes: bool = True,
+        silence: Silence = "gate",
     ) -> None:  # fmt: skip
         if not 1 <= bundle <= MAX_UNIT_FRAMES:
             raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {bundle!r}")
@@ -89,7 +92,7 @@ class CallEncoder:
         self._recovered_at = 0
         self._object = b""
         self._object_at = 0
-        self._inter = inter_keyframes
+        self._inter, self._silence = inter_keyframes, silence
         self._held = False  # the receiver has said that it has the last keyframe
         self._resent: dict[tuple[int, int], int] = {}
         self._round_trip = RESEND[0]  # frames
@@ -277,7 +280,8 @@ class CallEncoder:
         if not self.audio or self._voice is None:
             return
         if self._speech is None:
-            self._speech = self._voice.encoder(PACKET_MS)
+            # Packets that leave together can be sent after all if there is voice in the last of them.
+            self._speech = speech.encoder(self._voice, PACKET_MS, self._silence, lookback=self._bundle - 1)
         taken = SAMPLES_PER_FRAME + self.drift.extra(max(0, len(self._sound) - SAMPLES_PER_FRAME))
         piece, self._sound = self._sound[:taken], self._sound[taken:]
         if len(piece) > SAMPLES_PER_FRAME:
@@ -292,7 +296,12 @@ class CallEncoder:
         self, units: tuple[TinyUnit, ...], timestamp: int, layers: Mapping[str, int] | None = None
     ) -> list[Packet]:
         """Packets of units, whose first has these ``layers``, and of the speech that is ready."""
-        sound, self._speech_ready = tuple(self._speech_ready), []
+        if isinstance(self._speech, GatedEncoder):
+            self._speech_ready += self._speech.release()
+        # With no list at all they are known to be empty as well, and cost nothing.
+        sound, self._speech_ready = tuple(self._speech_ready if any(self._speech_ready) else ()), []
+        if not (units or sound):
+            return []
         tag, layers = max(self.stream.tag, 0), layers or {}
         packet = MediaPacket(self._number(), timestamp, tag, units, sound)
         while len(packet.to_bytes()) > MAX_PACKET and len(packet.units) > 1:

@@ -19,7 +19,8 @@ MAX_PENDING = 4096
 
 
 class SpeechJitter:
-    """Packets in any order, samples in order; missing packets are concealed when their time has come.
+    """Packets in any order, samples in order; missing packets are concealed when their time has come, and those that
+    were not sent are noise like that of the pause.
 
     May be used by several threads; none of them waits longer than the decoding of a few packets.
     """
@@ -45,7 +46,10 @@ class SpeechJitter:
         return max(1, SAMPLES_PER_FRAME // self._packet)
 
     def add(self, index: int, packet: bytes) -> None:
+        """Take a packet; an empty one stands for one that was not sent, and never for one that is here."""
         with self._lock:
+            if not packet and self._packets.get(index):
+                return
             if index >= self._next and len(self._packets) < MAX_PENDING:
                 self._packets[index] = packet
 
@@ -90,7 +94,7 @@ class SpeechJitter:
             if packet is None and only_present:
                 break
             try:
-                decoded = self._decoder.decode(packet or None)
+                decoded = self._decoder.decode(packet)
             except BitstreamError:
                 decoded = self._decoder.decode(None)
             parts.append(decoded)

@@ -188,7 +188,7 @@ class Receiver:
             # Tags come back after four keyframes; what is older than the one before must not be taken for a new one.
             for old in {(self._tag + 1) % 4, (self._tag + 2) % 4} & self._keyframes.keys():
                 del self._keyframes[old]
-        self._take_speech(packet.speech, last)
+        self._take_speech(packet.speech or self._not_sent(packet), last)
         end = last + 1
         for unit in packet.units:
             first = end - unit.frames
@@ -196,6 +196,11 @@ class Receiver:
                 self._waiting[first] = _Waiting(first, packet.keyframe_tag, unit)
             end = first
         self._decode()
+
+    def _not_sent(self, packet: MediaPacket) -> tuple[bytes, ...]:
+        """Frames without a list of speech packets are frames in which nobody spoke."""
+        count = packet.units[0].frames if packet.units else 0
+        return (b"",) * (count * (1 if self.speech is None else self.speech.per_frame))
 
     def _take_speech(self, packets: tuple[bytes, ...], last: int) -> None:
         # A sender's speech packets are as long as a frame or half a frame; HEADER says which.

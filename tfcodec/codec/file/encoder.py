@@ -28,6 +28,7 @@ from .. import policy
 from ..frames import Frame, check_frames, check_silent, check_speech
 from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import follow
+from ..parts.speech import Silence
 from ..parts.stream import stream_header
 from ..results import Packet
 from .refine import Refiner
@@ -54,13 +55,14 @@ class FileEncoder:
     def __init__(
         self, quality: int, audio: bool | None, expected_frames: int | None = None, refine: bool | Refiner = True,
         motion: bool | FaceTracker = True, speech: Choice | str | None = "auto", inter_keyframes: bool = True,
+        silence: Silence = "gate",
     ) -> None:  # fmt: skip
         self.frames = 0
         self.stream = StreamEncoder(Sending(quality, "file", _refiner(refine), *follow(motion)))
         self._voice = choose(speech, quality) if isinstance(speech, str) else speech
         self._audio, self._expected = audio if self._voice else False, expected_frames
         self._packet_ms = self._voice.file_packet_ms if self._voice else SPEECH_MS
-        self._inter = inter_keyframes
+        self._inter, self._silence = inter_keyframes, silence
         self._speech: SpeechEncoder | None = None
         self._speech_packets: list[bytes] = []
         self._speech_sent = 0
@@ -151,7 +153,7 @@ class FileEncoder:
         if samples is None:
             return []
         if self._speech is None and self._voice is not None:
-            self._speech = self._voice.encoder(self._packet_ms)
+            self._speech = speech.encoder(self._voice, self._packet_ms, self._silence, lookback=1)
         if self._speech is None:
             return []
         self._speech_packets += self._speech.push(samples)
@@ -226,9 +228,10 @@ def encode_clip(
     motion: bool | FaceTracker = True,
     speech: Choice | str | None = "auto",
     inter_keyframes: bool = True,
+    silence: Silence = "gate",
 ) -> bytes:
     """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
-    encoder = FileEncoder(quality, audio is not None, expected, refine, motion, speech, inter_keyframes)
+    encoder = FileEncoder(quality, audio is not None, expected, refine, motion, speech, inter_keyframes, silence)
     chunks: list[Chunk] = []
     for i, frame in enumerate(frames):
         part = None if audio is None else audio[i * SAMPLES_PER_FRAME : (i + 1) * SAMPLES_PER_FRAME]

@@ -102,7 +102,7 @@ class FileSpeech:
 
     def _decode(self, index: int) -> NDArray[np.float32]:
         try:
-            return self._decoder.decode(self._packets.get(index) or None)
+            return self._decoder.decode(self._packets.get(index))
         except BitstreamError as error:
             if self._strict:
                 raise type(error)(f"speech packet {index}: {error}") from None
