@@ -1,1 +1,1 @@
-"""Streams in a browser: the module that decodes them, in ``module/``, a page with it, in ``page/``, what serves that."""
+"""Streams in a browser: the module that decodes them (``module/``), a page with it (``page/``), what serves it."""

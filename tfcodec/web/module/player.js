@@ -167,6 +167,7 @@ export class Player extends EventTarget {
       }
       this.stopClock();
       this.set("ended");
+      this.follow(); // the last picture, if it was left out
       return;
     }
     this.ticking = requestAnimationFrame(() => this.tick());

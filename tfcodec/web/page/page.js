@@ -107,7 +107,7 @@ function showTime(player) {
 
 function showState(player) {
   const playing = !player.paused;
-  $("play").textContent = playing ? "⏸" : "▶";
+  $("sign").setAttribute("d", playing ? "M6 4h4v16H6zm8 0h4v16h-4z" : "M7 4v16l13-8z");
   $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
   if (player.state === "waiting") say("Drawing …");
   else if (player.state !== "failed") say(player.clip.info.notice ?? "");
