@@ -35,8 +35,7 @@ def outcome(data: bytes) -> list[tuple[Any, ...]] | None:
             model = (chunk.model_id, chunk.model_hash)
             result.append(("header", chunk.frame_count, chunk.rate, model, chunk.tables_id, audio))
         elif isinstance(chunk, bs.KeyframeChunk):
-            inter = isinstance(chunk, bs.InterKeyframeChunk)
-            reference = [chunk.reference.to_bytes(2, "big")] if inter else []
+            reference = [chunk.reference.to_bytes(2, "big")] if isinstance(chunk, bs.InterKeyframeChunk) else []
             result.append(("keyframe", chunk.frame_index, chunk.keyframe_tag, chunk.data, *reference))
         elif isinstance(chunk, bs.TinyChunk):
             fields = (chunk.first_frame, chunk.frame_count, chunk.keyframe_tag, chunk.payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tfcodec.errors import MediaError
 Face = tuple[np.ndarray, np.ndarray]
 
 
-def sender(audio: bool = False, **options: int) -> tfcodec.Encoder:
+def sender(audio: bool = False, **options: Any) -> tfcodec.Encoder:
     return tfcodec.Encoder(latency="call", audio=audio, motion=False, **options)
 
 

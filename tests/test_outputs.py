@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ def test_a_named_pipe_is_written_into_and_stays_one(tmp_path: Path) -> None:
     fifo = tmp_path / "pipe"
     os.mkfifo(fifo)
     for write, begins in (
-        (lambda: write_atomically(fifo, b"hello"), b"hello"),
-        (lambda: write_video(fifo, GREY[:2]), b"\x1a\x45\xdf\xa3"),  # Matroska, since the name says nothing
+        (partial(write_atomically, fifo, b"hello"), b"hello"),
+        (partial(write_video, fifo, GREY[:2]), b"\x1a\x45\xdf\xa3"),  # Matroska, since the name says nothing
     ):
         thread, read = drained(fifo)
         write()
@@ -158,8 +159,10 @@ def test_sigterm_leaves_nothing(stream: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_numbers_of_any_type_are_numbers() -> None:
-    for fps in (25, 25.0, np.float32(25), np.int64(25), np.float64(25)):
-        with open_source(GREY, fps=fps, audio=np.zeros(800, np.float32), sample_rate=np.int32(8000)) as clip:
+    rates: tuple[Any, ...] = (25, 25.0, np.float32(25), np.int64(25), np.float64(25))
+    samples: Any = np.int32(8000)
+    for fps in rates:
+        with open_source(GREY, fps=fps, audio=np.zeros(800, np.float32), sample_rate=samples) as clip:
             assert clip.frame_count == 4
 
 

@@ -39,12 +39,12 @@ def test_onnxruntime_draws_what_torch_draws(
     import torch
 
     from tfcodec.model import graph
-    from tfcodec.model.blocks import from_pixels
+    from tfcodec.model.blocks import box_down, from_pixels
     from tfcodec.model.weights import load_model
 
     card = json.loads((exported / "card.json").read_text())
     frames = torch.from_numpy(moving_face[0][[0, 4, 8]])
-    windows = from_pixels(frames).unflatten(2, (8, 32)).mean(3).unflatten(3, (8, 32)).mean(4)
+    windows = box_down(from_pixels(frames), 8)
     tiny = windows[:, None].repeat(1, 5, 1, 1, 1)
     model = load_model(default_model())
     with torch.inference_mode():

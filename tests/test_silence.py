@@ -10,7 +10,7 @@ from tfcodec import bitstream as bs
 from tfcodec.codec.call.receiver import Receiver
 from tfcodec.codec.parts import speech
 from tfcodec.errors import TfcodecError
-from tfcodec.speech.choice import choose
+from tfcodec.speech.choice import Choice
 from tfcodec.speech.comfort import GapDecoder
 from tfcodec.speech.gate import GatedEncoder, VoiceActivity
 
@@ -25,11 +25,11 @@ def noise(seconds: float, level_db: float) -> np.ndarray:
 def tone(seconds: float) -> np.ndarray:
     """A buzz, like a vowel's."""
     t = np.arange(round(seconds * RATE)) / RATE
-    return sum(0.03 * np.sin(2 * np.pi * 140 * n * t) for n in range(1, 20)).astype(np.float32)
+    return np.sum([0.03 * np.sin(2 * np.pi * 140 * n * t) for n in range(1, 20)], axis=0).astype(np.float32)
 
 
 def coded(sound: np.ndarray, piece: int = 640, lookback: int = 0) -> list[bytes]:
-    coder = speech.encoder(choose("opus", 5), 40, "gate", lookback=lookback)
+    coder = speech.encoder(Choice.named("opus", 5), 40, "gate", lookback=lookback)
     packets = [p for i in range(0, len(sound), piece) for p in coder.push(sound[i : i + piece])]
     return packets + coder.flush()
 
@@ -60,7 +60,7 @@ def test_pieces_make_no_difference() -> None:
 
 def test_the_noise_goes_on_as_it_was() -> None:
     sound = noise(10, -42)
-    decoder = speech.decoder(speech.audio_config(choose("opus", 5), 40))
+    decoder = speech.decoder(speech.audio_config(Choice.named("opus", 5), 40))
     assert isinstance(decoder, GapDecoder)
     heard = np.concatenate([decoder.decode(packet) for packet in coded(sound)])[6 * RATE :]
     assert abs(10 * np.log10(np.square(heard).mean()) + 42) < 2
@@ -71,12 +71,12 @@ def test_the_noise_goes_on_as_it_was() -> None:
 def test_a_loss_within_a_pause_is_noise_and_one_within_speech_is_the_codecs() -> None:
     packets = coded(np.concatenate([tone(1), noise(6, -50)]))
     pause = [i for i, packet in enumerate(packets) if not packet][5]
-    a = speech.decoder(speech.audio_config(choose("opus", 5), 40))
-    b = speech.decoder(speech.audio_config(choose("opus", 5), 40))
+    a = speech.decoder(speech.audio_config(Choice.named("opus", 5), 40))
+    b = speech.decoder(speech.audio_config(Choice.named("opus", 5), 40))
     heard = [a.decode(packet) for packet in packets[: pause + 1]]
     lost = [b.decode(None if i == pause else packet) for i, packet in enumerate(packets[: pause + 1])]
     assert np.array_equal(np.concatenate(heard), np.concatenate(lost))
-    inner = choose("opus", 5)
+    inner = Choice.named("opus", 5)
     assert inner is not None
     plain, gap = inner.decoder(40), GapDecoder(inner.decoder(40))
     for packet in packets[:5]:
@@ -86,7 +86,7 @@ def test_a_loss_within_a_pause_is_noise_and_one_within_speech_is_the_codecs() ->
 
 
 def test_nothing_said_is_nothing_heard() -> None:
-    decoder = speech.decoder(speech.audio_config(choose("opus", 5), 40))
+    decoder = speech.decoder(speech.audio_config(Choice.named("opus", 5), 40))
     assert not np.any(np.concatenate([decoder.decode(b"") for _ in range(5)]))
 
 

@@ -28,7 +28,9 @@ from tfcodec.bitstream.parts import BY_TYPE
 from tfcodec.codec.file.decoder import read_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
 from tfcodec.errors import BitstreamError
-from tfcodec.keyframe import _split, _to_rgb, decode_keyframe, encode_keyframe
+from tfcodec.keyframe import decode_keyframe, encode_keyframe
+from tfcodec.keyframe.colour import to_rgb
+from tfcodec.keyframe.still import split
 from tfcodec.motion import MotionDecoder, MotionEncoder, motion_hash, synthesise
 from tfcodec.speech import packet_duration_ms
 from tfcodec.tinyframe import TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames, tiny_to_rgb
@@ -218,7 +220,7 @@ def exact_result(path: Path) -> dict[str, Any]:
 @cache
 def keyframe_payloads() -> list[bytes]:
     rng = random.Random(8)
-    good = b"\x30" + _split(encode_keyframe(np.full((256, 256, 3), 90, np.uint8), fast=True))[1]
+    good = b"\x30" + split(encode_keyframe(np.full((256, 256, 3), 90, np.uint8), fast=True))[1]
     header = bytes.fromhex("0a0a181dffffd32020203080")
     written = header + good
     found = [good, written, b"", b"\x0a", b"\x30", header, b"\xff\xd8", header[:7], b"\x0a\x00" + good]
@@ -400,7 +402,7 @@ def test_packets_for_lost_ones_last_as_long(job: dict[str, Any]) -> None:
 def test_colours(job: dict[str, Any]) -> None:
     planes = np.fromfile(job["planes"], np.uint8)
     y, u, v = planes[:65536].reshape(256, 256), planes[65536:81920].reshape(128, 128), planes[81920:].reshape(128, 128)
-    rgb = _to_rgb(y, u, v)
+    rgb = to_rgb(y, u, v)
     tiny = tiny_from_frames(rgb[None])
     wanted = {"rgb": sha(rgb), "tiny": sha(tiny.samples().astype("<i2")), "small": sha(tiny_to_rgb(tiny))}
     assert job["answers_pictures"] == [wanted]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.common import clip_list, data_folder, environment, write
 from tfcodec.codec.parts import speech
 from tfcodec.rates import SAMPLE_RATE
-from tfcodec.speech.choice import choose
+from tfcodec.speech.choice import Choice
 from tfcodec.speech.gate import GatedEncoder
 
 CALL_MS = 40
@@ -55,7 +55,7 @@ def white(count: int, level_db: float, seed: int) -> Sound:
 
 def packets(sound: Sound, silence: speech.Silence, quality: int = 5) -> list[bytes]:
     """Those of a call of the default ``bundle``, two of which leave together."""
-    coder = speech.encoder(choose("opus", quality), CALL_MS, silence, lookback=1)
+    coder = speech.encoder(Choice.named("opus", quality), CALL_MS, silence, lookback=1)
     size, sent = SAMPLE_RATE * CALL_MS // 1000, list[bytes]()
     for number, i in enumerate(range(0, len(sound), size)):
         sent += coder.push(sound[i : i + size])
@@ -80,9 +80,9 @@ def onsets(clean: Sound, noise_db: float) -> Iterator[tuple[int, list[int]]]:
     level = blocks(clean)
     own = float(np.percentile(level[level > -90], 10))
     heard = (level > level.max() - 35) & (level > noise_db + 3) & (level > own + 6)
-    for block in np.flatnonzero(heard):
+    for block in np.flatnonzero(heard).tolist():
         if block >= 30 and not heard[block - 30 : block].any():
-            yield int(block), [b for b in range(block, min(block + 10, len(heard))) if heard[b]]
+            yield block, [b for b in range(block, min(block + 10, len(heard))) if heard[b]]
 
 
 def clipped(paths: list[Path], most: int) -> dict[str, Any]:

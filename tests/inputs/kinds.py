@@ -165,7 +165,7 @@ def ramp(transfer: int, signals: tuple[float, ...], primaries: int = 9, form: st
     def make(folder: Path) -> Path:
         frame = av.VideoFrame(32 * len(signals), 64, form)
         for number, plane in enumerate(frame.planes):
-            levels = np.frombuffer(plane, np.uint16).reshape(plane.height, -1)
+            levels = np.frombuffer(memoryview(plane), np.uint16).reshape(plane.height, -1)
             levels[:] = 512
             for i, signal in enumerate(signals if number == 0 else ()):
                 levels[:, 32 * i : 32 * i + 32] = round(64 + 876 * signal)
