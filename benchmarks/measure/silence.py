@@ -71,6 +71,10 @@ def kbps(sent: list[bytes]) -> float:
 
 
 def blocks(sound: Sound) -> NDArray[np.float64]:
+    """Level of each block in dBFS, without what is below 80 Hz: that is the room's rumble."""
+    spectrum = np.fft.rfft(sound)
+    spectrum[: 80 * len(sound) // SAMPLE_RATE] = 0
+    sound = np.asarray(np.fft.irfft(spectrum, len(sound)), np.float32)
     whole = sound[: len(sound) // BLOCK * BLOCK].reshape(-1, BLOCK)
     return np.asarray(10 * np.log10(np.square(whole.astype(np.float64)).mean(1) + 1e-12))
 
