@@ -393,7 +393,7 @@ def test_calls_without_the_codec(monkeypatch: pytest.MonkeyPatch) -> None:
     sender = tfcodec.Encoder(motion=False)
     packets = [packet for t in range(6) for packet in sender.push(FRAMES[0], voice(0.24)[640 * t : 640 * t + 640])]
     receiver = tfcodec.Decoder()
-    monkeypatch.setattr(speech.Choice, "decoder", lambda *_: (_ for _ in ()).throw(SpeechCodecMissing("get it there")))
+    monkeypatch.setattr(Choice, "decoder", lambda *_: (_ for _ in ()).throw(SpeechCodecMissing("get it there")))
     for packet in packets:
         receiver.push(packet)
     receiver.pull(draw=False)
@@ -450,6 +450,7 @@ def test_a_budget_is_kept_and_used() -> None:
 
 
 def test_budgets_that_cannot_be_kept() -> None:
-    for more in ({"kbps": 0.3}, {"kbps": -1.0}, {"kbps": 5.0, "quality": 3}):
+    budgets: tuple[dict[str, Any], ...] = ({"kbps": 0.3}, {"kbps": -1.0}, {"kbps": 5.0, "quality": 3})
+    for more in budgets:
         with pytest.raises(TfcodecError, match="not enough|positive|one of them"):
             tfcodec.encode(FRAMES[:2], fps=25, crop="none", refine=False, motion=False, **more)
