@@ -5,8 +5,8 @@
 Half are films of random make: container, codec, rate, size, pauses, rotation, number of tracks, layout and rate of
 sound. The others are films, or kinds of `tests/inputs/`, with damage: cut short, bytes flipped, blocks overwritten,
 moved or repeated, the beginning gone. Each is encoded in a process of its own, without the network. What is counted:
-errors that are no `TfcodecError`, processes that died, outputs that are half there or left over, and, of films without damage,
-durations that are not those of the film.
+errors that are no `TfcodecError`, processes that died, outputs that are half there or left over, and, of films without
+damage, durations that are not those of the film.
 """
 
 from __future__ import annotations
