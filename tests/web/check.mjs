@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url";
 const [folder, jobFile, answerFile] = process.argv.slice(2);
 const use = (name) => import(pathToFileURL(`${folder}/${name}.js`));
 const { read } = await use("container");
+const { KINDS } = await use("chunks");
 const { crc16, crc32, hex } = await use("bytes");
 const { groupsOf, groupAt } = await use("exact");
 const { splitKeyframe, obus } = await use("keyframe");
@@ -116,6 +117,7 @@ function tinyRun({ reference, payloads }) {
 const pool = job.streams.length ? readFileSync(job.pool) : null;
 let at = 0;
 const answers = {
+  kinds: [...KINDS.keys()],
   crc: [crc16(Buffer.from("123456789")), crc32(Buffer.from("123456789"))],
   streams: job.streams.map((length) => {
     const data = new Uint8Array(pool.subarray(at, (at += length)));

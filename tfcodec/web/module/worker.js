@@ -1,6 +1,7 @@
 // Decodes and draws away from the page's own thread. Messages are { id, method, args }; answers { id, result } or
 // { id, error: { name, message } }.
 
+import { OPUS } from "./chunks.js";
 import { read } from "./container.js";
 import { TfcodecError } from "./errors.js";
 import { groupAt, groupsOf } from "./exact.js";
@@ -60,8 +61,10 @@ const methods = {
     const { audio } = header;
     let speech = null;
     let notice = null;
-    if (audio?.unknown) notice = `The speech is coded in a way that this player does not know (codec ${audio.codec}).`;
-    else if (audio) speech = await decodeSpeech(stream);
+    if (audio && audio.codec !== OPUS) {
+      const name = { 2: "Codec2", 3: "Lyra" }[audio.codec] ?? `codec ${audio.codec}`;
+      notice = `There is no sound: the speech is coded with ${name}, which this player cannot decode.`;
+    } else if (audio) speech = await decodeSpeech(stream);
     const clip = nextClip++;
     clips.set(clip, { stream, groups });
     const fps = header.rate[0] / header.rate[1];
