@@ -174,7 +174,7 @@ def amr(sound: Sound, rate: int) -> tuple[int, Sound]:
     packets += [bytes(packet) for packet in encoder.encode(None)]
     parts = [frame.to_ndarray().reshape(-1) for packet in packets for frame in decoder.decode(av.Packet(packet))]
     heard = np.concatenate(parts).astype(np.float32)
-    heard = heard / 32768 if np.abs(heard).max() > 2 else heard
+    heard = heard / np.float32(32768) if np.abs(heard).max() > 2 else heard
     wide = resample_poly(heard, 2, 1).astype(np.float32)
     size = 1 << (2 * len(wide)).bit_length()
     match = np.fft.irfft(np.fft.rfft(wide, size) * np.conj(np.fft.rfft(sound, size)), size)
