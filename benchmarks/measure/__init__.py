@@ -1,0 +1,1 @@
+"""Runs that measure the codec and write their results as JSON into `benchmarks/results/`."""
