@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import find_chromium
+from test_spec import DATA as EXAMPLE
 
 import tfcodec
+from tfcodec.cli import main
 from tfcodec.errors import BitstreamError, MediaError
 from tfcodec.web import page
 from tfcodec.web.server import Server
@@ -29,6 +31,16 @@ PICTURES = """async (numbers) => {
     out.push(btoa(text));
   }
   return out;
+}"""
+KEYFRAME = """async (text) => {
+  try {
+    const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+    const { pixels } = await clip.keyframe(0);
+    await clip.close();
+    return [...pixels];
+  } catch ({ name, rule }) {
+    return [name, rule];
+  }
 }"""
 DROP = """([text, name]) => {
   const file = new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name);
@@ -115,6 +127,18 @@ def test_threads_need_isolation_and_have_it(player: Any) -> None:
     assert player.evaluate("tfc.threads") >= 1
 
 
+def test_what_only_a_browser_decodes_is_exact_and_refused_alike(player: Any, stream: bytes) -> None:
+    """Keyframes bit by bit; frames of rubbish and packets that are none, which the layers before cannot notice."""
+    layers = Path(__file__).parent / "vectors/layers"
+    for data in (EXAMPLE, stream):
+        picture = player.evaluate(KEYFRAME, base64.b64encode(data).decode())
+        wanted = tfcodec.decode(data, pixels=False).keyframes[0][1]
+        assert bytes(picture) == wanted.tobytes()
+    for name, rule in (("r45_rubbish", 45), ("r49_lengths", 49)):
+        data = (layers / f"{name}.tfc").read_bytes()
+        assert player.evaluate(KEYFRAME, base64.b64encode(data).decode()) == ["BitstreamError", rule]
+
+
 def test_plays_to_the_end_seeks_and_steps(player: Any) -> None:
     assert player.evaluate("tfc.player.state") == "paused"
     player.wait_for_function("tfc.player.shown === 0")
@@ -177,7 +201,8 @@ def test_pages_are_whole_or_not_written(tmp_path: Path, stream: bytes) -> None:
     for name in page.MODEL_FILES:
         (tmp_path / name).write_bytes(b"{}")
     remote = page.Sources(str(source), str(tmp_path), "https://example.org/ort/")
-    page.write(tmp_path / "page", remote)
+    command = ["play", str(source), "--page", str(tmp_path / "page"), "--model", str(tmp_path), "--runtime"]
+    assert main([*command, "https://example.org/ort/", "--quiet"]) == 0
     about = json.loads((tmp_path / "page/page.json").read_text())
     assert about == {"model": "model/", "runtime": "https://example.org/ort/", "clip": "talk.tfc"}
     assert not (tmp_path / "page/runtime").exists()
