@@ -483,7 +483,7 @@ def test_a_frame_number_out_of_all_reason_is_ignored(call: Sent) -> None:
         for packet in packets:
             decoder.push(packet)
         decoder.pull(draw=False)
-    decoder.push(bs.MediaPacket(500, 30_000, 0, (bs.TinyUnit(1, 1, b"\x01"),)).to_bytes())
+    decoder.push(bs.MediaPacket(50, 30_000, 0, (bs.TinyUnit(1, 1, b"\x01"),)).to_bytes())
     assert decoder.stats.damaged == 1
     for packets in call[4:6]:
         for packet in packets:

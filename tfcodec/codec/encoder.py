@@ -53,6 +53,8 @@ class Encoder:
             before that refuse such streams.
         silence: ``"gate"`` leaves out speech packets in which nobody speaks, and the receiver makes noise like that of
             the pause; ``"send"`` sends them all.
+        origin: in calls, the number of the first packet, 0 to 65535; None: a random one, by which a receiver tells a
+            call that begins anew from the one before. With a given one the packets are the same every time.
 
     Raises:
         TfcodecError: an argument out of range.
@@ -76,12 +78,13 @@ class Encoder:
         speech: str = "auto",
         inter_keyframes: bool = True,
         silence: Silence = "gate",
+        origin: int | None = None,
     ) -> None:
         self._settings: dict[str, Any] = {
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
             "refine": refine, "motion": motion, "speech": speech, "inter_keyframes": inter_keyframes,
-            "silence": silence,
+            "silence": silence, "origin": origin,
         }  # fmt: skip
         if latency not in ("call", "file"):
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
@@ -91,7 +94,9 @@ class Encoder:
         check_silence(silence)
         self.latency: Latency = latency
         self._road: CallEncoder | FileEncoder = (
-            CallEncoder(self.quality, audio, bundle, redundancy, refresh, motion, speech, inter_keyframes, silence)
+            CallEncoder(
+                self.quality, audio, bundle, redundancy, refresh, motion, speech, inter_keyframes, silence, origin
+            )
             if latency == "call"
             else FileEncoder(self.quality, audio, expected_frames, refine, motion, speech, inter_keyframes, silence)
         )
