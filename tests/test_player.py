@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import find_chromium
 from test_spec import DATA as EXAMPLE
+from test_web_module import other_speech
 
 import tfcodec
 from tfcodec.cli import main
@@ -137,6 +138,27 @@ def test_what_only_a_browser_decodes_is_exact_and_refused_alike(player: Any, str
     for name, rule in (("r45_rubbish", 45), ("r49_lengths", 49)):
         data = (layers / f"{name}.tfc").read_bytes()
         assert player.evaluate(KEYFRAME, base64.b64encode(data).decode()) == ["BitstreamError", rule]
+
+
+def test_the_api_of_the_module(player: Any) -> None:
+    """Frames one after another; a stream whose speech is of another codec opens without sound, and says so."""
+    walk = """async () => {
+      const out = [];
+      for await (const { number, time, picture } of tfc.clip.frames(3, 5)) out.push([number, time, picture.width]);
+      return out;
+    }"""
+    assert player.evaluate(walk) == [[3, 0.12, 256], [4, 0.16, 256]]
+    opened = """async (text) => {
+      const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+      const { info, speech } = clip;
+      const failure = await clip.picture(0).catch(({ name }) => name);
+      await clip.close();
+      return [info.notice, speech, failure];
+    }"""
+    notice, speech, failure = player.evaluate(opened, base64.b64encode(other_speech()).decode())
+    assert "no sound" in notice
+    assert speech is None
+    assert failure == "WeightsError", "the example names no network"
 
 
 def test_plays_to_the_end_seeks_and_steps(player: Any) -> None:
