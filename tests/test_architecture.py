@@ -40,6 +40,7 @@ MAY_USE: dict[str, tuple[str, ...]] = {
 USERS: dict[str, tuple[str, ...]] = {
     "cli": ("__main__",), "doctor": ("cli",), "bench": ("cli",), "baselines": ("training",), "training": (),
     "contrib": (), "metrics": ("bench", "training"), "simulator": ("cli", "contrib"), "web": ("cli",),
+    "batch": ("cli", ""),
 }  # fmt: skip
 """The only rooms that use one at the top."""
 HEAVY = {"torch", "av", "scipy"}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .api import decode, encode, open, probe
+from .api import decode, decode_to, encode, open, probe
 from .errors import (
     BitstreamError,
     ChecksumError,
@@ -28,6 +28,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .batch import decode_batch, encode_batch
     from .codec.call.decoder import Decoder
     from .codec.encoder import Encoder
     from .codec.file.reader import Reader
@@ -56,14 +57,18 @@ __all__ = [
     "WeightsError",
     "__version__",
     "decode",
+    "decode_batch",
+    "decode_to",
     "encode",
+    "encode_batch",
     "open",
     "probe",
 ]
 
 _LAZY = {
-    "Encoder": "encoder", "Decoder": "call.decoder", "Reader": "file.reader", "Clip": "results",
-    "DecodedFrame": "results", "DrawnClip": "results", "Packet": "results", "Shown": "results", "StreamInfo": "results",
+    "Encoder": "codec.encoder", "Decoder": "codec.call.decoder", "Reader": "codec.file.reader", "encode_batch": "batch",
+    "decode_batch": "batch",
+    **dict.fromkeys(("Clip", "DecodedFrame", "DrawnClip", "Packet", "Shown", "StreamInfo"), "codec.results"),
 }  # fmt: skip
 
 
@@ -71,7 +76,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         from importlib import import_module
 
-        value = getattr(import_module(f".codec.{_LAZY[name]}", __name__), name)
+        value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

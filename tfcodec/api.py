@@ -1,4 +1,4 @@
-"""The functions for files: `encode`, `decode`, `open`, `probe`."""
+"""The functions for files: `encode`, `decode`, `decode_to`, `open`, `probe`."""
 
 from __future__ import annotations
 
@@ -216,6 +216,51 @@ def open(
     from .codec.file.reader import Reader
 
     return Reader(read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse)
+
+
+def decode_to(
+    source: Source,
+    out: str | os.PathLike[str],
+    *,
+    lossless: bool = False,
+    errors: Literal["raise", "conceal"] = "raise",
+    coarse: bool = False,
+    fast: bool = False,
+    progress: Progress | None = None,
+) -> Reader:
+    """Decode a stream into a video file, in memory that does not grow with the length.
+
+    Args:
+        source: path, bytes or binary file object.
+        out: .mp4 or .mkv file. It is there whole or not at all.
+        lossless: FFV1 and PCM in .mkv: exactly what was decoded.
+        errors, coarse, fast: as for `open`.
+        progress: called with (frames done, frames in all).
+
+    Returns:
+        The Reader, at its end: ``info``, ``damaged`` and ``speech_missing`` say what there was.
+
+    Raises:
+        BitstreamError: the stream is malformed or damaged.
+        WeightsError: the stream names a network that is not installed.
+        MediaError: the stream cannot be read, or the video not be written.
+    """
+    from .media import VideoWriter
+    from .rates import SAMPLE_RATE
+
+    reader = open(source, errors=errors, coarse=coarse, fast=fast)
+    sound = None if reader.speech is None else ()
+    with VideoWriter(out, reader.fps, 64 if coarse else 256, sound, SAMPLE_RATE, lossless) as writer:
+        for frame in reader:
+            if reader.speech is not None and frame.audio is not None:
+                begin, length = writer.samples_written, reader.speech.length
+                end = length if frame.number + 1 == len(reader) else min(begin + len(frame.audio), length)
+                writer.write_sound(reader.speech.samples(begin, end))
+            if frame.pixels is not None:
+                writer.write(frame.pixels)
+            if progress is not None:
+                progress(writer.frames_written, len(reader))
+    return reader
 
 
 def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> StreamInfo:

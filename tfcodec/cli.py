@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import __version__
+from .batch.command import add_batch
 from .errors import MediaError, TfcodecError
 from .simulator.command import add_simulate
 from .web.command import add_export, add_play
@@ -97,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--no-players", action="store_true", help="leave the side-by-side videos out of the report")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
+    add_batch(commands)
     _common(add_simulate(commands))
 
     add_play(commands)
@@ -119,6 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     run = {
         "encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "bench": _bench, "simulate": _simulate,
         "doctor": _doctor, "play": _play, "export": _export,
+        "batch": _batch,
     }[args.command]  # fmt: skip
     with _terminable():
         try:
@@ -220,29 +223,16 @@ def _encode(args: argparse.Namespace) -> int:
 
 
 def _decode(args: argparse.Namespace) -> int:
-    from .api import open as open_stream
-    from .media import VideoWriter
-    from .rates import SAMPLE_RATE
+    from .api import decode_to
 
     _refuse_overwrite(args)
-    errors: Literal["raise", "conceal"] = "conceal" if args.conceal else "raise"
-    reader = open_stream(_read(args.input), errors=errors, coarse=args.coarse, fast=args.fast)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv" if args.output == "-" else Path(args.output)
-        size = 64 if args.coarse else 256
-        sound = None if reader.speech is None else ()
-        with (
-            _bar("decode", args.quiet) as progress,
-            VideoWriter(target, reader.fps, size, sound, SAMPLE_RATE, args.lossless) as writer,
-        ):
-            for frame in reader:
-                if reader.speech is not None and frame.audio is not None:
-                    begin, length = writer.samples_written, reader.speech.length
-                    end = length if frame.number + 1 == len(reader) else min(begin + len(frame.audio), length)
-                    writer.write_sound(reader.speech.samples(begin, end))
-                if frame.pixels is not None:
-                    writer.write(frame.pixels)
-                progress(writer.frames_written, len(reader))
+        with _bar("decode", args.quiet) as progress:
+            reader = decode_to(
+                _read(args.input), target, lossless=args.lossless, errors="conceal" if args.conceal else "raise",
+                coarse=args.coarse, fast=args.fast, progress=progress,
+            )  # fmt: skip
         for line in reader.damaged:
             print(f"tfcodec: concealed: {line}", file=sys.stderr)
         if reader.speech_missing:
@@ -329,6 +319,17 @@ def _bench(args: argparse.Namespace) -> int:
         for line in [*describe(result), f"report: {Path(args.output) / 'report.html'}"]:
             print(line, file=sys.stderr)
     return 1 if result["failures"] else 0
+
+
+def _batch(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .batch.command import batch
+
+    with tqdm(
+        desc="batch", unit="B", unit_scale=True, smoothing=0.05, disable=args.quiet or not _is_terminal(), leave=False
+    ) as bar:
+        return batch(args, bar)
 
 
 def _simulate(args: argparse.Namespace) -> int:

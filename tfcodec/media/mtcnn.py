@@ -44,6 +44,10 @@ class Face:
     points: Floats  # [5, 2]: eye, eye, nose tip, mouth corner, mouth corner; x, y; left in the picture first
 
 
+class DetectorMissing(MediaError):
+    """The face detector is not installed."""
+
+
 class Detector:
     """Finds faces. `Detector()(picture)` -> list of Face, best first. Raises MediaError without the `face` extra."""
 
@@ -227,7 +231,7 @@ def _weights_folder() -> Path:
     spec = importlib.util.find_spec("mtcnn")
     have = all(importlib.util.find_spec(name) for name in ("joblib", "lz4"))
     if spec is None or not spec.submodule_search_locations or not have:
-        raise MediaError(
+        raise DetectorMissing(
             "finding the face needs the face detector: pip install 'tfcodec[face]' (or use crop=\"none\", "
             "which takes the centre of the picture)"
         )

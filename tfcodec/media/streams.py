@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfcodec.errors import MediaError
+from tfcodec.media import threads
 from tfcodec.media.frames import MAX_SIDE, check_size
 from tfcodec.media.notes import Notes
 
@@ -40,6 +41,7 @@ def video_stream(container: av.container.InputContainer, notes: Notes) -> av.Vid
     if width or height:
         check_size(width, height)
     stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = threads.count
     # the size may change within the stream
     stream.codec_context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
     return stream

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfcodec.errors import MediaError
 from tfcodec.files import destination, is_special, put_in_place
+from tfcodec.media import threads
 from tfcodec.media.frames import check_size
 from tfcodec.media.sound import is_rate, resample
 from tfcodec.media.timing import checked_rate
@@ -114,6 +115,7 @@ class VideoWriter:
             context = stream.codec_context
             context.color_primaries = context.color_trc = context.colorspace = _BT709
             context.color_range = _MPEG_RANGE
+        stream.codec_context.thread_count = threads.count
         stream.width, stream.height = self.width, self.height
         stream.codec_context.time_base = 1 / self.fps
         return stream

@@ -1,0 +1,101 @@
+"""What is done to each file of a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import TfcodecError
+
+NoFace = Literal["crop", "skip", "fail"]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Videos to streams. ``no_face``: what becomes of a file without a face; the rest is as for `tfcodec.encode`."""
+
+    quality: int | None = None
+    kbps: float | None = None
+    crop: Literal["auto", "none"] = "auto"
+    no_face: NoFace = "fail"
+    refine: bool = True
+    motion: bool = True
+    speech: str = "auto"
+    inter_keyframes: bool = True
+    silence: Literal["gate", "send"] = "gate"
+    strict: bool = False
+
+    def check(self) -> None:
+        """Raises TfcodecError where an option is out of range, SpeechCodecMissing."""
+        from ..codec.parts.speech import check_silence
+        from ..codec.policy import check_quality
+        from ..speech.choice import choose
+
+        if self.kbps is not None and self.quality is not None:
+            raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
+        if self.kbps is not None and not 0 < self.kbps < float("inf"):
+            raise TfcodecError(f"kbps must be above 0, not {self.kbps!r}")
+        if self.crop not in ("auto", "none"):
+            raise TfcodecError(f'crop must be "auto" or "none", not {self.crop!r}')
+        if self.no_face not in ("crop", "skip", "fail"):
+            raise TfcodecError(f'no_face must be "crop", "skip" or "fail", not {self.no_face!r}')
+        choose(self.speech, check_quality(5 if self.quality is None else self.quality))
+        check_silence(self.silence)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Streams to videos, as `tfcodec.decode_to` takes them."""
+
+    lossless: bool = False
+    conceal: bool = False
+    coarse: bool = False
+    fast: bool = False
+
+    def check(self) -> None:
+        """Nothing can be out of range."""
+
+
+Options = Encoding | Decoding
+COLUMNS = {"quality": int, "kbps": float, "crop": str, "no_face": str, "speech": str}
+"""Options of encoding that a table may give for each file, and their types."""
+
+
+def with_columns(options: Options, row: Mapping[str, Any]) -> Options:
+    """The options with what a row of a table says otherwise; an empty cell says nothing.
+
+    Raises:
+        TfcodecError: a cell is not of its column's type, or out of range.
+    """
+    said: dict[str, Any] = {}
+    for name, kind in COLUMNS.items():
+        cell = row.get(name)
+        if cell is None or (isinstance(cell, str) and not cell.strip()) or cell != cell:
+            continue  # the last of these is pandas' NaN
+        if not isinstance(options, Encoding):
+            raise TfcodecError(f"column {name}: is an option of encoding")
+        try:
+            said[name] = kind(cell.strip() if isinstance(cell, str) else cell)
+        except (TypeError, ValueError):
+            raise TfcodecError(f"column {name}: {cell!r} is no {kind.__name__}") from None
+    if not said:
+        return options
+    if "kbps" in said or "quality" in said:
+        said = {"quality": None, "kbps": None, **said}
+    made = dataclasses.replace(options, **said)
+    made.check()
+    return made
+
+
+def same(before: Mapping[str, Any], options: Options) -> bool:
+    """Whether a row of the manifest was made with these options.
+
+    What becomes of a file without a face is no difference for a file that has one.
+    """
+    then, now = dict(before.get("options") or {}), dataclasses.asdict(options)
+    if before.get("face") is not False:
+        then.pop("no_face", None)
+        now.pop("no_face", None)
+    return then == now
