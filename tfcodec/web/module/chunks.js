@@ -46,12 +46,16 @@ export const KINDS = new Map([
   [0x07, { name: "META", longest: (l) => l.ancillaryBytes, read: readMeta }],
   [0x08, { name: "PADDING", longest: (l) => l.ancillaryBytes, read: (f) => ({ length: f.rest().length }) }],
   [0x8a, { name: "MOTION_TABLES", longest: (l) => l.headerBytes, read: readMotionTables }],
+  [0xcc, { name: "KEYFRAME_INTER", longest: (l) => l.keyframeBytes + 16, read: readInterKeyframe }],
   [0x8b, { name: "MOTION", longest: (l) => l.motionBytes, read: readLayer }],
 ]);
 const RESERVED = new Map([[0xc3, "KEYFRAME_PART"], [0x09, "KEYFRAME_REQUEST"]]);
 
 const typeHex = (type) => `0x${type.toString(16).toUpperCase().padStart(2, "0")}`;
 const nameOf = (type) => KINDS.get(type)?.name ?? RESERVED.get(type) ?? `chunk of type ${typeHex(type)}`;
+
+/** Whether a chunk is a keyframe, of either kind. */
+export const isKeyframe = ({ kind }) => kind === "KEYFRAME" || kind === "KEYFRAME_INTER";
 
 /**
  * The chunk at `offset`: { kind, type, size, offset, ...fields }, of `size` bytes with framing. Kinds that are not known
@@ -204,12 +208,24 @@ function readPosition(f) {
   return [Math.floor(value / TAGS), value % TAGS];
 }
 
-function readKeyframe(f, limits) {
+function readKeyframePosition(f, limits) {
   const start = f.position;
   const [frame, tag] = readPosition(f);
   if (frame >= limits.frames) fail(LimitExceeded, 21, start, `keyframe at frame ${frame} is past the limit`);
+  return [frame, tag];
+}
+
+function readKeyframe(f, limits) {
+  const [frame, tag] = readKeyframePosition(f, limits);
   if (!f.remaining) fail(BitstreamError, 10, f.position, "keyframe without data");
   return { frame, tag, data: f.rest() };
+}
+
+function readInterKeyframe(f, limits) {
+  const [frame, tag] = readKeyframePosition(f, limits);
+  const [high, low] = f.take(2, "reference");
+  if (!f.remaining) fail(BitstreamError, 10, f.position, "keyframe without data");
+  return { frame, tag, reference: high * 256 + low, data: f.rest() };
 }
 
 function readLayer(f, limits, name) {
