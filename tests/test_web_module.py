@@ -44,7 +44,8 @@ VECTORS = ROOT / "tests/vectors"
 FILES = sorted(path for group in ("valid", "faulty", "layers") for path in (VECTORS / group).glob("*.tfc"))
 RUNS = json.loads((VECTORS / "motion/payloads.json").read_text(encoding="utf-8"))
 FAULTY = json.loads((VECTORS / "motion/faulty.json").read_text(encoding="utf-8"))
-CHAIN = [bytes.fromhex(row["data"]) for row in json.loads((VECTORS / "keyframe_chain.json").read_text(encoding="utf-8"))]
+KEYFRAMES = json.loads((VECTORS / "keyframe_chain.json").read_text(encoding="utf-8"))
+CHAIN = [bytes.fromhex(row["data"]) for row in KEYFRAMES]
 NODE = shutil.which("node")
 SAYS = {
     "no valid symbol": 50, "in a zero byte": 51, "at most were needed": 52, "holds only zeros": 53, "out of range": 54,
@@ -237,7 +238,8 @@ def keyframe_payloads() -> list[bytes]:
 def keyframe_chains() -> list[list[bytes]]:
     """Keyframes that stand alone; chains that are right, with all kinds of frame headers; and chains that are not."""
     rng, still, (first, *later) = random.Random(68), keyframe_payloads()[0], CHAIN
-    found = [[payload] for payload in keyframe_payloads()] + [CHAIN[:2], CHAIN, [first, *later, *later, *later, later[0]]]
+    found = [[payload] for payload in keyframe_payloads()]
+    found += [CHAIN[:2], CHAIN, [first, *later, *later, *later, later[0]]]
     found += [[still, bytes([tools]) + rng.randbytes(200)] for tools in range(0, 256, 8)]
     found += [[bytes([0x30, rng.randrange(256)]) + rng.randbytes(40), later[0]] for _ in range(40)]
     found += [[b"\x30" + bytes([byte, 255]), later[0]] for byte in (0x00, 0x20, 0x40, 0x50, 0x60, 0x80)]

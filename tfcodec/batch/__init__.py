@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from .options import NoFace
-    from .run import Progress, Report
+    from .run import Engine, Progress, Report
 
 
 def encode_batch(
@@ -29,6 +29,7 @@ def encode_batch(
     silence: Literal["gate", "send"] = "gate",
     strict: bool = False,
     jobs: int = 1,
+    dask: str | None = None,
     retry: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -50,6 +51,8 @@ def encode_batch(
             ``"skip"``: it has no stream, and that is no failure; ``"crop"``: the centre square is encoded, with a
             warning.
         jobs: processes, each of one thread. One takes up to 1.2 GB.
+        dask: address of a Dask scheduler, whose workers do it instead (needs distributed); they must find sources and
+            output folder at the same paths.
         retry: try again what failed in an earlier run because of the file itself. What failed for other reasons (a full
             disk, a missing codec, a worker that was killed) is tried again in any case.
         force: make everything anew, and overwrite files that are not of this batch.
@@ -69,7 +72,7 @@ def encode_batch(
     from .run import run
 
     options = Encoding(quality, kbps, crop, no_face, refine, motion, speech, inter_keyframes, silence, strict)
-    return run(source, out, options, jobs=jobs, retry=retry, force=force, progress=progress)
+    return run(source, out, options, jobs=jobs, retry=retry, force=force, progress=progress, engine=_engine(dask))
 
 
 def decode_batch(
@@ -81,6 +84,7 @@ def decode_batch(
     coarse: bool = False,
     fast: bool = False,
     jobs: int = 1,
+    dask: str | None = None,
     retry: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -91,7 +95,7 @@ def decode_batch(
         source: as for `encode_batch`; of a folder its ``.tfc`` files.
         out: folder for the videos (``.mp4``; ``.mkv`` with ``lossless``) and the manifest.
         lossless, errors, coarse, fast: as for `tfcodec.decode_to`.
-        jobs, retry, force, progress: as for `encode_batch`.
+        jobs, dask, retry, force, progress: as for `encode_batch`.
 
     Returns, raises: as `encode_batch`.
     """
@@ -99,4 +103,12 @@ def decode_batch(
     from .run import run
 
     options = Decoding(lossless, errors == "conceal", coarse, fast)
-    return run(source, out, options, jobs=jobs, retry=retry, force=force, progress=progress)
+    return run(source, out, options, jobs=jobs, retry=retry, force=force, progress=progress, engine=_engine(dask))
+
+
+def _engine(dask: str | None) -> Engine | None:
+    if dask is None:
+        return None
+    from .cluster import Dask
+
+    return Dask(dask)

@@ -10,7 +10,7 @@ from ..errors import TfcodecError
 
 if TYPE_CHECKING:
     from .options import Options
-    from .run import Report
+    from .run import Engine, Report
 
 _ENCODING = ("quality", "kbps", "crop", "no_face", "no_refine", "speech", "no_motion", "strict")
 _DECODING = ("lossless", "conceal", "coarse", "fast")
@@ -29,6 +29,7 @@ def add_batch(commands: Any) -> argparse.ArgumentParser:
     )
     p.add_argument("output", help="folder for the outputs and manifest.jsonl")
     p.add_argument("-j", "--jobs", type=int, default=1, help="processes of one thread each (default 1)")
+    p.add_argument("--dask", metavar="ADDRESS", help="on the workers of this Dask scheduler, tcp://host:8786, instead")
     p.add_argument("--retry", action="store_true", help="try again what failed because of the file itself")
     p.add_argument("-f", "--force", action="store_true", help="make everything anew; overwrite other files")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
@@ -62,13 +63,21 @@ def batch(args: argparse.Namespace, bar: Any) -> int:
         )
         bar.update(done - bar.n)
 
+    options = _options(args)
     report = run(
-        args.input, args.output, _options(args), jobs=args.jobs, retry=args.retry, force=args.force, progress=progress
+        args.input, args.output, options, jobs=args.jobs, retry=args.retry, force=args.force, progress=progress,
+        engine=None if args.dask is None else _dask(args.dask),
     )  # fmt: skip
     bar.clear()
     if not args.quiet:
         print("\n".join(report.lines()), file=sys.stderr)
     return 1 if report.failed else 0
+
+
+def _dask(address: str) -> Engine:
+    from .cluster import Dask
+
+    return Dask(address)
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -77,10 +77,9 @@ class Report:
         without = [row for row in self.rows.values() if row["status"] in ("failed", "skipped")]
         faults = Counter(str(row.get("error")) for row in without)
         first = {str(row.get("error")): row["name"] for row in reversed(without)}
-        lines += [
-            f"  {first[fault]}{f' and {count - 1} others' if count > 1 else ''}: {fault.removeprefix(first[fault] + ': ')}"
-            for fault, count in faults.most_common(5)
-        ]
+        for fault, count in faults.most_common(5):
+            others = f" and {count - 1} others" if count > 1 else ""
+            lines.append(f"  {first[fault]}{others}: {fault}")
         if len(faults) > 5:
             lines.append(f"  and {len(faults) - 5} other faults")
         if self.failed > self.failed_now:
@@ -114,6 +113,7 @@ def run(
         report = Report(folder / LINES, {}, len(tasks))
         left = [job for task in tasks if (job := _settle(task, folder, manifest, report, retry, force)) is not None]
         sizes = {job["name"]: _size(job["source"]) for job in left}
+        left.sort(key=lambda job: -sizes[job["name"]])  # large ones first: workers then end at about the same time
         whole, shares = float(sum(sizes.values())), dict[str, float]()
         done = 0.0
 

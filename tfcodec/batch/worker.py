@@ -34,8 +34,8 @@ class _CannotWrite(Exception):
 def perform(job: Job, share: Share | None = None) -> Row:
     """Make one stream or video. Whatever goes wrong is in the row: nothing is raised but what ends the process.
 
-    ``face`` is False where none was found. The row has ``status`` "done", "skipped" or "failed"; of what failed, ``error``, and ``again``: whether it may be
-    otherwise next time, since the fault is not the file's.
+    The row has ``status`` "done", "skipped" or "failed"; of what failed, ``error``, and ``again``: whether it may be
+    otherwise next time, since the fault is not the file's. ``face`` is False where none was found.
     """
     from .. import __version__
     from ..media.mtcnn import DetectorMissing
@@ -159,19 +159,15 @@ def memory() -> int | None:
         return peak_memory()
 
 
-def _one_thread() -> None:
-    from ..media import threads
-
-    threads.count = 1  # torch and what is below it have read the environment
-
-
 def main() -> None:
     """Serve until the standard input ends."""
+    from ..media import threads
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it hears it, too, and ends it
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # what was begun is taken away on the way out
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not get between
-    _one_thread()
+    threads.count = 1  # of FFmpeg; the others have read the environment
     said = 0.0
 
     def answer(message: dict[str, Any]) -> None:
