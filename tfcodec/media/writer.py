@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from tfcodec.errors import MediaError
 from tfcodec.files import destination, is_special, put_in_place
 from tfcodec.media.frames import check_size
-from tfcodec.media.sound import is_rate, resample
 from tfcodec.media.timing import checked_rate
+from tfcodec.resample import is_rate, resample
 
 if TYPE_CHECKING:
     import av
