@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
 import tfcodec
+from tfcodec.contrib.sound import TrackSound
 from tfcodec.errors import MediaError
 from tfcodec.resample import Resampler, resample
 
@@ -118,3 +120,48 @@ def test_speech_that_is_refused_leaves_nothing_behind(moving_face: Face) -> None
         encoder.push(moving_face[0][0], np.full(1920, np.inf, np.float32))
     encoder.push(moving_face[0][0], np.zeros(1920, np.float32))
     assert encoder.frames == 1
+
+
+# ---- frames of a track ----
+
+
+def frame_of(sound: np.ndarray, rate: int, form: str, layout: str) -> av.AudioFrame:
+    full = {"u8": (127, 128, np.uint8), "s16": (32767, 0, np.int16), "s32": (2**31 - 1, 0, np.int32)}
+    scale, middle, kind = full.get(form.rstrip("p"), (1, 0, np.float32))
+    channels = np.tile((sound.astype(float) * scale + middle).astype(kind), (1 if layout == "mono" else 2, 1))
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(channels if form.endswith("p") else channels.T.reshape(1, -1)), form, layout
+    )
+    frame.sample_rate = rate
+    return frame
+
+
+def test_a_track_that_switches_its_rate_and_format() -> None:
+    track, out = TrackSound(16_000), []
+    forms = [(48_000, "s16", "stereo"), (44_100, "fltp", "mono"), (8000, "u8", "mono"), (16_000, "s32p", "stereo")]
+    for second, (rate, form, layout) in enumerate(forms):
+        tone = 0.5 * np.sin(2 * np.pi * 250 * (second + np.arange(rate) / rate))
+        step = rate // 50  # frames of 20 ms, two for a picture
+        frames = [frame_of(tone[i : i + step], rate, form, layout) for i in range(0, rate, step)]
+        out += [track.mono(frames[i : i + 2]) for i in range(0, len(frames), 2)]
+    heard = np.concatenate(out)
+    assert len(heard) == pytest.approx(4 * 16_000, abs=32)
+    for second in range(4):
+        piece = heard[second * 16_000 + 200 : (second + 1) * 16_000 - 200]
+        assert np.sqrt(np.mean(piece**2)) == pytest.approx(np.sqrt(0.125), abs=0.01)
+    assert np.abs(np.diff(heard)).max() < np.pi * 250 / 16_000 * 2
+
+
+def test_what_is_no_frame_of_a_track_stays_as_it_is() -> None:
+    track, sound = TrackSound(16_000), np.ones(640, np.float32)
+    assert track.mono(sound) is sound
+    assert track.mono(None) is None
+    assert track.mono([0.5, 0.25]) == [0.5, 0.25]
+    assert len(track.mono([])) == 0
+    many = av.AudioFrame.from_ndarray(np.zeros((1, 16 * 320), np.int16), "s16", "hexadecagonal")
+    many.sample_rate = 16_000
+    with pytest.raises(MediaError, match="8 channels, not 16"):
+        track.mono([many])
+    wrong = frame_of(np.array([0.0, np.nan]), 48_000, "flt", "mono")
+    with pytest.raises(MediaError, match="finite"):
+        track.mono([wrong])
