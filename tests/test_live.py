@@ -612,8 +612,9 @@ def test_arguments() -> None:
         tfcodec.Decoder(lookahead=3)
     with pytest.raises(tfcodec.TfcodecError, match="latency"):
         tfcodec.Encoder(latency="fast")  # type: ignore[arg-type]
-    with pytest.raises(tfcodec.TfcodecError, match="16000"):
-        tfcodec.Encoder(sample_rate=44100)
+    for rate in (0, 999, 16000.5, "16000", None, float("nan")):
+        with pytest.raises(tfcodec.TfcodecError, match="sample_rate must be a whole number"):
+            tfcodec.Encoder(sample_rate=rate)  # type: ignore[arg-type]
     for options in ({"bundle": 5}, {"bundle": 0}, {"redundancy": 7}, {"redundancy": "some"}, {"refresh": 0}):
         with pytest.raises(tfcodec.TfcodecError, match=next(iter(options))):
             tfcodec.Encoder(latency="call", **options)

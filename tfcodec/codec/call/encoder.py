@@ -108,6 +108,11 @@ class CallEncoder:
         self._speech_ready: list[bytes] = []
         self._finished = False
 
+    @property
+    def silent(self) -> bool:
+        """Whether it takes no speech."""
+        return self.audio is False
+
     def request_keyframe(self) -> None:
         self._requested = True
 
