@@ -29,7 +29,10 @@ DOCUMENTS = sorted(
 )
 
 
-@pytest.mark.parametrize(("document", "script"), [("README.md", "update_readme"), ("docs/calls.md", "call_table")])
+@pytest.mark.parametrize(
+    ("document", "script"),
+    [("README.md", "update_readme"), ("docs/calls.md", "call_table"), ("docs/speech.md", "speech_table")],
+)
 def test_figures_are_those_of_the_committed_results(document: str, script: str) -> None:
     updated = importlib.import_module(f"benchmarks.publish.{script}").updated
     text = (ROOT / document).read_text()
