@@ -21,7 +21,7 @@ QUICK = (
 
 LONGEST = (
     "bench", "training", "codec", "reader", "cli", "live", "refine", "quality_val", "docs", "motion_layer",
-    "keypoint_training", "metrics_faces", "speech", "media", "tracker", "model", "face",
+    "keypoint_training", "metrics_faces", "speech", "media", "tracker", "model", "face", "batch",
 )  # fmt: skip
 """Files of tests that take longest, to be begun with: processes that share the files then end together."""
 if "PYTEST_XDIST_WORKER" in os.environ:

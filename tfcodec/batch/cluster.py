@@ -10,13 +10,15 @@ written here alone. Workers should be processes of one thread: ``dask worker --n
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..errors import TfcodecError
 from .manifest import Row
-from .pool import Watch, lost, remove_unfinished
+from .pool import THREADS, Watch, lost, remove_unfinished
 from .worker import Job, perform
 
 
@@ -65,10 +67,10 @@ def _row(future: Any, job: Job) -> Row:
 
 def _perform(job: Job) -> Row:
     """On a worker, whose environment is not ours: one thread for torch and FFmpeg."""
-    import torch
-
     from ..media import threads
 
     threads.count = 1
-    torch.set_num_threads(1)
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    if "torch" in sys.modules:  # which has read them already
+        sys.modules["torch"].set_num_threads(1)
     return perform(job)

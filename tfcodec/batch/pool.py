@@ -28,7 +28,8 @@ Watch = Callable[[Kind, Job, Any], None]
 """Called in the caller's thread: "begun" with a worker's process id, "share" with a part of 1, "row" with the row."""
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from tfcodec.batch.worker import main; main()"
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What torch and the libraries below it ask for when they are loaded."""
 
 
 class Worker:
@@ -38,7 +39,7 @@ class Worker:
         paths = json.dumps([os.path.abspath(path) for path in sys.path])  # as here, whatever put tfcodec there
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=os.environ | dict.fromkeys(_THREADS, "1"), encoding="utf-8",
+            env=os.environ | dict.fromkeys(THREADS, "1"), encoding="utf-8",
         )  # fmt: skip
         self.pid = self._process.pid
         if self.answer() is None:
