@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import find_chromium
 from test_spec import DATA as EXAMPLE
-from test_web_module import other_speech
+from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_without_a_decoder
 
 import tfcodec
 from tfcodec.cli import main
@@ -34,15 +33,22 @@ PICTURES = """async (numbers) => {
   }
   return out;
 }"""
-KEYFRAME = """async (text) => {
+KEYFRAME = """async ([text, frame]) => {
   try {
     const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
-    const { pixels } = await clip.keyframe(0);
+    const { pixels } = await clip.keyframe(frame);
     await clip.close();
     return [...new Uint8Array(await crypto.subtle.digest("SHA-256", pixels))];
   } catch ({ name, rule }) {
     return [name, rule];
   }
+}"""
+OPEN = """async (text) => {
+  const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+  const { info, speech } = clip;
+  const failure = await clip.picture(0).catch(({ name }) => name);
+  await clip.close();
+  return [info, speech && [...speech], failure];
 }"""
 DROP = """([text, name]) => {
   const file = new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name);
@@ -132,34 +138,52 @@ def test_threads_need_isolation_and_have_it(player: Any) -> None:
 def test_what_only_a_browser_decodes_is_exact_and_refused_alike(player: Any, stream: bytes) -> None:
     """Keyframes bit by bit; frames of rubbish and packets that are none, which the layers before cannot notice."""
     layers = Path(__file__).parent / "vectors/layers"
-    for data in (EXAMPLE, stream):
-        digest = player.evaluate(KEYFRAME, base64.b64encode(data).decode())
-        wanted = tfcodec.decode(data, pixels=False).keyframes[0][1]
-        assert bytes(digest) == hashlib.sha256(wanted.tobytes()).digest()
+    for data in (EXAMPLE, stream, chained()):
+        for frame, wanted in tfcodec.decode(data, pixels=False).keyframes:
+            picture = player.evaluate(KEYFRAME, [base64.b64encode(data).decode(), frame])
+            assert bytes(picture) == wanted.tobytes()
     for name, rule in (("r45_rubbish", 45), ("r49_lengths", 49)):
         data = (layers / f"{name}.tfc").read_bytes()
-        assert player.evaluate(KEYFRAME, base64.b64encode(data).decode()) == ["BitstreamError", rule]
+        assert player.evaluate(KEYFRAME, [base64.b64encode(data).decode(), 0]) == ["BitstreamError", rule]
+
+
+def test_pauses_keep_their_length(player: Any) -> None:
+    """What was sent is Python's and at its place; what was not is noise of the same level, at first silence."""
+    data, sent = pausing()
+    _, speech, _ = player.evaluate(OPEN, base64.b64encode(data).decode())
+    clip = tfcodec.decode(data, pixels=False)
+    assert clip.audio is not None
+    assert len(speech) == len(clip.audio) == 640 * SPEECH_FRAMES
+    found, wanted = (np.pad(np.array(x, np.float32), (104, 0)) for x in (speech, clip.audio))
+    for k, here in enumerate(sent):
+        late = 160 if k and sent[k - 1] != here else 0  # one fades into the other
+        place = slice(1920 * k + late, 1920 * (k + 1))
+        a, b = found[place], wanted[place]
+        if here:
+            assert np.abs(a - b).max() < 0.002, k
+        elif k == 0:
+            assert not a.any()
+        elif a.size:
+            assert 0.7 < a.std() / b.std() < 1.4, k
 
 
 def test_the_api_of_the_module(player: Any) -> None:
-    """Frames one after another; a stream whose speech is of another codec opens without sound, and says so."""
+    """Frames one after another; keyframes that refer to others; speech of another codec is left out, which is said."""
     walk = """async () => {
       const out = [];
       for await (const { number, time, picture } of tfc.clip.frames(3, 5)) out.push([number, time, picture.width]);
       return out;
     }"""
     assert player.evaluate(walk) == [[3, 0.12, 256], [4, 0.16, 256]]
-    opened = """async (text) => {
-      const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
-      const { info, speech } = clip;
-      const failure = await clip.picture(0).catch(({ name }) => name);
-      await clip.close();
-      return [info.notice, speech, failure];
-    }"""
-    notice, speech, failure = player.evaluate(opened, base64.b64encode(other_speech()).decode())
-    assert "no sound" in notice
-    assert speech is None
-    assert failure == "WeightsError", "the example names no network"
+    for name, data in {"codec 193": other_speech(), **speech_without_a_decoder()}.items():
+        info, speech, failure = player.evaluate(OPEN, base64.b64encode(data).decode())
+        assert "no sound" in info["notice"]
+        assert name in info["notice"]
+        assert speech is None
+        assert failure == "WeightsError", "the stream names no network"
+    info, *_ = player.evaluate(OPEN, base64.b64encode(chained()).decode())
+    assert (info["keyframes"], info["interKeyframes"]) == (3, [1, 2])
+    assert info["bytes"] == tfcodec.probe(chained()).bytes
 
 
 def test_plays_to_the_end_seeks_and_steps(player: Any) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import reference_chain
 from test_spec import DATA as EXAMPLE
+from web_streams import CHAIN, chained, other_speech, speech_without_a_decoder
 
 from tfcodec import bitstream as bs
 from tfcodec.bitstream.framing import build_chunk
@@ -44,8 +45,6 @@ VECTORS = ROOT / "tests/vectors"
 FILES = sorted(path for group in ("valid", "faulty", "layers") for path in (VECTORS / group).glob("*.tfc"))
 RUNS = json.loads((VECTORS / "motion/payloads.json").read_text(encoding="utf-8"))
 FAULTY = json.loads((VECTORS / "motion/faulty.json").read_text(encoding="utf-8"))
-KEYFRAMES = json.loads((VECTORS / "keyframe_chain.json").read_text(encoding="utf-8"))
-CHAIN = [bytes.fromhex(row["data"]) for row in KEYFRAMES]
 NODE = shutil.which("node")
 SAYS = {
     "no valid symbol": 50, "in a zero byte": 51, "at most were needed": 52, "holds only zeros": 53, "out of range": 54,
@@ -127,7 +126,7 @@ def broken_streams() -> list[bytes]:
     """All vectors; each cut, with bits inverted, and with fields changed under good checksums, at places of a seed."""
     rng = random.Random(16)
     found = [b"", EXAMPLE]
-    for data in [EXAMPLE, *(path.read_bytes() for path in FILES)]:
+    for data in [EXAMPLE, chained(), *(path.read_bytes() for path in FILES)]:
         found.append(data)
         found += [data[: rng.randrange(len(data) + 1)] for _ in range(6)]
         found += [flipped(data, rng) for _ in range(6)]
@@ -244,8 +243,7 @@ def keyframe_chains() -> list[list[bytes]]:
     found += [[bytes([0x30, rng.randrange(256)]) + rng.randbytes(40), later[0]] for _ in range(40)]
     found += [[b"\x30" + bytes([byte, 255]), later[0]] for byte in (0x00, 0x20, 0x40, 0x50, 0x60, 0x80)]
     found += [[first, b"\xa0"], [first, b""], [first, b"\xa1" + later[0][1:]]]
-    found += [[first, later[0], b"\xa8" + later[1][1:]], [first, *later, *later, *later, *later]]
-    return found
+    return [*found, [first, later[0], b"\xa8" + later[1][1:]], [first, *later, *later, *later, *later]]
 
 
 def chain_result(chain: list[bytes]) -> list[str] | dict[str, Any]:
@@ -291,6 +289,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     example = folder / "example.rgb"
     example.write_bytes(decode_keyframe(bs.read_stream(EXAMPLE).keyframes[0].data).tobytes())
     exact = [(folder / "clip.tfc", names), (folder / "example.tfc", [example])]
+    names = []
+    for i, data in enumerate(CHAIN):
+        names.append(folder / f"chain{i}.rgb")
+        names[-1].write_bytes((decode_inter_keyframe(data, CHAIN[:i]) if i else decode_keyframe(data)).tobytes())
+    (folder / "chained.tfc").write_bytes(chained())
+    exact.append((folder / "chained.tfc", names))
     exact += [(path, [example]) for path in sorted((VECTORS / "layers").glob("*.tfc"))]
     planes = folder / "planes"
     planes.write_bytes(np.random.default_rng(1).integers(0, 256, 98304, dtype=np.uint8).tobytes())
@@ -307,7 +311,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         },
         "pool": str(folder / "pool"),
         "streams": [len(stream) for stream in streams],
-        "anySpeech": [other_speech().hex(), EXAMPLE.hex()],
+        "anySpeech": [data.hex() for data in (other_speech(), EXAMPLE, *speech_without_a_decoder().values())],
         "exact": [{"path": str(path), "pictures": [str(name) for name in found]} for path, found in exact],
         "motion": [[(payload.hex(), frames) for payload, frames in run] for run in motion_runs()],
         "tiny": [
@@ -337,14 +341,6 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
-def other_speech() -> bytes:
-    """The example with speech of a codec that does not exist."""
-    out = bytearray(EXAMPLE)
-    out[15] = 0xC1
-    header = build_chunk(0xC1, bytes(out[6:21]))
-    return bytes(out[:4]) + header + bytes(out[4 + len(header) :])
-
-
 def differing(wanted: Iterable[Any], found: Iterable[Any]) -> list[Any]:
     return [(i, a, b) for i, (a, b) in enumerate(zip(wanted, found, strict=True)) if a != b]
 
@@ -367,15 +363,16 @@ def test_containers_are_read_alike(job: dict[str, Any]) -> None:
 
 
 def test_speech_of_an_unknown_codec_leaves_the_pictures(job: dict[str, Any]) -> None:
-    other, example = job["answers_anySpeech"]
+    other, example, *known = job["answers_anySpeech"]
     assert container(other_speech())["rule"] == 19
     assert other["frames"] == 2
     assert other["samples"] == 0
     assert example == container(EXAMPLE)
+    assert known == [container(data) for data in speech_without_a_decoder().values()]
 
 
 def test_layers_of_files(job: dict[str, Any]) -> None:
-    """A clip with two keyframes, the specification's example, and files whose layers are faulty."""
+    """Clips of two keyframes and of a chain of three, the specification's example, and files whose layers are faulty."""
     for path, found in zip(job["exact"], job["answers_exact"], strict=True):
         wanted = exact_result(path)
         if path.name in ("r45_rubbish.tfc", "r49_lengths.tfc"):
@@ -430,7 +427,7 @@ def test_tiny_payloads(job: dict[str, Any]) -> None:
 
 
 def test_keyframes_up_to_the_decoder(job: dict[str, Any]) -> None:
-    """What the AV1 decoder is given, byte by byte, or the error; of right chains, a third reader's bytes too."""
+    """What the AV1 decoder is given, byte by byte, or the error. A third reader gives it the same for right chains."""
     found = job["answers_chains"]
     wanted = [chain_result(chain) for chain in keyframe_chains()]
     assert differing(wanted, [x if isinstance(x, list) else {"error": x["error"]} for x in found]) == []

@@ -37,8 +37,8 @@ def measured() -> str:
     clips = max(row["clips"] for row in codecs.values())
     seconds = max(row["seconds"] for row in codecs.values())
     lines = [
-        f"{machine['date']}, {clips} clips of `val` with speech of 4.5 s and more, {seconds:.0f} s: packets alone, decoded "
-        "against the source.", "",
+        f"{machine['date']}, {clips} clips of `val` with speech of 4.5 s and more, {seconds:.0f} s: packets alone, "
+        "decoded against the source.", "",
         "| codec | " + " | ".join(shown.values()) + " |", "|---" * (len(shown) + 1) + "|",
     ]  # fmt: skip
     for codec, row in codecs.items():

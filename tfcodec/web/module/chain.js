@@ -14,8 +14,8 @@ const SEQUENCE_BYTES = 14;
 const PREFIX_BYTES = 8;
 
 /**
- * Packets for one AV1 decoder, in order. `chain` holds `data` of a KEYFRAME and of the KEYFRAME_INTER chunks after it, up to
- * the one that is wanted. Throws BitstreamError or one of its kinds.
+ * Packets for one AV1 decoder, in order. `chain` holds `data` of a KEYFRAME and of the KEYFRAME_INTER chunks after it,
+ * up to the one that is wanted. Throws BitstreamError or one of its kinds.
  */
 export function chainPackets(chain) {
   if (chain.length > MAX_CHAIN) refuse(LimitExceeded, 67, `number ${chain.length} of a chain, ${MAX_CHAIN} at most`);

@@ -26,7 +26,7 @@ function powerOf(piece) {
   return out;
 }
 
-/** The filter [64] that gives white noise the level and the coarse spectrum of the end of a sound; null if it is too short. */
+/** The filter [64] that gives white noise the level and the coarse spectrum of a sound's end; null if that is too short. */
 export function filterOf(sound) {
   const heard = sound.subarray(Math.max(0, sound.length - MEMORY));
   const count = Math.floor(heard.length / HALF) - 1;
@@ -91,8 +91,8 @@ function fade(old, fresh) {
 }
 
 /**
- * Put noise into decoded speech, in place, where `sent[k]` says that packet k was not sent. Packets have `size` samples at
- * 16 kHz. What stands at the beginning of a gap, the decoder's own end of what it said, is faded out.
+ * Put noise into decoded speech, in place, where `sent[k]` says that packet k was not sent. Packets have `size` samples
+ * at 16 kHz. What stands at the beginning of a gap, the decoder's own end of what it said, is faded out.
  */
 export function fillGaps(speech, sent, size) {
   const noise = new ComfortNoise();
