@@ -102,6 +102,40 @@ def test_an_outage_is_no_new_call(moving_face: Face) -> None:
     assert len(decoder.call.receiver._waiting) <= 130
 
 
+def test_an_event_loop_that_stands_for_six_seconds(moving_face: Face) -> None:
+    """Nothing is taken and nothing pulled for 150 ticks, then everything comes at once, but not the keyframe."""
+    pictures, sound = loop(moving_face[0]), np.tile(moving_face[1], 5)
+    encoder, decoder = sender(audio=True), tfcodec.Decoder()
+    said: list[bytes] = []
+    for t in range(30):
+        for packet in encoder.push(next(pictures), sound[640 * t : 640 * (t + 1)]):
+            decoder.push(packet)
+        decoder.pull(draw=False)
+        said += [packet for packet in [decoder.feedback()] if packet is not None]
+    kept: list[tfcodec.Packet] = []
+    for t in range(30, 180):
+        if t == 100:
+            encoder.request_keyframe()
+        kept += encoder.push(next(pictures), sound[640 * t : 640 * (t + 1)])
+    for packet in kept:
+        if not packet.keyframe:
+            decoder.push(packet)
+    receiver = decoder.call.receiver
+    assert receiver.speech is not None
+    assert len(receiver.frames) <= 130
+    assert len(receiver._waiting) <= 130
+    decoder.pull(draw=False)
+    decoder.pull_audio()
+    assert len(receiver.speech._packets) <= 130
+    assert len(receiver.speech._pcm) <= 2 * 16_000
+    assert decoder.wants_keyframe
+    for packet in said:  # what was said before the loop stood comes late
+        encoder.push_feedback(packet)
+    assert until_fresh(encoder, [decoder], pictures) <= 5
+    assert not decoder.wants_keyframe
+    assert decoder.call.senders == 1
+
+
 def test_packets_of_another_call_change_nothing(moving_face: Face) -> None:
     pictures = loop(moving_face[0])
     encoder, other, decoder = sender(), sender(), tfcodec.Decoder()
