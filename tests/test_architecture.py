@@ -15,7 +15,7 @@ from tfcodec.codec.parts import Sending, layer
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tfcodec"
 
-GROUND = ("errors", "rates", "samples", "files", "machine")
+GROUND = ("errors", "rates", "samples", "files", "machine", "resample")
 CODERS = ("tinyframe", "motion", "keyframe", "speech")
 ROAD = (*GROUND, "bitstream", *CODERS, "model", "codec.parts", "codec.policy", "codec.results", "codec.frames")
 MAY_USE: dict[str, tuple[str, ...]] = {
@@ -44,7 +44,7 @@ USERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The only rooms that use one at the top."""
 HEAVY = {"torch", "av", "scipy"}
-LIGHT = (*GROUND, "bitstream", "tinyframe", "motion")
+LIGHT = (*(room for room in GROUND if room != "resample"), "bitstream", "tinyframe", "motion")
 """Never import any of the heavy libraries, not even in a function."""
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import there
 
 import tfcodec
-from tests.conftest import there
 from tfcodec.batch import pool
 from tfcodec.batch.manifest import LINES, TABLE, Manifest
 from tfcodec.batch.options import Decoding, Encoding, same

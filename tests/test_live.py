@@ -483,7 +483,7 @@ def test_a_frame_number_out_of_all_reason_is_ignored(call: Sent) -> None:
         for packet in packets:
             decoder.push(packet)
         decoder.pull(draw=False)
-    decoder.push(bs.MediaPacket(500, 30_000, 0, (bs.TinyUnit(1, 1, b"\x01"),)).to_bytes())
+    decoder.push(bs.MediaPacket(50, 30_000, 0, (bs.TinyUnit(1, 1, b"\x01"),)).to_bytes())
     assert decoder.stats.damaged == 1
     for packets in call[4:6]:
         for packet in packets:
@@ -612,8 +612,9 @@ def test_arguments() -> None:
         tfcodec.Decoder(lookahead=3)
     with pytest.raises(tfcodec.TfcodecError, match="latency"):
         tfcodec.Encoder(latency="fast")  # type: ignore[arg-type]
-    with pytest.raises(tfcodec.TfcodecError, match="16000"):
-        tfcodec.Encoder(sample_rate=44100)
+    for rate in (0, 999, 16000.5, "16000", None, float("nan")):
+        with pytest.raises(tfcodec.TfcodecError, match="sample_rate must be a whole number"):
+            tfcodec.Encoder(sample_rate=rate)  # type: ignore[arg-type]
     for options in ({"bundle": 5}, {"bundle": 0}, {"redundancy": 7}, {"redundancy": "some"}, {"refresh": 0}):
         with pytest.raises(tfcodec.TfcodecError, match=next(iter(options))):
             tfcodec.Encoder(latency="call", **options)

@@ -20,10 +20,9 @@ from tfcodec.codec.call.conceal import Scene
 from tfcodec.codec.file.decoder import read_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
 from tfcodec.errors import UnsupportedVersion
-from tfcodec.model.inputs import LOST, SENT
 from tfcodec.model.tracker import FaceTracker, mouth_opening
 from tfcodec.model.tracking import track
-from tfcodec.motion import MOTION_ID, NUMBERS, UNIT, distance, motion_hash, synthesise
+from tfcodec.motion import LOST, MOTION_ID, NUMBERS, SENT, UNIT, distance, motion_hash, synthesise
 
 Face = tuple[np.ndarray, np.ndarray]
 Frames = np.ndarray
@@ -212,6 +211,7 @@ def test_lost_motion_is_held_and_costs_nothing_else(two_scenes: tuple[Frames, by
         kept[gone] = False
         assert np.array_equal(got[kept], said[kept])
         assert not got[gone, :NUMBERS].any()  # where the keyframe shows the face
+        assert (got[gone, NUMBERS] == LOST).all()  # so that the speech moves the lips
         shown = tfcodec.decode(bytes(damaged), errors="conceal").frames
         assert shown is not None
         assert len(shown) == len(frames)

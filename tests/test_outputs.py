@@ -187,7 +187,6 @@ def test_an_open_file_is_a_place_for_the_stream() -> None:
         (GREY, {"fps": 25, "audio": "sound", "sample_rate": 8000}),
         (GREY, {"fps": 25, "crop": None}),
         (GREY, {"fps": 25, "quality": "5"}),
-        (GREY, {"fps": 25, "quality": None}),
         (GREY, {"fps": 25, "out": 7}),
         (GREY, {"fps": 25, "out": io.StringIO()}),
     ],

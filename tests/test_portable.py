@@ -66,7 +66,7 @@ def test_onnxruntime_draws_what_torch_draws(
 
 
 def test_the_card_says_what_the_files_are(exported: Path) -> None:
-    import onnxruntime
+    import onnx
 
     card = json.loads((exported / "card.json").read_text())
     entry = default_model()
@@ -76,10 +76,12 @@ def test_the_card_says_what_the_files_are(exported: Path) -> None:
     for name, part in card["graphs"].items():
         content = (exported / part["file"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == part["sha256"]
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        assert [x.name for x in session.get_inputs()] == [x["name"] for x in part["inputs"]]
-        assert [x.shape for x in session.get_inputs()] == [x["shape"] for x in part["inputs"]]
-        assert [x.name for x in session.get_outputs()] == [x["name"] for x in part["outputs"]], name
+        found = onnx.load_from_string(content)
+        assert [x.version for x in found.opset_import] == [card["opset"]]
+        for given, described in ((found.graph.input, part["inputs"]), (found.graph.output, part["outputs"])):
+            assert [x.name for x in given] == [x["name"] for x in described], name
+        shapes = [[d.dim_param or d.dim_value for d in x.type.tensor_type.shape.dim] for x in found.graph.input]
+        assert shapes == [x["shape"] for x in part["inputs"]], name
 
 
 def test_networks_without_landmarks_are_refused(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_packets_do_not_depend_on_pieces_and_calls_are_not_refined(moving_face: 
     whole = b"".join([*one.push(frames), *one.flush()])
     pieces = b"".join([*(p for f in frames for p in many.push(f)), *many.flush()])
     assert whole == pieces
-    call = [Encoder(latency="call", audio=False, refine=refine).push(frames) for refine in (False, True)]
+    call = [Encoder(latency="call", audio=False, refine=refine, origin=0).push(frames) for refine in (False, True)]
     assert call[0] == call[1]
 
 

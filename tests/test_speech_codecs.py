@@ -450,7 +450,7 @@ def test_a_budget_is_kept_and_used() -> None:
 
 
 def test_budgets_that_cannot_be_kept() -> None:
-    wrong: tuple[dict[str, Any], ...] = ({"kbps": 0.3}, {"kbps": -1.0}, {"kbps": 5.0, "quality": 3})
-    for more in wrong:
+    budgets: tuple[dict[str, Any], ...] = ({"kbps": 0.3}, {"kbps": -1.0}, {"kbps": 5.0, "quality": 3})
+    for more in budgets:
         with pytest.raises(TfcodecError, match=r"not enough|positive|one of them"):
             tfcodec.encode(FRAMES[:2], fps=25, crop="none", refine=False, motion=False, **more)

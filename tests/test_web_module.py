@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference_chain
 from test_spec import DATA as EXAMPLE
 
 from tfcodec import bitstream as bs
@@ -28,11 +29,12 @@ from tfcodec.bitstream.parts import BY_TYPE
 from tfcodec.codec.file.decoder import read_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
 from tfcodec.errors import BitstreamError
-from tfcodec.keyframe import decode_keyframe, encode_keyframe
+from tfcodec.keyframe import av1, decode_inter_keyframe, decode_keyframe, encode_keyframe
 from tfcodec.keyframe.colour import to_rgb
 from tfcodec.keyframe.still import split
 from tfcodec.motion import MotionDecoder, MotionEncoder, motion_hash, synthesise
 from tfcodec.speech import packet_duration_ms
+from tfcodec.speech.comfort import ComfortNoise
 from tfcodec.tinyframe import TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames, tiny_to_rgb
 from tfcodec.tinyframe.rangecoder import RangeDecoder
 
@@ -42,6 +44,8 @@ VECTORS = ROOT / "tests/vectors"
 FILES = sorted(path for group in ("valid", "faulty", "layers") for path in (VECTORS / group).glob("*.tfc"))
 RUNS = json.loads((VECTORS / "motion/payloads.json").read_text(encoding="utf-8"))
 FAULTY = json.loads((VECTORS / "motion/faulty.json").read_text(encoding="utf-8"))
+KEYFRAMES = json.loads((VECTORS / "keyframe_chain.json").read_text(encoding="utf-8"))
+CHAIN = [bytes.fromhex(row["data"]) for row in KEYFRAMES]
 NODE = shutil.which("node")
 SAYS = {
     "no valid symbol": 50, "in a zero byte": 51, "at most were needed": 52, "holds only zeros": 53, "out of range": 54,
@@ -64,6 +68,8 @@ def chunk(c: Any) -> list[Any]:
             "HEADER", c.version, c.min_reader_version, c.profile, c.experimental, list(c.rate), c.frame_count,
             c.model_id, c.model_hash.hex(), c.tables_id, sound,
         ]  # fmt: skip
+    if isinstance(c, bs.InterKeyframeChunk):
+        return ["KEYFRAME_INTER", c.frame_index, c.keyframe_tag, c.reference, c.data.hex()]
     if isinstance(c, bs.KeyframeChunk):
         return ["KEYFRAME", c.frame_index, c.keyframe_tag, c.data.hex()]
     if isinstance(c, bs.LayerChunk):
@@ -228,13 +234,45 @@ def keyframe_payloads() -> list[bytes]:
     return found + [bytes([10, n, *header[2 : 2 + n]]) + good for n in range(12)]
 
 
-def keyframe_result(payload: bytes) -> str | None:
-    """The error of what comes before the AV1 decoder."""
-    try:
-        decode_keyframe(payload)
-    except BitstreamError as error:
-        return None if re.search("decodable|pictures instead|decodes to", str(error)) else type(error).__name__
-    return None
+@cache
+def keyframe_chains() -> list[list[bytes]]:
+    """Keyframes that stand alone; chains that are right, with all kinds of frame headers; and chains that are not."""
+    rng, still, (first, *later) = random.Random(68), keyframe_payloads()[0], CHAIN
+    found = [[payload] for payload in keyframe_payloads()]
+    found += [CHAIN[:2], CHAIN, [first, *later, *later, *later, later[0]]]
+    found += [[still, bytes([tools]) + rng.randbytes(200)] for tools in range(0, 256, 8)]
+    found += [[bytes([0x30, rng.randrange(256)]) + rng.randbytes(40), later[0]] for _ in range(40)]
+    found += [[b"\x30" + bytes([byte, 255]), later[0]] for byte in (0x00, 0x20, 0x40, 0x50, 0x60, 0x80)]
+    found += [[first, b"\xa0"], [first, b""], [first, b"\xa1" + later[0][1:]]]
+    found += [[first, later[0], b"\xa8" + later[1][1:]], [first, *later, *later, *later, *later]]
+    return found
+
+
+def chain_result(chain: list[bytes]) -> list[str] | dict[str, Any]:
+    """What the package gives the AV1 decoder, or the error before that."""
+    given: list[bytes] = []
+
+    def decode(packets: list[bytes]) -> tuple[np.ndarray, ...]:
+        given.extend(packets)
+        return tuple(np.zeros((side, side), np.uint8) for side in (256, 128, 128))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(av1, "decode", decode)
+        try:
+            decode_inter_keyframe(chain[-1], chain[:-1])
+        except BitstreamError as error:
+            return {"error": type(error).__name__}
+    return [packet.hex() for packet in given]
+
+
+@cache
+def pausing() -> tuple[np.ndarray, list[bool]]:
+    """Sound of packets of 40 ms, of which some were not sent: a tone over soft noise, then noise alone, then a gap."""
+    sent = [True] * 8 + [False] * 6 + [True] * 3 + [False, True]
+    sound = np.random.default_rng(9).normal(0, 0.01, 640 * len(sent))
+    sound = np.convolve(sound, [0.25, 0.5, 0.25], "same")
+    sound[: 4 * 640] += 0.3 * np.sin(np.arange(4 * 640) / 5)
+    return sound.astype(np.float32), sent
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +294,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     exact += [(path, [example]) for path in sorted((VECTORS / "layers").glob("*.tfc"))]
     planes = folder / "planes"
     planes.write_bytes(np.random.default_rng(1).integers(0, 256, 98304, dtype=np.uint8).tobytes())
+    noise = folder / "noise"
+    noise.write_bytes(pausing()[0].tobytes())
     rng = np.random.default_rng(2)
     marks = [(rng.uniform(60, 200, (70, 2)), rng.integers(-900, 900, 16)) for _ in range(3)]
     marks.append((np.full((70, 2), 100.0), rng.integers(-900, 900, 16)))
@@ -277,7 +317,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             }
             for reference, payloads in tiny_runs()
         ],
-        "keyframes": [payload.hex() for payload in keyframe_payloads()],
+        "chains": [[payload.hex() for payload in chain] for chain in keyframe_chains()],
+        "gaps": [["", "08aa", "08bb", "", "", "48cc", ""]],
+        "comfort": [{"path": str(noise), "sent": pausing()[1], "size": 640}],
         "lost": [(c, n) for c in range(32) for n in (960, 1920, 2880, 3840, 4800, 5760)],
         "pictures": [str(planes)],
         "marks": [{"reference": a.ravel().tolist(), "numbers": b.tolist()} for a, b in marks],
@@ -314,11 +356,14 @@ def test_checksums(job: dict[str, Any]) -> None:
 def test_containers_are_read_alike(job: dict[str, Any]) -> None:
     """Every vector, and some thousand damaged files: the same fields, or the same error, rule and place."""
     wanted = [container(stream) for stream in job["streams"]]
-    assert differing(wanted, job["answers_streams"]) == []
-    rules = {found["rule"] for found in wanted if "rule" in found}
-    assert {*range(1, 38), 61, 63, 64, 65} <= rules
-    assert sum("chunks" in found for found in wanted) > 100
-    assert len(BY_TYPE) == 9, "a new chunk needs its place in tfcodec/web/module/chunks.js"
+    found = job["answers_streams"]
+    assert len(wanted) == len(found)
+    assert BY_TYPE.keys() == set(job["answers_kinds"])
+    for stream, one, other in zip(job["streams"], wanted, found, strict=True):
+        assert other == one, stream.hex()
+    rules = {one["rule"] for one in wanted if "rule" in one}
+    assert {*range(1, 38), 61, 63, 64, 65, 66, 67} <= rules
+    assert sum("chunks" in one for one in wanted) > 100
 
 
 def test_speech_of_an_unknown_codec_leaves_the_pictures(job: dict[str, Any]) -> None:
@@ -385,11 +430,16 @@ def test_tiny_payloads(job: dict[str, Any]) -> None:
 
 
 def test_keyframes_up_to_the_decoder(job: dict[str, Any]) -> None:
-    found = job["answers_keyframes"]
-    wanted = [keyframe_result(payload) for payload in keyframe_payloads()]
-    assert differing(wanted, [None if isinstance(x, str) else x["error"] for x in found]) == []
-    assert {41, 42, 43, 44} <= {x["rule"] for x in found if isinstance(x, dict)}
+    """What the AV1 decoder is given, byte by byte, or the error; of right chains, a third reader's bytes too."""
+    found = job["answers_chains"]
+    wanted = [chain_result(chain) for chain in keyframe_chains()]
+    assert differing(wanted, [x if isinstance(x, list) else {"error": x["error"]} for x in found]) == []
+    assert {41, 42, 43, 44, 45, 67, 68} <= {x["rule"] for x in found if isinstance(x, dict)}
     assert found[0] == found[1]
+    long = [(a, b) for a, b in zip(keyframe_chains(), found, strict=True) if len(a) > 1 and isinstance(b, list)]
+    assert len(long) > 60
+    for chain, packets in long:
+        assert [packet.hex() for packet in reference_chain.packets(chain)] == packets
 
 
 def test_packets_for_lost_ones_last_as_long(job: dict[str, Any]) -> None:
@@ -397,6 +447,31 @@ def test_packets_for_lost_ones_last_as_long(job: dict[str, Any]) -> None:
     for _ in range(32):
         for samples in (960, 1920, 2880, 3840, 4800, 5760):
             assert packet_duration_ms(bytes.fromhex(next(found))) == samples / 48
+
+
+def test_packets_that_were_not_sent(job: dict[str, Any]) -> None:
+    """The first of a row is concealed, the rest pass the decoder by; none shifts what follows."""
+    [[*given]] = job["answers_gaps"]
+    assert [number for number, _ in given] == [1, 2, 3, 5, 6]
+    assert [data for _, data in given][:2] == ["08aa", "08bb"]
+    assert [packet_duration_ms(bytes.fromhex(data)) for number, data in given if number in (3, 6)] == [40, 40]
+
+
+def test_pauses_are_noise_like_that_before_them(job: dict[str, Any]) -> None:
+    sound, sent = pausing()
+    [found] = job["answers_comfort"]
+    comfort = ComfortNoise()
+    comfort.learn(sound[: 8 * 640])
+    np.testing.assert_allclose(found["filter"], comfort._filter, rtol=1e-4, atol=1e-8)
+    made = np.array(found["sound"], np.float32).reshape(-1, 640)
+    before = sound.reshape(-1, 640)
+    for k, there in enumerate(sent):
+        if there:
+            late = 160 if k and not sent[k - 1] else 0
+            assert (made[k, late:] == before[k, late:]).all()
+        else:
+            assert 0.5 < np.std(made[k, 160:]) / np.std(sound[6 * 640 : 8 * 640]) < 1.5
+            assert not (made[k, 160:] == before[k, 160:]).any()
 
 
 def test_colours(job: dict[str, Any]) -> None:

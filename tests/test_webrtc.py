@@ -205,6 +205,42 @@ def test_the_encoder_behind_gives_up_pictures_not_time(moving_face: Face, monkey
     assert all(picture is not None for picture, _ in taken)
 
 
+def test_a_hidden_tab_a_text_message_and_a_channel_that_closes(moving_face: Face) -> None:
+    """A timer that stands for 5 s and then fires for all of them, while the event loop has no turn at all."""
+
+    async def run() -> None:
+        receiver = bridge.CallReceiver()
+        sender, a, b = await connect(receiver, audio=False, motion=False)
+        try:
+            for frame in moving_face[0][:10]:
+                sender.push(frame)
+                await asyncio.sleep(0.04)
+            for t in range(125):
+                sender.push(moving_face[0][t % 60])
+            assert sender.pictures_given_up > 100
+            assert len(sender._jobs) <= 126 + 10
+            receiver._wire.channel.send("hello")
+            sender._wire.channel.send("hello")
+            until = time.monotonic() + 60
+            while (receiver.decoder.position or 0) < 120 and time.monotonic() < until:
+                sender.push(moving_face[0][0])
+                await asyncio.sleep(0.04)
+            assert (receiver.decoder.position or 0) >= 120
+            assert receiver.error is None
+            sender._wire.channel.close()
+            for frame in moving_face[0][:10]:
+                sender.push(frame)
+                await asyncio.sleep(0.02)
+            assert sender.error is None
+        finally:
+            sender.close()
+            receiver.close()
+            await a.close()
+            await b.close()
+
+    asyncio.run(run())
+
+
 def test_errors_of_the_encoder_come_out_of_push() -> None:
     async def run() -> None:
         pc = aiortc.RTCPeerConnection(aiortc.RTCConfiguration([]))

@@ -117,7 +117,8 @@ def encode(
     ) as clip:
         if kbps is not None:
             data = encode_within(
-                kbps, clip.frames_iter, clip.audio, speech, refine=refine, motion=motion, progress=progress
+                kbps, clip.frames_iter, clip.audio, speech, refine=refine, motion=motion,
+                inter_keyframes=inter_keyframes, silence=check_silence(silence), progress=progress,
             )
         else:
             sound = None if voice is None else clip.audio

@@ -60,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="auto (Opus, unless --kbps needs another; default), opus, codec2, lyra, each also with a bit rate "
         "(lyra:2400), or none: leave the sound out",
     )  # fmt: skip
+    p.add_argument(
+        "--silence", choices=("gate", "send"), default="gate", help="send nothing while nobody speaks, or everything"
+    )
     p.add_argument("--no-motion", action="store_true", help="do not say how the face moves: 10 bits a frame less")
     p.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
     _common(p)
@@ -207,8 +210,8 @@ def _encode(args: argparse.Namespace) -> int:
     with _bar("encode", args.quiet) as progress:
         data = encode(
             source, quality=args.quality, crop=args.crop, refine=not args.no_refine,
-            motion=not args.no_motion, speech=args.speech, kbps=args.kbps, progress=progress,
-            strict=args.strict, warn=_warn,
+            motion=not args.no_motion, speech=args.speech, silence=args.silence, kbps=args.kbps,
+            progress=progress, strict=args.strict, warn=_warn,
         )  # fmt: skip
     if args.output == "-":
         write_to(_standard_output(), data)

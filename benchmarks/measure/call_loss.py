@@ -63,7 +63,7 @@ def run(
     """One call; pictures of every so many ticks (0: none)."""
     frames, audio = clip
     report, pictures = CallReport(), {}
-    encoder = tfcodec.Encoder(latency="call", audio=audio is not None, **options)
+    encoder = tfcodec.Encoder(latency="call", audio=audio is not None, origin=0, **options)
     decoder = tfcodec.Decoder(lookahead=lookahead)
 
     def drawn(tick: int) -> bool:

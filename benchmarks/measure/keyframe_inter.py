@@ -63,7 +63,7 @@ def pair(first: Frames, second: Frames, eye: LPIPS | None, *, fast: bool, allowe
 
 def call(frames: Frames, *, inter: bool) -> dict[str, Any]:
     """A call of the clip, whose receiver says once a second what it has."""
-    encoder, receiver = Encoder(QUALITY, "call", audio=False, inter_keyframes=inter), Receiver()
+    encoder, receiver = Encoder(QUALITY, "call", audio=False, inter_keyframes=inter, origin=0), Receiver()
     size, keyframes, said = 0, 0, None
     for tick, frame in enumerate([*frames, None]):
         packets = encoder.push(frame) if frame is not None else encoder.flush()

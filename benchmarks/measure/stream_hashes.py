@@ -35,7 +35,7 @@ def streams(path: Path, quality: int, seconds: float, refine: bool) -> dict[str,
         sound = None if source.audio is None else source.audio[: PER_FRAME * len(frames)]
     out = {}
     for latency in ("file", "call"):
-        options = {"latency": latency, "audio": sound is not None, "refine": refine}
+        options = {"latency": latency, "audio": sound is not None, "refine": refine, "origin": 0}
         encoder = tfcodec.Encoder(quality, **options)  # type: ignore[arg-type]
         packets: list[bytes] = []
         for t, frame in enumerate(frames):

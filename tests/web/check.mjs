@@ -7,10 +7,12 @@ import { pathToFileURL } from "node:url";
 const [folder, jobFile, answerFile] = process.argv.slice(2);
 const use = (name) => import(pathToFileURL(`${folder}/${name}.js`));
 const { read } = await use("container");
+const { KINDS } = await use("chunks");
 const { crc16, crc32, hex } = await use("bytes");
 const { groupsOf, groupAt } = await use("exact");
-const { splitKeyframe, obus } = await use("keyframe");
-const { packetsOf, lostPacket } = await use("speech");
+const { chainPackets } = await use("chain");
+const { decoderInput, packetsOf, lostPacket } = await use("speech");
+const { fillGaps, filterOf } = await use("comfort");
 const { makeTables } = await use("tables");
 const { TinyDecoder, MotionDecoder } = await use("layers");
 const { planesToRgb, tinyOfPicture, tinyToRgb } = await use("planes");
@@ -48,6 +50,7 @@ function chunk(c) {
       hex(c.modelHash), c.tablesId, audio(c.audio),
     ],
     KEYFRAME: () => [c.kind, c.frame, c.tag, hex(c.data)],
+    KEYFRAME_INTER: () => [c.kind, c.frame, c.tag, c.reference, hex(c.data)],
     TINY: () => layer(c),
     MOTION: () => layer(c),
     MOTION_TABLES: () => [c.kind, c.motionId, hex(c.motionHash)],
@@ -72,8 +75,8 @@ async function exact(path, pictures) {
   try {
     const found = read(new Uint8Array(readFileSync(path)));
     let next = 0;
-    const groups = groupsOf(found, tables, async (data) => {
-      splitKeyframe(data);
+    const groups = groupsOf(found, tables, async (chain) => {
+      chainPackets(chain);
       return new Uint8Array(readFileSync(pictures[next++]));
     });
     const tiny = [];
@@ -116,6 +119,7 @@ function tinyRun({ reference, payloads }) {
 const pool = job.streams.length ? readFileSync(job.pool) : null;
 let at = 0;
 const answers = {
+  kinds: [...KINDS.keys()],
   crc: [crc16(Buffer.from("123456789")), crc32(Buffer.from("123456789"))],
   streams: job.streams.map((length) => {
     const data = new Uint8Array(pool.subarray(at, (at += length)));
@@ -125,8 +129,16 @@ const answers = {
   exact: [],
   motion: job.motion.map(motionRun),
   tiny: job.tiny.map(tinyRun),
-  keyframes: job.keyframes.map((text) => attempt(() => hex(obus(splitKeyframe(bytes(text)))))),
+  chains: job.chains.map((chain) => attempt(() => chainPackets(chain.map(bytes)).map(hex))),
   lost: job.lost.map(([config, samples]) => hex(lostPacket(config, samples))),
+  gaps: job.gaps.map((list) => decoderInput(list.map((text) => (text ? bytes(text) : null)), 1920)
+    .map(({ number, data }) => [number, hex(data)])),
+  comfort: job.comfort.map(({ path, sent, size }) => {
+    const sound = new Float32Array(readFileSync(path).buffer);
+    const heard = sound.slice(0, sent.indexOf(false) * size);
+    fillGaps(sound, sent, size);
+    return { filter: [...filterOf(heard)], sound: [...sound] };
+  }),
   pictures: job.pictures.map((path) => {
     const planes = new Uint8Array(readFileSync(path));
     const rgb = planesToRgb(planes.subarray(0, 65536), planes.subarray(65536, 81920), planes.subarray(81920));

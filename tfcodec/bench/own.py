@@ -72,7 +72,7 @@ class TfcodecCall(Tfcodec):
         from ..codec.call.decoder import Decoder
         from ..codec.encoder import Encoder
 
-        encoder, receiver, packets = Encoder(arm.point, "call", audio=sound is not None), Decoder(), []
+        encoder, receiver, packets = Encoder(arm.point, "call", audio=sound is not None, origin=0), Decoder(), []
         for i, frame in enumerate(frames):
             at = slice(i * SAMPLES_PER_FRAME, (i + 1) * SAMPLES_PER_FRAME)
             new = encoder.push(frame, None if sound is None else sound[at])

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -34,6 +34,7 @@ from ..codec.results import Packet
 from ..errors import TfcodecError
 from ..rates import SAMPLE_RATE
 from ..simulator import Link
+from .sound import TrackSound
 
 try:
     import av
@@ -112,8 +113,8 @@ class CallSender:
         packets, keyframes: the channels of `open_channels`.
         link: a simulated network for packets, to try losses with; it may be changed while the call runs. Keyframes then
             go through it too, on the packet channel, and the reliable channel is not used.
-        encoder: what `tfcodec.Encoder` takes for calls: ``audio``, ``quality``, ``bundle``, ``redundancy``,
-            ``refresh``, ``motion``.
+        encoder: what `tfcodec.Encoder` takes for calls: ``audio``, ``sample_rate``, ``quality``, ``bundle``,
+            ``redundancy``, ``refresh``, ``motion``.
 
     Attributes:
         bytes: sent so far, by part (see `tfcodec.Packet.parts`); ``wire``: all of it, with the transport's headers.
@@ -136,6 +137,7 @@ class CallSender:
         self.pictures_given_up = 0
         self._loop = asyncio.get_running_loop()
         self._encoder = Encoder(latency="call", **encoder)
+        self._sound = TrackSound(int(encoder.get("sample_rate", SAMPLE_RATE)))
         self._wire, self._reliable = _Wire(self._loop, link), _Wire(self._loop, None)
         self._wire.channel, self._reliable.channel = packets, keyframes
         self._jobs: deque[tuple[str, Any, Any]] = deque()
@@ -155,12 +157,14 @@ class CallSender:
     def link(self, link: Link | None) -> None:
         self._wire.link = link
 
-    def push(self, frame: Frame, audio: ArrayLike | None = None) -> None:
+    def push(self, frame: Frame, audio: ArrayLike | Sequence[av.AudioFrame] | None = None) -> None:
         """Take a frame and its speech, 25 times a second. Returns at once: a thread encodes.
 
         Args:
             frame: [256, 256, 3] uint8 RGB. It is not copied, and must not be written to.
-            audio: the speech of its 40 ms, [640] float in -1..1 or int16, mono at 16 kHz; None without speech.
+            audio: the speech of its 40 ms, [640] float in -1..1 or int16, mono at 16 kHz (or at ``sample_rate``); or
+                what a track gave since the frame before, a list of `av.AudioFrame`, each of any rate and with up to 8
+                channels, whose mean is taken; None without speech.
 
         Raises:
             TfcodecError: what the encoder said of an earlier frame or its speech; `MediaError` if they are wrong.
@@ -207,7 +211,7 @@ class CallSender:
                     if what == "frame":
                         newer = (job[1] for job in list(self._jobs) if job[0] == "frame" and job[1] is not None)
                         picture = next(newer, picture) if first is None else first
-                        out = self._encoder.push(picture, second)
+                        out = self._encoder.push(picture, self._sound.mono(second))
                     elif what == "feedback":
                         out = self._encoder.push_feedback(first)
                     elif what == "keyframe":

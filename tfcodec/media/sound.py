@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from tfcodec.errors import MediaError
 from tfcodec.media import mixdown
 from tfcodec.media.timing import MAX_SECONDS
+from tfcodec.resample import is_rate, resample
 from tfcodec.samples import to_float
 
 if TYPE_CHECKING:
@@ -126,30 +127,3 @@ def from_array(audio: ArrayLike, sample_rate: float | None, duration: Fraction) 
     converted = resample(samples, rate, SAMPLE_RATE)[:wanted]
     track[: len(converted)] = converted
     return track
-
-
-def is_rate(value: object) -> bool:
-    """Whether this is a sample rate that can be used, in Hz."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return not isinstance(value, str | bytes) and 1000 <= number <= 768_000 and number == int(number)
-
-
-def resample(samples: Samples, rate: int, to_rate: int) -> Samples:
-    """Float32 [n] mono at `rate` Hz -> at `to_rate` Hz, through swresample."""
-    if rate == to_rate or not len(samples):
-        return samples
-    import av
-    from av.audio.resampler import AudioResampler
-
-    resampler = AudioResampler(format="flt", layout="mono", rate=to_rate)
-    out: list[NDArray[Any]] = []
-    for start in range(0, len(samples), rate):
-        block = np.ascontiguousarray(samples[None, start : start + rate])
-        frame = av.AudioFrame.from_ndarray(block, format="flt", layout="mono")
-        frame.sample_rate = rate
-        out += [f.to_ndarray().reshape(-1) for f in resampler.resample(frame)]
-    out += [f.to_ndarray().reshape(-1) for f in resampler.resample(None)]
-    return np.concatenate(out).astype(np.float32)

@@ -18,8 +18,8 @@ from tfcodec.errors import MediaError
 from tfcodec.files import destination, is_special, put_in_place
 from tfcodec.media import threads
 from tfcodec.media.frames import check_size
-from tfcodec.media.sound import is_rate, resample
 from tfcodec.media.timing import checked_rate
+from tfcodec.resample import is_rate, resample
 
 if TYPE_CHECKING:
     import av

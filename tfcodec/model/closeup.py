@@ -68,7 +68,7 @@ def head_frame(marks: Tensor) -> HeadFrame:
 def cut_square(picture: Tensor, frame: HeadFrame, square: Square) -> Tensor:
     """The square [B, C, height, width] out of pictures [B, C, 256, 256]."""
     with torch.autocast(picture.device.type, enabled=False):
-        place = _points(square, square.width, square.height, picture.device) @ frame.turn[:, None].transpose(-1, -2)
+        place = points(square, square.width, square.height, picture.device) @ frame.turn[:, None].transpose(-1, -2)
         grid = place + frame.middle[:, None, None]
         return F.grid_sample(picture.float(), grid, padding_mode="border", align_corners=False)
 
@@ -88,7 +88,7 @@ def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) ->
         across, down = (back[:, None, :, i] * line[:, None] for i in (0, 1))
         x = across[:, None, :, 0] + (down[:, :, None, 0] - moved[:, 0, None, None] - (right + left) / (right - left))
         y = across[:, None, :, 1] + (down[:, :, None, 1] - moved[:, 1, None, None] - (bottom + top) / (bottom - top))
-        faded = change.float() * _fade(square, change.device)
+        faded = change.float() * fade(square, change.device)
         return F.grid_sample(faded, torch.stack((x, y), -1), padding_mode="zeros", align_corners=False)
 
 
@@ -97,8 +97,8 @@ def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
     with torch.autocast(marks.device.type, enabled=False):
         scale = frame.turn.square().sum((1, 2), keepdim=True) / 2
         head = (marks.float() - frame.middle[:, None]) @ (frame.turn / scale)
-        points = _points(square, square.width // 2, square.height // 2, marks.device)
-        across, down = points[0, :, 0], points[:, 0, 1]
+        places = points(square, square.width // 2, square.height // 2, marks.device)
+        across, down = places[0, :, 0], places[:, 0, 1]
         reach = 2 * square.pen**2
         planes = []
         for members in square.planes:
@@ -111,7 +111,7 @@ def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _points(square: Square, width: int, height: int, device: torch.device) -> Tensor:
+def points(square: Square, width: int, height: int, device: torch.device) -> Tensor:
     """Pixel centres of a square in the head's frame, [height, width, 2]."""
     with torch.inference_mode(False):
         x, y = pixel_centres(width, height, device).unbind(-1)
@@ -121,7 +121,7 @@ def _points(square: Square, width: int, height: int, device: torch.device) -> Te
 
 
 @lru_cache(maxsize=16)
-def _fade(square: Square, device: torch.device) -> Tensor:
+def fade(square: Square, device: torch.device) -> Tensor:
     """1 in a square's middle and 0 at its edges, [height, width]."""
     lines = []
     with torch.inference_mode(False):

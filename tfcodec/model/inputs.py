@@ -10,7 +10,3 @@ LIPS_REACH = 34
 """Frames of the past that lips from speech listen to."""
 MEL_COLUMNS = WINDOW * MEL_PER_FRAME
 """Columns of log-mel, 10 ms each, over the same 0.2 s."""
-
-ABSENT, SENT, LOST = 0, 1, 2
-"""The last of a frame's 17 numbers of motion: there are none, they were sent, or they are those of another frame, since
-this one's were lost: the head's still serve, the mouth's do not."""

@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..motion.geometry import NUMBERS, POINTS, analyse, synthesise
-from .inputs import ABSENT, SENT
+from ..motion.geometry import ABSENT, NUMBERS, POINTS, SENT, analyse, synthesise
 from .lips import MOUTH_PART, load_lips
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler

@@ -34,6 +34,9 @@ MIN_DISTANCE = 4.0  # pixels: a smaller inter-ocular distance counts as this
 
 HEAD_POINTS: tuple[int, ...] = tuple(range(POINTS))  # landmarks that the head's similarity is fitted to
 HEAD = 4
+ABSENT, SENT, LOST = 0, 1, 2
+"""The last of a frame's 17 numbers of motion: there are none, they were sent, or they are those of another frame, since
+this one's were lost: the head's still serve, the mouth's do not."""
 
 
 @dataclass(frozen=True)

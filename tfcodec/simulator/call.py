@@ -136,7 +136,7 @@ def simulate(
     Raises:
         MediaError: a frame has a wrong shape.
     """
-    encoder = encoder or Encoder(latency="call", audio=audio is not None)
+    encoder = encoder or Encoder(latency="call", audio=audio is not None, origin=0)
     decoder = decoder or Decoder()
     report = report if report is not None else CallReport()
     link, back, transport = network.there, network.back, network.transport

@@ -85,6 +85,7 @@ def _run(
     encoder = Encoder(
         args.quality, "call", audio=clip.audio is not None, bundle=args.bundle, refresh=args.refresh,
         redundancy=int(args.redundancy) if str(args.redundancy).isdigit() else args.redundancy,
+        origin=0,
     )  # fmt: skip
     transport = {"datachannel": DATA_CHANNEL, "rtp": RTP, "udp": UDP}[args.transport]
     report = CallReport()

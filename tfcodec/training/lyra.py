@@ -116,9 +116,7 @@ def _sound(path: Path) -> NDArray[np.float32]:
         parts = [resampler.resample(frame) for frame in container.decode(audio=0)] if container.streams.audio else []
         parts += [resampler.resample(None)] if parts else []
     frames = [frame.to_ndarray().reshape(-1) for part in parts for frame in part]
-    if not frames:
-        return np.zeros(0, np.float32)
-    return np.concatenate(frames).astype(np.float32) / np.float32(32768)
+    return np.concatenate(frames).astype(np.float32) / np.float32(32768) if frames else np.zeros(0, np.float32)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,5 +81,6 @@ def play(args: argparse.Namespace) -> int:
             print(server.address, flush=True)
             if not args.no_browser:
                 webbrowser.open(server.address)
-            server.wait()
+            with contextlib.suppress(KeyboardInterrupt):  # how one leaves it
+                server.wait()
     return 0

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...model.inputs import LIPS_REACH, LOST, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, SENT
+from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH
 from ...model.renderer import MEL_SILENCE, tiny_windows
+from ...motion import LOST, SENT
 from .jitter import SpeechJitter
 
 if TYPE_CHECKING:

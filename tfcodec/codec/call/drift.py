@@ -42,11 +42,15 @@ class Drift:
         self._sound: deque[int] = deque(maxlen=WINDOW)
         self._queue: deque[int] = deque(maxlen=QUEUE_WINDOW)
         self._coded = 0
+        self._silent = QUEUE_WINDOW  # pushes since the last with sound
         self._sound_first: int | None = None
         self._queue_first: int | None = None
 
     def pushed(self, frames: int, samples: int) -> None:
         """So much was pushed at once."""
+        self._silent = 0 if samples else self._silent + 1
+        if self._silent > QUEUE_WINDOW:  # that is no slow clock: there is no sound
+            self._queue.clear()
         if frames >= BULK or samples >= BULK * SAMPLES_PER_FRAME:
             self._sound.clear()
             self._queue.clear()

@@ -23,6 +23,7 @@ from ...bitstream import (
     fragment,
     parse_packet,
 )
+from ...bitstream.sequence import WRAP
 from ...errors import BitstreamError, TfcodecError
 from ...rates import FPS, FRAME_MS, SAMPLES_PER_FRAME
 from ...samples import Samples
@@ -62,7 +63,7 @@ class CallEncoder:
     def __init__(
         self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int,
         motion: bool | FaceTracker = True, speech: str = "auto", inter_keyframes: bool = True,
-        silence: Silence = "gate",
+        silence: Silence = "gate", origin: int | None = None,
     ) -> None:  # fmt: skip
         if not 1 <= bundle <= MAX_UNIT_FRAMES:
             raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {bundle!r}")
@@ -70,6 +71,8 @@ class CallEncoder:
             raise TfcodecError(f'redundancy must be "auto" or 0 to {MAX_UNITS - 1}, not {redundancy!r}')
         if refresh < 1:
             raise TfcodecError(f"refresh must be at least 1 frame, not {refresh}")
+        if origin is not None and not 0 <= origin < WRAP:
+            raise TfcodecError(f"origin must be 0 to {WRAP - 1}, not {origin!r}")
         self.quality = quality
         self._voice = choose(speech, quality)
         self.audio = audio if self._voice else False
@@ -80,7 +83,7 @@ class CallEncoder:
         self.stream = StreamEncoder(Sending(quality, "call", None, *follow(motion)))
         self._policy = policy.CallPolicy()
         self._requested = False
-        self._sequence = first_number()
+        self._sequence = first_number() if origin is None else origin
         self._queue: list[Frame] = []
         self._unit: list[Frame] = []
         self._recent: list[TinyUnit] = []
@@ -104,6 +107,11 @@ class CallEncoder:
         self._samples = 0
         self._speech_ready: list[bytes] = []
         self._finished = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether it takes no speech."""
+        return self.audio is False
 
     def request_keyframe(self) -> None:
         self._requested = True

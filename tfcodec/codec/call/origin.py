@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ...bitstream import SequenceCounter, extend
+from ...bitstream import DEFAULT_LIMITS, SequenceCounter, extend
 from ...bitstream.sequence import WRAP
 
 JUMP = 512
@@ -55,6 +55,9 @@ class Origin:
         return True, [other for _, _, other in others]
 
     def _follow(self, sequence: int, timestamp: int | None) -> None:
+        far = 0 if timestamp is None or self._frame is None else _ahead(timestamp, self._frame)
+        if far > DEFAULT_LIMITS.max_gap_frames:
+            return  # no sender is so far ahead; the receiver counts it as damage
         if self._newest is None or _ahead(sequence, self._newest) > 0:
             self._newest = sequence
         if timestamp is not None and (self._frame is None or _ahead(timestamp, self._frame) > 0):

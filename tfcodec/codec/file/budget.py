@@ -13,6 +13,8 @@ from ...errors import MediaError, TfcodecError
 from ...rates import FPS
 from ...speech.choice import Choice, choose
 from ..frames import Frame
+from ..parts import speech as speech_part
+from ..parts.speech import Silence
 from .encoder import SPEECH_MS, Progress, encode_clip
 from .info import describe_bytes
 
@@ -50,6 +52,8 @@ def encode_within(
     *,
     refine: bool = True,
     motion: bool = True,
+    inter_keyframes: bool = True,
+    silence: Silence = "gate",
     progress: Progress | None = None,
 ) -> bytes:
     """The best stream of at most so many kbit/s in all.
@@ -58,7 +62,7 @@ def encode_within(
         kbps: kilobits (1000 bits) per second.
         frames: gives the clip's frames from the first on, each time it is called.
         audio: its speech, [n] float32 at 16 kHz, or None.
-        speech, refine, motion, progress: as for `tfcodec.encode`.
+        speech, refine, motion, inter_keyframes, silence, progress: as for `tfcodec.encode`.
 
     Raises:
         TfcodecError: the fewest bits that there can be are more; the message says how many.
@@ -73,11 +77,15 @@ def encode_within(
 
     @cache
     def video_bytes(quality: int) -> int:
-        return len(encode_clip(frames(), None, quality, count, None, refine=False, motion=motion))
+        return len(
+            encode_clip(
+                frames(), None, quality, count, None, refine=False, motion=motion, inter_keyframes=inter_keyframes
+            )
+        )
 
     @cache
     def speech_bytes(choice: Choice | None) -> int:
-        return 0 if choice is None or audio is None else _speech_bytes(choice, audio)
+        return 0 if choice is None or audio is None else _speech_bytes(choice, audio, silence)
 
     def expected(step: Step) -> int:
         return video_bytes(step[0]) + speech_bytes(step[1])
@@ -92,7 +100,7 @@ def encode_within(
     # Refining changes the bits a little, to either side: what is too long after it is taken a step down.
     smallest = float("inf")
     for quality, choice in ladder[min(low, len(ladder) - 1) :]:
-        data = encode_clip(frames(), audio, quality, count, progress, refine, motion, choice)
+        data = encode_clip(frames(), audio, quality, count, progress, refine, motion, choice, inter_keyframes, silence)
         if len(data) <= budget:
             return data
         smallest = min(smallest, describe_bytes(data).kbps)
@@ -103,8 +111,8 @@ def _choices(ladder: tuple[tuple[int, str], ...]) -> list[tuple[int, Choice]]:
     return [(quality, Choice.named(speech, quality)) for quality, speech in ladder]
 
 
-def _speech_bytes(choice: Choice, audio: NDArray[np.float32]) -> int:
-    encoder = choice.encoder(choice.file_packet_ms)
+def _speech_bytes(choice: Choice, audio: NDArray[np.float32], silence: Silence) -> int:
+    encoder = speech_part.encoder(choice, choice.file_packet_ms, silence, lookback=1)
     packets = encoder.push(audio) + encoder.flush()
     size = SPEECH_MS // choice.file_packet_ms
     groups = [tuple(packets[i : i + size]) for i in range(0, len(packets), size)]

@@ -76,6 +76,11 @@ class FileEncoder:
         self._begun = False
         self._finished = False
 
+    @property
+    def silent(self) -> bool:
+        """Whether it takes no speech."""
+        return self._audio is False
+
     def request_keyframe(self) -> None:
         """Begin a new window, with a keyframe, at the next frame."""
         self._requested = True

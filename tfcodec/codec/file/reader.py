@@ -17,6 +17,7 @@ from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, find_model
 from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Renderer, mel_windows, sound_windows, tiny_windows
+from ...motion import SENT
 from ...rates import SAMPLE_RATE
 from ..parts.keyframes import KeyframeDecoder, chains
 from ..results import DecodedFrame, StreamInfo
@@ -259,7 +260,7 @@ class Reader:
         mel = np.concatenate([self._mel(number) for number in batch])
         others = {name: values[places] for name, values in waiting.layers.items() if name != "tiny"}
         sound = None
-        if self.speech is not None and ("motion" not in others or (others["motion"][:, -1] == 0).any()):
+        if self.speech is not None and ("motion" not in others or (others["motion"][:, -1] != SENT).any()):
             sound = np.concatenate([self._mel(number, LIPS_REACH) for number in batch])
         return self._renderer.render(windows, mel, self._coarse, **others, sound=sound)
 

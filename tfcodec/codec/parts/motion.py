@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bitstream import MotionTablesChunk
-from ...motion import MOTION_ID, NUMBERS, MotionDecoder, MotionEncoder, MotionState, analyse, check_motion, motion_hash
+from ...motion import (
+    LOST,
+    MOTION_ID,
+    NUMBERS,
+    MotionDecoder,
+    MotionEncoder,
+    MotionState,
+    analyse,
+    check_motion,
+    motion_hash,
+)
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .layer import NEVER, Frames, Said, Sending
@@ -115,7 +125,9 @@ class MotionLayerDecoder:
     def lose(self, frames: int) -> Numbers:
         if not self._begun:
             return np.zeros((frames, NUMBERS + 1), np.int32)
-        return numbers(*self._coder.conceal(frames))
+        held = numbers(*self._coder.conceal(frames))
+        held[:, -1] *= LOST  # so that the speech moves the lips
+        return held
 
     @property
     def state(self) -> MotionState:

@@ -9,7 +9,10 @@ const LONG_CRC = 0x40;
 const TAGS = 4;
 const FRAMES_PER_CHUNK = 128;
 const HASH_BYTES = 4;
-const OPUS = 1;
+export const OPUS = 1;
+const CODEC2 = 2;
+const LYRA = 3;
+const LONGEST_PACKET = 240000; // samples at 48 kHz, of speech codecs other than Opus
 const OPUS_RATE = 48000;
 const OPUS_TICK = 120;
 const OPUS_DURATIONS = [8, 16, 24, 32, 40, 48];
@@ -34,7 +37,7 @@ export const LIMITS = Object.freeze({
 });
 
 /** Section 4's table: name, longest payload and reader of each type. */
-const KINDS = new Map([
+export const KINDS = new Map([
   [0xc1, { name: "HEADER", longest: (l) => l.headerBytes, read: readHeader }],
   [0xc2, { name: "KEYFRAME", longest: (l) => l.keyframeBytes + 16, read: readKeyframe }],
   [0x84, { name: "TINY", longest: (l) => l.tinyBytes, read: readLayer }],
@@ -43,12 +46,16 @@ const KINDS = new Map([
   [0x07, { name: "META", longest: (l) => l.ancillaryBytes, read: readMeta }],
   [0x08, { name: "PADDING", longest: (l) => l.ancillaryBytes, read: (f) => ({ length: f.rest().length }) }],
   [0x8a, { name: "MOTION_TABLES", longest: (l) => l.headerBytes, read: readMotionTables }],
+  [0xcc, { name: "KEYFRAME_INTER", longest: (l) => l.keyframeBytes + 16, read: readInterKeyframe }],
   [0x8b, { name: "MOTION", longest: (l) => l.motionBytes, read: readLayer }],
 ]);
 const RESERVED = new Map([[0xc3, "KEYFRAME_PART"], [0x09, "KEYFRAME_REQUEST"]]);
 
 const typeHex = (type) => `0x${type.toString(16).toUpperCase().padStart(2, "0")}`;
 const nameOf = (type) => KINDS.get(type)?.name ?? RESERVED.get(type) ?? `chunk of type ${typeHex(type)}`;
+
+/** Whether a chunk is a keyframe, of either kind. */
+export const isKeyframe = ({ kind }) => kind === "KEYFRAME" || kind === "KEYFRAME_INTER";
 
 /**
  * The chunk at `offset`: { kind, type, size, offset, ...fields }, of `size` bytes with framing. Kinds that are not known
@@ -148,15 +155,31 @@ function readRate(f, limits) {
   return [over, under];
 }
 
+/** Samples at 48 kHz of a frame of a speech codec; of Opus, of 2.5 ms. Undefined for modes that do not exist. */
+function frameSamples(codec, mode) {
+  if (codec === CODEC2) return { 32: 960, 24: 960, 16: 1920, 14: 1920, 13: 1920, 12: 1920 }[mode];
+  if (codec === LYRA) return mode >= 1 && mode <= 46 ? 960 : undefined;
+  return OPUS_TICK;
+}
+
 function readAudio(f, frameCount, limits) {
   const start = f.position;
   const codec = f.byte("audio_codec");
-  if (codec !== OPUS && limits.anySpeech) return { codec, unknown: true, totalSamples: 0, bytes: 1 + f.rest().length };
-  if (codec !== OPUS) fail(UnsupportedVersion, 19, start, `audio codec ${codec} is unknown to this reader`);
-  const tick = f.byte("packet_duration");
-  if (!OPUS_DURATIONS.includes(tick)) {
-    fail(BitstreamError, 20, start + 1, `an Opus packet cannot last ${tick} x 2.5 ms`);
+  if (![OPUS, CODEC2, LYRA].includes(codec)) {
+    if (limits.anySpeech) return { codec, unknown: true, totalSamples: 0, bytes: 1 + f.rest().length };
+    fail(UnsupportedVersion, 19, start, `audio codec ${codec} is unknown to this reader`);
   }
+  const frames = f.byte("packet_duration");
+  const mode = codec === OPUS ? 0 : f.byte("audio_mode");
+  const tablesId = codec === LYRA ? f.varint("speech_tables_id") : 0;
+  const tablesHash = f.take(codec === LYRA ? HASH_BYTES : 0, "speech_tables_hash");
+  const each = frameSamples(codec, mode);
+  if (each === undefined) fail(UnsupportedVersion, 19, start, `audio codec ${codec} has no mode ${mode}`);
+  const packetSamples = frames * each;
+  const allowed = codec === OPUS
+    ? OPUS_DURATIONS.includes(frames)
+    : frames >= 1 && frames <= 250 && packetSamples <= LONGEST_PACKET;
+  if (!allowed) fail(BitstreamError, 20, start + 1, `a speech packet cannot last ${packetSamples} samples at 48 kHz`);
   const preSkip = f.varint("pre_skip");
   const position = f.position;
   const totalSamples = f.varint("total_samples");
@@ -166,10 +189,7 @@ function readAudio(f, frameCount, limits) {
   if (totalSamples + preSkip > limits.durationSeconds * OPUS_RATE) {
     fail(LimitExceeded, 21, position, `speech of ${totalSamples} samples is longer than the limit`);
   }
-  return {
-    codec, packetSamples: tick * OPUS_TICK, preSkip, totalSamples,
-    bytes: 2 + varintBytes(preSkip) + varintBytes(totalSamples),
-  };
+  return { codec, mode, packetSamples, preSkip, totalSamples, tablesId, tablesHash, bytes: f.position - start };
 }
 
 /** Number of packets that hold so many samples after the pre-skip. */
@@ -188,12 +208,24 @@ function readPosition(f) {
   return [Math.floor(value / TAGS), value % TAGS];
 }
 
-function readKeyframe(f, limits) {
+function readKeyframePosition(f, limits) {
   const start = f.position;
   const [frame, tag] = readPosition(f);
   if (frame >= limits.frames) fail(LimitExceeded, 21, start, `keyframe at frame ${frame} is past the limit`);
+  return [frame, tag];
+}
+
+function readKeyframe(f, limits) {
+  const [frame, tag] = readKeyframePosition(f, limits);
   if (!f.remaining) fail(BitstreamError, 10, f.position, "keyframe without data");
   return { frame, tag, data: f.rest() };
+}
+
+function readInterKeyframe(f, limits) {
+  const [frame, tag] = readKeyframePosition(f, limits);
+  const [high, low] = f.take(2, "reference");
+  if (!f.remaining) fail(BitstreamError, 10, f.position, "keyframe without data");
+  return { frame, tag, reference: high * 256 + low, data: f.rest() };
 }
 
 function readLayer(f, limits, name) {

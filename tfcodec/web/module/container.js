@@ -1,7 +1,8 @@
 // Whole files: the rules that bind chunks together, sections 5 and 14 of the specification, read strictly.
 
-import { hex, sameBytes, varintBytes } from "./bytes.js";
-import { LIMITS, checkFrameCount, packetsFor, readChunk } from "./chunks.js";
+import { crc16, hex, sameBytes, varintBytes } from "./bytes.js";
+import { MAX_CHAIN } from "./chain.js";
+import { LIMITS, checkFrameCount, isKeyframe, packetsFor, readChunk } from "./chunks.js";
 import { BitstreamError, LimitExceeded, TruncatedError, fail } from "./errors.js";
 
 const SIGNATURE = Uint8Array.of(0xc6, 0x54, 0x0d, 0x0a);
@@ -59,7 +60,7 @@ function checkSignature(data) {
 function account(chunks, total) {
   const bytes = { keyframe: 0, motion: 0, tiny: 0, audio: 0 };
   for (const chunk of chunks) {
-    if (chunk.kind === "KEYFRAME") bytes.keyframe += chunk.data.length;
+    if (isKeyframe(chunk)) bytes.keyframe += chunk.data.length;
     else if (chunk.kind === "MOTION") bytes.motion += chunk.data.length;
     else if (chunk.kind === "TINY") bytes.tiny += chunk.data.length;
     else if (chunk.kind === "SPEECH") bytes.audio += chunk.size;
@@ -83,6 +84,7 @@ class Order {
     this.ended = false;
     this.keyframe = null;
     this.keyframeIsNew = false;
+    this.chain = 0;
     this.chunks = 0;
     this.ancillary = 0;
   }
@@ -98,7 +100,7 @@ class Order {
       if (!this.same(chunk, this.header)) {
         fail(BitstreamError, 22, offset, "a repeated HEADER differs from the first");
       }
-    } else if (kind === "KEYFRAME") this.acceptKeyframe(chunk);
+    } else if (isKeyframe(chunk)) this.acceptKeyframe(chunk);
     else if (kind === "MOTION_TABLES") this.acceptMotionTables(chunk);
     else if (kind === "MOTION") this.acceptMotion(chunk);
     else if (kind === "TINY") this.acceptTiny(chunk);
@@ -149,8 +151,21 @@ class Order {
       fail(BitstreamError, 32, offset, `keyframe at ${frame} in a stream of ${this.header.frameCount}`);
     }
     this.checkMotionUsed(offset);
+    if (chunk.kind === "KEYFRAME_INTER") this.checkReference(chunk);
+    else this.chain = 0;
+    this.chain++;
     this.keyframe = chunk;
     this.keyframeIsNew = true;
+  }
+
+  checkReference({ offset, reference }) {
+    if (!this.keyframe) fail(BitstreamError, 66, offset, "KEYFRAME_INTER before the first keyframe");
+    if (reference !== crc16(this.keyframe.data)) {
+      fail(BitstreamError, 66, offset, "KEYFRAME_INTER that refers to another keyframe than the one before");
+    }
+    if (this.chain >= MAX_CHAIN) {
+      fail(LimitExceeded, 67, offset, `more than ${MAX_CHAIN - 1} keyframes in a row that refer to others`);
+    }
   }
 
   acceptTiny(chunk) {

@@ -1,6 +1,7 @@
 // What a file says, exactly: keyframes, tiny frames and motion, decoded as they are needed.
 
 import { hex } from "./bytes.js";
+import { isKeyframe } from "./chunks.js";
 import { UnsupportedVersion } from "./errors.js";
 import { MotionDecoder, NO_MOTION, TinyDecoder } from "./layers.js";
 import { tinyOfPicture } from "./planes.js";
@@ -23,10 +24,11 @@ export function checkTables({ header, motionTables }) {
 
 /** The frames of one keyframe. */
 export class Group {
-  constructor(keyframe, number, end, chunks, tables, decode) {
+  constructor(keyframe, number, end, chain, chunks, tables, decode) {
     /** Number of the keyframe, its first frame, and the frame after its last. */
     Object.assign(this, { number, first: keyframe.frame, end });
-    this.data = keyframe.data;
+    /** `data` of the keyframes that its own is decoded from, and of that one. */
+    this.chain = chain;
     this.chunks = chunks;
     this.next = 0;
     this.tables = tables;
@@ -43,7 +45,7 @@ export class Group {
   }
 
   async open() {
-    const picture = await this.decode(this.data);
+    const picture = await this.decode(this.chain);
     this.tinyDecoder = new TinyDecoder(this.tables.tiny);
     this.tinyDecoder.reset(tinyOfPicture(picture));
     this.motionDecoder = new MotionDecoder(this.tables.motion);
@@ -74,20 +76,22 @@ export class Group {
   }
 }
 
-/** The frames of a stream that `read` gave, by keyframe; `decode` makes a picture of a keyframe's data. */
+/** The frames of a stream that `read` gave, by keyframe; `decode` makes a picture of a chain of keyframes' data. */
 export function groupsOf(stream, tables, decode) {
   checkTables(stream);
   const groups = [];
   let chunks = [];
   let keyframe = null;
+  let chain = [];
   const close = (end) => {
-    if (keyframe) groups.push(new Group(keyframe, groups.length, end, chunks, tables, decode));
+    if (keyframe) groups.push(new Group(keyframe, groups.length, end, chain, chunks, tables, decode));
     chunks = [];
   };
   for (const chunk of stream.chunks) {
-    if (chunk.kind === "KEYFRAME") {
+    if (isKeyframe(chunk)) {
       close(chunk.frame);
       keyframe = chunk;
+      chain = chunk.kind === "KEYFRAME" ? [chunk.data] : [...chain, chunk.data];
     } else if (chunk.kind === "TINY" || (chunk.kind === "MOTION" && stream.motionTables)) chunks.push(chunk);
   }
   close(stream.frameCount);

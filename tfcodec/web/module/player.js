@@ -232,6 +232,12 @@ export class Player extends EventTarget {
     if (frame !== this.frameAt(this.time)) return;
     this.shown = -1;
     this.paint();
-    if (this.state === "waiting") this.startClock();
+    if (this.state !== "waiting") return;
+    if (this.audio && this.audio.state !== "running") {
+      // The browser wants a click first; its clock stands still until then.
+      this.audio.resume().then(() => this.state === "waiting" && this.started === null && this.follow());
+      return;
+    }
+    this.startClock();
   }
 }

@@ -1,6 +1,7 @@
 // Speech: section 9 of the specification. The Opus decoder is the browser's.
 
 import { packetsFor } from "./chunks.js";
+import { fillGaps } from "./comfort.js";
 import { BitstreamError, LimitExceeded, MediaError, TruncatedError } from "./errors.js";
 
 export const SAMPLE_RATE = 16000;
@@ -60,14 +61,40 @@ export function packetsOf(stream) {
   return packets;
 }
 
-/** The speech [n] float32 at 16 kHz; sample i belongs to the time i / 16000 s. Throws BitstreamError, MediaError. */
+/**
+ * The speech [n] float32 at 16 kHz; sample i belongs to the time i / 16000 s. What was not sent is soft noise. Throws
+ * BitstreamError, MediaError.
+ */
 export async function decodeSpeech(stream) {
   const { audio } = stream.header;
   const packets = packetsOf(stream);
+  const size = audio.packetSamples / STEP;
+  const whole = new Float32Array(packets.length * size);
+  await decodePackets(packets, audio.packetSamples, whole);
+  fillGaps(whole, packets.map(Boolean), size);
+  const skip = Math.floor(audio.preSkip / STEP);
+  return whole.slice(skip, skip + Math.floor(stream.audioSamples / STEP));
+}
+
+/**
+ * What the decoder is given: { number of the packet, data }. Of a row of packets that were not sent the first one is
+ * concealed, which ends what was said softly; the rest do not go through the decoder.
+ */
+export function decoderInput(packets, packetSamples) {
+  const given = [];
+  for (const [number, packet] of packets.entries()) {
+    const before = packets[number - 1];
+    if (packet) given.push({ number, data: packet });
+    else if (before) given.push({ number, data: lostPacket(before[0] >> 3, packetSamples) });
+  }
+  return given;
+}
+
+/** Decode packets of `size` samples at 48 kHz to their places in `out`, at 16 kHz. */
+async function decodePackets(packets, size, out) {
   if (typeof AudioDecoder === "undefined") throw new MediaError("this browser has no WebCodecs, which decode speech");
-  const size = audio.packetSamples;
-  const out = new Float32Array(Math.floor(stream.audioSamples / STEP));
-  let at = 0; // of the decoded samples at 48 kHz, pre-skip included
+  const given = decoderInput(packets, size);
+  let at = 0; // of the decoded samples at 48 kHz
   let failure = null;
   const put = (sound) => {
     const samples = new Float32Array(sound.numberOfFrames);
@@ -75,24 +102,17 @@ export async function decodeSpeech(stream) {
     sound.close();
     // Every third sample: what the encoder was given has nothing above 8 kHz.
     for (let i = (STEP - (at % STEP)) % STEP; i < samples.length; i += STEP) {
-      const place = (at + i - audio.preSkip) / STEP;
-      if (place >= 0 && place < out.length) out[place] = samples[i];
+      const packet = given[Math.floor((at + i) / size)];
+      if (packet) out[(packet.number * size + ((at + i) % size)) / STEP] = samples[i];
     }
     at += samples.length;
   };
   const decoder = new AudioDecoder({ output: put, error: (error) => (failure = error) });
   try {
     decoder.configure({ codec: "opus", sampleRate: OPUS_RATE, numberOfChannels: 1 });
-    let config = null;
-    for (let k = 0; k < packets.length && !failure; k++) {
-      if (packets[k]) config = packets[k][0] >> 3;
-      else if (config === null) {
-        at += size; // silence before the first packet: there is nothing to go on from
-        continue;
-      }
-      const data = packets[k] ?? lostPacket(config, size);
+    for (let k = 0; k < given.length && !failure; k++) {
       const timestamp = Math.round((k * size * 1e6) / OPUS_RATE);
-      decoder.decode(new EncodedAudioChunk({ type: "key", timestamp, data }));
+      decoder.decode(new EncodedAudioChunk({ type: "key", timestamp, data: given[k].data }));
       if (k % 256 === 255) await decoder.flush();
     }
     await decoder.flush();
@@ -101,8 +121,7 @@ export async function decodeSpeech(stream) {
   }
   if (decoder.state !== "closed") decoder.close();
   if (failure?.name === "NotSupportedError") throw new MediaError("this browser cannot decode Opus");
-  if (failure || at !== packets.length * size) {
-    refuse(BitstreamError, 49, failure ? "not decodable Opus packets" : `${at} samples of ${packets.length} packets`);
+  if (failure || at !== given.length * size) {
+    refuse(BitstreamError, 49, failure ? "not decodable Opus packets" : `${at} samples of ${given.length} packets`);
   }
-  return out;
 }

@@ -42,7 +42,8 @@ export interface Account {
 
 export interface Chunk {
   kind:
-    | "HEADER" | "KEYFRAME" | "MOTION_TABLES" | "MOTION" | "TINY" | "SPEECH" | "END" | "META" | "PADDING" | "unknown";
+    | "HEADER" | "KEYFRAME" | "KEYFRAME_INTER" | "MOTION_TABLES" | "MOTION" | "TINY" | "SPEECH" | "END" | "META" | "PADDING"
+    | "unknown";
   type: number;
   /** Place in the file, and bytes with framing. */
   offset: number;
@@ -71,6 +72,8 @@ export interface Info {
   modelId: number;
   modelHash: string;
   keyframes: number;
+  /** Numbers of those that are coded as a difference from the one before. */
+  interKeyframes: number[];
   hasAudio: boolean;
   hasMotion: boolean;
   bytes: Account;

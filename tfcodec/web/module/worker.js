@@ -1,6 +1,7 @@
 // Decodes and draws away from the page's own thread. Messages are { id, method, args }; answers { id, result } or
 // { id, error: { name, message } }.
 
+import { OPUS, isKeyframe } from "./chunks.js";
 import { read } from "./container.js";
 import { TfcodecError } from "./errors.js";
 import { groupAt, groupsOf } from "./exact.js";
@@ -35,7 +36,7 @@ function bytesBySecond(stream) {
     seconds[Math.min(Math.max(Math.floor(time), 0), seconds.length - 1)][kind] += bytes;
   };
   for (const chunk of stream.chunks) {
-    if (chunk.kind === "KEYFRAME") put("keyframe", (chunk.frame * under) / over, chunk.size);
+    if (isKeyframe(chunk)) put("keyframe", (chunk.frame * under) / over, chunk.size);
     else if (chunk.kind === "TINY" || chunk.kind === "MOTION") {
       for (let i = 0; i < chunk.count; i++) {
         put(chunk.kind.toLowerCase(), ((chunk.frame + i) * under) / over, chunk.size / chunk.count);
@@ -60,15 +61,18 @@ const methods = {
     const { audio } = header;
     let speech = null;
     let notice = null;
-    if (audio?.unknown) notice = `The speech is coded in a way that this player does not know (codec ${audio.codec}).`;
-    else if (audio) speech = await decodeSpeech(stream);
+    if (audio && audio.codec !== OPUS) {
+      const name = { 2: "Codec2", 3: "Lyra" }[audio.codec] ?? `codec ${audio.codec}`;
+      notice = `There is no sound: the speech is coded with ${name}, which this player cannot decode.`;
+    } else if (audio) speech = await decodeSpeech(stream);
     const clip = nextClip++;
     clips.set(clip, { stream, groups });
     const fps = header.rate[0] / header.rate[1];
     const info = {
       frames: stream.frameCount, fps, durationSeconds: stream.frameCount / fps, modelId: header.modelId,
       modelHash: Array.from(header.modelHash, (byte) => byte.toString(16).padStart(2, "0")).join(""),
-      keyframes: groups.length, hasAudio: audio !== null, hasMotion: stream.motionTables !== null,
+      keyframes: groups.length, interKeyframes: groups.flatMap(({ chain, number }) => (chain.length > 1 ? number : [])),
+      hasAudio: audio !== null, hasMotion: stream.motionTables !== null,
       bytes: stream.bytes, notice,
     };
     return [{ clip, info, speech, seconds: bytesBySecond(stream) }, speech ? [speech.buffer] : []];
