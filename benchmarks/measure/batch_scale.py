@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import tfcodec
@@ -133,12 +134,16 @@ def busy(folder: Path, out: Path, clips: int, jobs: int) -> dict[str, Any]:
     checked = [row for row in rows if row["status"] == "done"][:: max(1, clips // CHECKED)][:CHECKED]
     seconds = sum(row["duration_seconds"] for row in rows if row["status"] == "done")
     again = tfcodec.encode_batch(folder, out, jobs=jobs)
+    torch.set_num_threads(1)  # as in the workers
     return {
         "wall_seconds": round(report.wall_seconds, 1), "made": report.made, "failed": report.failed,
         "video_seconds": round(seconds, 2), "running_share": round(running / whole, 4),
         "ready_share": round((running + waiting) / whole, 4),
+        "cpu_seconds": [row["cpu_seconds"] for row in sorted(rows, key=lambda row: row["finished"])],
         "cpu_seconds_per_video_second": round(sum(row["cpu_seconds"] for row in rows) / seconds, 3),
-        "frames_per_cpu_second": round(25 * seconds / sum(row["cpu_seconds"] for row in rows), 2),
+        "cpu_seconds_per_video_second_median_clip": round(
+            float(np.median([row["cpu_seconds"] / row["duration_seconds"] for row in rows])), 3
+        ),
         "peak_memory_bytes": max(row["peak_memory_bytes"] for row in rows),
         "worker_killed": watching.killed is not None, "workers": len(watching.running),
         "done_again": sum(row.get("attempts", 1) > 1 for row in rows),
