@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -140,8 +141,8 @@ def test_what_only_a_browser_decodes_is_exact_and_refused_alike(player: Any, str
     layers = Path(__file__).parent / "vectors/layers"
     for data in (EXAMPLE, stream, chained()):
         for frame, wanted in tfcodec.decode(data, pixels=False).keyframes:
-            picture = player.evaluate(KEYFRAME, [base64.b64encode(data).decode(), frame])
-            assert bytes(picture) == wanted.tobytes()
+            digest = player.evaluate(KEYFRAME, [base64.b64encode(data).decode(), frame])
+            assert bytes(digest) == hashlib.sha256(wanted.tobytes()).digest()
     for name, rule in (("r45_rubbish", 45), ("r49_lengths", 49)):
         data = (layers / f"{name}.tfc").read_bytes()
         assert player.evaluate(KEYFRAME, [base64.b64encode(data).decode(), 0]) == ["BitstreamError", rule]

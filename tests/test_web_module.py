@@ -372,7 +372,7 @@ def test_speech_of_an_unknown_codec_leaves_the_pictures(job: dict[str, Any]) -> 
 
 
 def test_layers_of_files(job: dict[str, Any]) -> None:
-    """Clips of two keyframes and of a chain, the specification's example, and files whose layers are faulty."""
+    """Clips of two keyframes and of a chain of three, the specification's example, files whose layers are faulty."""
     for path, found in zip(job["exact"], job["answers_exact"], strict=True):
         wanted = exact_result(path)
         if path.name in ("r45_rubbish.tfc", "r49_lengths.tfc"):
