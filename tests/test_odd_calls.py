@@ -129,8 +129,8 @@ def test_an_event_loop_that_stands_for_six_seconds(moving_face: Face) -> None:
     assert len(receiver.speech._packets) <= 130
     assert len(receiver.speech._pcm) <= 2 * 16_000
     assert decoder.wants_keyframe
-    for packet in said:  # what was said before the loop stood comes late
-        encoder.push_feedback(packet)
+    for late in said:  # what was said before the loop stood comes late
+        encoder.push_feedback(late)
     assert until_fresh(encoder, [decoder], pictures) <= 5
     assert not decoder.wants_keyframe
     assert decoder.call.senders == 1
