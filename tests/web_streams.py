@@ -44,8 +44,10 @@ def chained() -> bytes:
     """A file of three keyframes, of which two refer to the one before."""
     later = [bs.InterKeyframeChunk.after(CHAIN[i - 1], 4 * i, CHAIN[i], i) for i in (1, 2)]
     keys = [bs.KeyframeChunk(0, CHAIN[0]), *later]
-    groups = [(key, bs.TinyChunk(4 * i, 4, b"", i)) for i, key in enumerate(keys)]
-    return file_of(bs.StreamHeader(frame_count=12), *[chunk for group in groups for chunk in group])
+    chunks: list[bs.Chunk] = [bs.StreamHeader(frame_count=12)]
+    for i, key in enumerate(keys):
+        chunks += [key, bs.TinyChunk(4 * i, 4, b"", i)]
+    return file_of(*chunks)
 
 
 def pausing() -> tuple[bytes, list[bool]]:
