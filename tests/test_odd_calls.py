@@ -13,6 +13,8 @@ import tfcodec
 from tfcodec import bitstream as bs
 from tfcodec.codec.call.drift import Drift
 from tfcodec.codec.call.origin import Listeners, Origin
+from tfcodec.codec.call.pace import Pace
+from tfcodec.codec.call.playout import Playout
 from tfcodec.errors import MediaError
 
 Face = tuple[np.ndarray, np.ndarray]
@@ -128,12 +130,11 @@ def test_an_event_loop_that_stands_for_six_seconds(moving_face: Face) -> None:
     decoder.pull_audio()
     assert len(receiver.speech._packets) <= 130
     assert len(receiver.speech._pcm) <= 2 * 16_000
-    wanted = decoder.wants_keyframe
-    assert wanted
-    for late in said:  # what was said before the loop stood comes late
-        encoder.push_feedback(late)
+    before = decoder.wants_keyframe
+    for feedback in said:  # what was said before the loop stood comes late
+        encoder.push_feedback(feedback)
     assert until_fresh(encoder, [decoder], pictures) <= 5
-    assert not decoder.wants_keyframe
+    assert (before, decoder.wants_keyframe) == (True, False)
     assert decoder.call.senders == 1
 
 
@@ -289,3 +290,65 @@ def test_sound_that_is_pushed_ahead_stays_ahead() -> None:
     assert not any(drift.leaves_out(5) for _ in range(500))
     drift.pushed(1, 100 * 640)
     assert [drift.extra(100 * 640) for _ in range(500)] == [0] * 500
+
+
+@pytest.mark.parametrize("lookahead", [0, 1])
+@pytest.mark.parametrize("card", [0.99, 1.01, 1.0])
+def test_an_hour_of_a_receiver_whose_clock_is_wrong(card: float, lookahead: int) -> None:
+    """It pulls 24.75 or 25.25 times a second, as its sound card asks for sound. 45 ms on the way, jitter of 30 ms."""
+    rng = random.Random(3)
+    playout, pace = Playout(lookahead), Pace()
+    newest, heard, jumps, apart, behind, drifts = -1, -1, 0, 0, 0.0, []
+    arrivals = iter([(0.045 + (2 * k + 2) * 0.04 + rng.random() * 0.03, 2 * k + 1) for k in range(45_050)])
+    arrival, frame = next(arrivals)
+    ticks = round(3600 * 25 * card)
+    for tick in range(ticks):
+        now = tick * 0.04 / card
+        while arrival <= now:
+            newest = max(newest, frame)
+            arrival, frame = next(arrivals)
+        pace.tick(newest if newest >= 0 else None)
+        chosen = playout.choose(newest, newest.__ge__, None)
+        if chosen is None:
+            playout.hold()
+        else:
+            playout.shown(chosen, newest)
+        if playout.position is None or tick < 100:
+            continue
+        sound = playout.position + playout.waited - (0 if lookahead else 1)
+        jumps += sound != heard + 1
+        heard = sound
+        apart = max(apart, abs(sound - playout.position))
+        behind = max(behind, now - playout.position * 0.04)
+        drifts += [pace.drift] if tick % 2500 == 0 else []
+    assert apart <= 2  # 80 ms
+    # Bundling and the way take 0.155 s at most, a lookahead a bundle more; what the clock adds is within 80 ms.
+    assert behind <= 0.155 + 0.08 * lookahead + 0.08
+    assert jumps <= 1.5 * abs(1 - card) * ticks + 5  # a frame's sound is repeated or left out once in 4 s
+    assert playout.held + playout.skipped <= 1.5 * abs(1 - card) * ticks + 25
+    assert all(drift == pytest.approx(1 / card - 1, abs=0.001) for drift in drifts if drift is not None)
+    assert len([drift for drift in drifts if drift is not None]) > 30
+
+
+def test_drift_is_told_and_forgotten_with_the_sender() -> None:
+    decoder, sent = tfcodec.Decoder(), 0
+
+    def call(ticks: int, faster: float, sequence: int) -> None:
+        nonlocal sent
+        sent = 0
+        for tick in range(ticks):
+            while 2 * sent < (tick + 1) * (1 + faster):
+                unit = bs.TinyUnit(2, 1, b"x")
+                packet = bs.MediaPacket((sequence + sent) % 65_536, (2 * sent + 1) % 65_536, 0, (unit,))
+                if not 900 < tick < 1200:  # an outage says nothing
+                    decoder.push(packet.to_bytes())
+                sent += 1
+            decoder.pull(draw=False)
+
+    call(1400, 0.01, 0)
+    assert decoder.stats.drift is None
+    call(10, 0.01, 30_000)
+    assert decoder.call.senders == 2
+    for _ in range(2):
+        call(3000, -0.01, 60_000 if decoder.call.senders == 2 else 20_000)
+        assert decoder.stats.drift == pytest.approx(-0.01, abs=0.001)

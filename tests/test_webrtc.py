@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from conftest import find_chromium
@@ -235,6 +236,64 @@ def test_a_hidden_tab_a_text_message_and_a_channel_that_closes(moving_face: Face
         finally:
             sender.close()
             receiver.close()
+            await a.close()
+            await b.close()
+
+    asyncio.run(run())
+
+
+def test_a_sender_that_restarts_and_a_receiver_that_joins_late(moving_face: Face) -> None:
+    """On the same channels. Before ends were told apart, this took 4 to 12 s; how many ticks it may take is in
+    test_odd_calls.py, here drawing and a busy machine come on top."""
+
+    async def run() -> None:
+        receiver = bridge.CallReceiver()
+        attached: list[Any] = []
+        attach = receiver.attach
+
+        def note(channel: Any) -> None:
+            attached.append(channel)
+            attach(channel)
+
+        receiver.attach = note
+        first, a, b = await connect(receiver, audio=True, motion=False)
+        ends: list[Any] = [receiver]
+
+        async def push(sender: Any, done: Callable[[], bool], at_most: float) -> float:
+            began = time.monotonic()
+            for t in itertools.count():
+                frame, rate = moving_face[0][abs(t % 118 - 59)], 48_000 if t % 20 < 10 else 44_100
+                sound = av.AudioFrame.from_ndarray(np.full((1, rate // 25), 1000, np.int16), "s16", "mono")
+                sound.sample_rate = rate
+                sender.push(frame, [sound])
+                await asyncio.sleep(max(0, began + 0.04 * (t + 1) - time.monotonic()))
+                if done() or time.monotonic() > began + at_most:
+                    break
+            return time.monotonic() - began
+
+        def shows(receiver: Any, below: int) -> bool:
+            shown = receiver.decoder.shown
+            return shown is not None and shown.state == "fresh" and shown.number < below
+
+        again = None
+        try:
+            assert await push(first, lambda: (receiver.decoder.position or 0) > 75, 60) < 60
+            first._closed = True  # it dies: no end is sent
+            first._wake.set()
+            again = bridge.CallSender(*(first._wire.channel, first._reliable.channel), audio=True, motion=False)
+            assert await push(again, lambda: shows(receiver, 75), 3) < 3
+            assert receiver.decoder.call.senders == 2
+            ends.append(late := bridge.CallReceiver())
+            for channel in attached:
+                late.attach(channel)
+            assert await push(again, lambda: shows(late, 1000), 3) < 3
+            assert receiver.error is None
+            assert late.error is None
+            assert again.error is None
+        finally:
+            for end in (first, again, *ends):
+                if end is not None:
+                    end.close()
             await a.close()
             await b.close()
 

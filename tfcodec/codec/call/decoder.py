@@ -145,6 +145,7 @@ class Decoder:
         worker.
         """
         self._tick += 1
+        self.call.tick()
         frame, known = self._pull_drawn() if self._worker is not None else self._pull_now(draw)
         if frame is not None:
             self._shown = Shown(frame, frame / FPS, "fresh" if known else "concealed")
@@ -154,7 +155,8 @@ class Decoder:
         return self._picture.copy()
 
     def pull_audio(self) -> NDArray[np.float32]:
-        """Speech of the tick of the last `pull`: [640] float32 at 16 kHz; silence where there is none."""
+        """Speech of the tick of the last `pull`, however often it is asked for: [640] float32 at 16 kHz; silence where
+        there is none."""
         return self._sound
 
     def feedback(self) -> bytes | None:

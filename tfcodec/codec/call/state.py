@@ -9,6 +9,7 @@ from ...bitstream import FeedbackPacket, KeyframePacket, StreamHeader, parse_pac
 from ...errors import BitstreamError
 from ...model.registry import ModelEntry, find_model
 from .origin import Origin
+from .pace import Pace
 from .playout import Playout
 from .receiver import Receiver
 
@@ -26,6 +27,8 @@ class CallStats:
         shown, held, skipped: frames shown, ticks at which the frame before was shown again, frames left out.
         delay_frames: frames between the newest that a packet has named and the one shown.
         waiting_for_keyframe: the keyframe that frames refer to is missing.
+        drift: by which share the sender's clock is faster than that of `Decoder.pull`, below 0 if it is slower; good to
+            0.001. None in the first minute.
     """
 
     received: int
@@ -39,6 +42,7 @@ class CallStats:
     skipped: int
     delay_frames: int
     waiting_for_keyframe: bool
+    drift: float | None
 
 
 class CallState:
@@ -49,12 +53,14 @@ class CallState:
         playout: the playout clock, guarded by ``lock``.
         lock: held for microseconds.
         entry: the network that the call names, once HEADER has come.
+        pace: the sender's clock against this one's.
         senders: how many there have been, one after the other: it counts up when the other end begins anew.
     """
 
     def __init__(self, lookahead: int) -> None:
         self.receiver = Receiver()
         self.playout = Playout(lookahead)
+        self.pace = Pace()
         self.lock = threading.Lock()
         self.entry: ModelEntry | None = None
         self.senders = 1
@@ -77,7 +83,7 @@ class CallState:
         timestamp = None if isinstance(parsed, KeyframePacket) else parsed.timestamp
         begun, packets = self._origin.take(parsed.sequence, timestamp, packet)
         if begun:  # the picture stands until the new sender's first one is there
-            self.receiver, self.senders = Receiver(), self.senders + 1
+            self.receiver, self.pace, self.senders = Receiver(), Pace(), self.senders + 1
             with self.lock:
                 self.playout = Playout(self.playout.lookahead)
         headers = [self._push(each) for each in packets]
@@ -88,6 +94,11 @@ class CallState:
         if header is not None:
             self.entry = find_model(header.model_id, header.model_hash)
         return header
+
+    def tick(self) -> None:
+        """A tick of the receiver's clock has passed."""
+        receiver = self.receiver
+        self.pace.tick(None if receiver.end is not None else receiver.seen)
 
     def choose(self, after: int | None = None) -> int | None:
         """The frame to draw next, if there is one. With a worker the caller holds the lock."""
@@ -109,5 +120,5 @@ class CallState:
         return CallStats(
             arrivals.received, arrivals.lost, arrivals.duplicates, arrivals.reordered, receiver.damaged,
             arrivals.lost / max(1, arrivals.expected), shown, self.playout.held, self.playout.skipped,
-            max(0, delay), receiver.wanted,
+            max(0, delay), receiver.wanted, self.pace.drift,
         )  # fmt: skip
