@@ -655,9 +655,11 @@ def test_the_worker_shows_the_same_and_never_blocks(call: Sent) -> None:
         assert fresh[-1].number == decoder.position
         assert decoder.stats.shown >= 6  # a busy machine may leave some out
     seen = np.stack(frames)
-    # Drawn ahead, a frame may know less of the future than in the calling thread.
-    assert sum(any(np.array_equal(picture, other) for other in plain) for picture in seen) >= 4
-    assert all(min(np.abs(picture.astype(int) - other).mean() for other in plain) < 2 for picture in seen)
+    errors = [[np.abs(picture.astype(int) - other) for other in plain] for picture in seen]
+    # A recorded network rounds a few pixels otherwise; and drawn ahead, a frame may know less of the future than in the
+    # calling thread.
+    assert sum(min(error.max() for error in row) <= 1 for row in errors) >= 6
+    assert all(min(error.mean() for error in row) < 2 for row in errors)
     assert np.median(pulls) < 0.01  # drawing takes several times as long; a pull copies a picture
 
 
