@@ -89,3 +89,9 @@ def write(name: str, result: dict[str, Any]) -> None:
     path = RESULTS / f"{name}.json"
     write_json(path, result)
     print(f"wrote {path.relative_to(ROOT)}")
+
+
+def replaced(text: str, begin: str, end: str, content: str) -> str:
+    """A document with what stands between two of its lines replaced."""
+    before, rest = text.split(begin)
+    return before + begin + content + end + rest.split(end, 1)[1]

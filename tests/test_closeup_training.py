@@ -12,11 +12,11 @@ from test_landmarks import face_marks
 
 from tfcodec.errors import TfcodecError
 from tfcodec.metrics.files import find_weights
-from tfcodec.model.closeup import SQUARES, head_frame, points
+from tfcodec.model.closeup import SQUARES, head_frame, in_head, points
 from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.weights import read_weights
 from tfcodec.training import closeups
-from tfcodec.training.closeups import KEPT, Example, _in_head, _Shape, pasted, seen
+from tfcodec.training.closeups import KEPT, Example, _Shape, pasted, seen
 
 
 def example(count: int = 6) -> Example:
@@ -25,7 +25,7 @@ def example(count: int = 6) -> Example:
         F.interpolate(255 * torch.rand(count, 3, 9, 11), (s.height, s.width), mode="bilinear").byte() for s in KEPT
     )
     marks = face_marks().expand(count, -1, -1)
-    inside = _in_head(marks, head_frame(marks))
+    inside = in_head(marks, head_frame(marks))
     return Example(pictures, pictures, pictures, inside, inside)
 
 

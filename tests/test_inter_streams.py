@@ -91,19 +91,26 @@ def chunk_of(packets: list[tfcodec.Packet]) -> type:
     return type(next(c for c in bs.iter_chunks(data) if isinstance(c, bs.KeyframeChunk)))
 
 
+def turn(encoder: tfcodec.Encoder, receiver: Receiver, frame: np.ndarray, tick: int, kinds: list[type]) -> bytes:
+    """Send a frame, note the kind of its keyframe if there is one, and give what the receiver says."""
+    sent = encoder.push(frame)
+    if any(p.keyframe for p in sent):
+        kinds.append(chunk_of(sent))
+    for packet in sent:
+        receiver.push(packet)
+    said = receiver.feedback(tick)
+    assert said is not None
+    return said
+
+
 @pytest.mark.usefixtures("drifting")
 def test_a_call_refers_to_what_the_receiver_has() -> None:
     encoder = tfcodec.Encoder(3, "call", audio=False, bundle=1, motion=False)
-    receiver, kinds, tick = Receiver(), [], 0
+    receiver, tick = Receiver(), 0
+    kinds: list[type] = []
     for frame in frames():
-        sent = encoder.push(frame)
-        if any(p.keyframe for p in sent):
-            kinds.append(chunk_of(sent))
-        for packet in sent:
-            receiver.push(packet)
         tick += 30
-        said = receiver.feedback(tick)
-        assert said is not None
+        said = turn(encoder, receiver, frame, tick, kinds)
         assert not encoder.push_feedback(said)
     assert kinds == [bs.KeyframeChunk, bs.InterKeyframeChunk, bs.InterKeyframeChunk]
     assert sorted(receiver.frames) == list(range(12))
@@ -121,19 +128,14 @@ def test_without_feedback_every_keyframe_stands_alone() -> None:
 def test_a_lost_reference_never_wedges_a_call() -> None:
     """The receiver loses what it has said that it has, so that the second keyframe is of no use to it."""
     encoder = tfcodec.Encoder(3, "call", audio=False, bundle=1, motion=False)
-    receiver, tick, kinds = Receiver(), 0, []
+    receiver, tick = Receiver(), 0
+    kinds: list[type] = []
     pictures = frames()
     for number, frame in enumerate([*pictures[:8], *pictures[4:7]]):
         if number == 4:
             receiver._keyframes.clear()
-        sent = encoder.push(frame)
-        if any(p.keyframe for p in sent):
-            kinds.append(chunk_of(sent))
-        for packet in sent:
-            receiver.push(packet)
         tick += 30
-        said = receiver.feedback(tick)
-        assert said is not None
+        said = turn(encoder, receiver, frame, tick, kinds)
         if number == 4:
             parsed = bs.parse_packet(said)
             assert isinstance(parsed, bs.FeedbackPacket)

@@ -200,7 +200,7 @@ def test_sound_that_is_no_number_is_refused_and_the_call_goes_on(moving_face: Fa
 
 
 def test_origin_follows_wraps_disorder_and_outages() -> None:
-    origin = Origin()
+    origin: Origin[bytes] = Origin()
     numbers = [(65_530 + i) % 65_536 for i in range(20)]
     frames = [(65_000 + 30 * i) % 65_536 for i in range(20)]
     order = [0, 2, 1, *range(3, 20)]
@@ -210,7 +210,7 @@ def test_origin_follows_wraps_disorder_and_outages() -> None:
 
 
 def test_origin_believes_a_third_packet_in_a_row() -> None:
-    origin = Origin()
+    origin: Origin[bytes] = Origin()
     origin.take(100, 5000, b"a")
     assert origin.take(40_000, 0, b"b") == (False, [])
     assert origin.take(40_000, 0, b"b") == (False, [])  # a copy is not another one

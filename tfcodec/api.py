@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import dataclasses
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Literal, overload
@@ -99,6 +98,8 @@ def encode(
         WeightsError: with ``refine`` or ``motion``, if the network's weights are not there.
         TfcodecError: an argument is out of range.
     """
+    from dataclasses import replace
+
     from .codec.file.budget import encode_within
     from .codec.file.encoder import encode_clip
     from .codec.parts.speech import check_silence
@@ -117,7 +118,7 @@ def encode(
     ) as clip:
         if kbps is not None:
             data = encode_within(
-                kbps, clip.frames_iter, clip.audio, speech, refine=refine, motion=motion,
+                kbps, clip.frames_iter, clip.frame_count, clip.audio, speech, refine=refine, motion=motion,
                 inter_keyframes=inter_keyframes, silence=check_silence(silence), progress=progress,
             )
         else:
@@ -133,7 +134,7 @@ def encode(
         write_atomically(out, data)
     else:
         write_to(out, data)
-    return dataclasses.replace(probe(data), warnings=warnings)
+    return replace(probe(data), warnings=warnings)
 
 
 @overload

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.common import RESULTS, ROOT
+from benchmarks.common import RESULTS, ROOT, replaced
 
 DOCUMENT = ROOT / "docs" / "calls.md"
 BEGIN, END = "<!-- measured: written by benchmarks/publish/call_table.py -->\n", "<!-- end of measured -->\n"
@@ -96,8 +96,7 @@ def measured() -> str:
 
 def updated(text: str) -> str:
     """The document with today's figures."""
-    head, rest = text.split(BEGIN)
-    return head + BEGIN + measured() + END + rest.split(END)[1]
+    return replaced(text, BEGIN, END, measured())
 
 
 if __name__ == "__main__":

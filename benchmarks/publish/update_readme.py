@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.common import RESULTS, ROOT
+from benchmarks.common import RESULTS, ROOT, replaced
 
 BEGIN = "<!-- measured: written by benchmarks/publish/update_readme.py -->\n"
 END = "<!-- end of measured -->"
@@ -275,13 +275,10 @@ def priors() -> str:
 
 def updated(readme: str) -> str:
     """The README with its figures replaced."""
-    before, rest = readme.split(BEGIN)
-    readme = before + BEGIN + table() + END + rest.split(END, 1)[1]
+    readme = replaced(readme, BEGIN, END, table())
     if COMPARED in readme and (RESULTS / "val" / "results.json").exists():
-        before, rest = readme.split(COMPARED)
-        readme = before + COMPARED + compared() + COMPARED_END + rest.split(COMPARED_END, 1)[1]
-    before, rest = readme.split(PRIORS)
-    return before + PRIORS + priors() + PRIORS_END + rest.split(PRIORS_END, 1)[1]
+        readme = replaced(readme, COMPARED, COMPARED_END, compared())
+    return replaced(readme, PRIORS, PRIORS_END, priors())
 
 
 if __name__ == "__main__":

@@ -65,6 +65,12 @@ def head_frame(marks: Tensor) -> HeadFrame:
     return HeadFrame((one + other) / 2, torch.stack((torch.stack((x, -y), -1), torch.stack((y, x), -1)), 1))
 
 
+def in_head(marks: Tensor, frame: HeadFrame) -> Tensor:
+    """Landmarks [B, 70, 2] of pictures in the head's frame."""
+    scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse of a turn is its transpose over this
+    return (marks - frame.middle[:, None]) @ (frame.turn / scale)
+
+
 def cut_square(picture: Tensor, frame: HeadFrame, square: Square) -> Tensor:
     """The square [B, C, height, width] out of pictures [B, C, 256, 256]."""
     with torch.autocast(picture.device.type, enabled=False):
@@ -95,8 +101,7 @@ def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) ->
 def dots(marks: Tensor, frame: HeadFrame, square: Square) -> Tensor:
     """Landmarks as soft dots in a square at half its resolution, [B, planes, height / 2, width / 2]."""
     with torch.autocast(marks.device.type, enabled=False):
-        scale = frame.turn.square().sum((1, 2), keepdim=True) / 2
-        head = (marks.float() - frame.middle[:, None]) @ (frame.turn / scale)
+        head = in_head(marks.float(), frame)
         places = points(square, square.width // 2, square.height // 2, marks.device)
         across, down = places[0, :, 0], places[:, 0, 1]
         reach = 2 * square.pen**2

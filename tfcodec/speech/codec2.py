@@ -14,7 +14,7 @@ import numpy as np
 from tfcodec.errors import BitstreamError, MediaError, SpeechCodecMissing
 from tfcodec.rates import SAMPLE_RATE
 from tfcodec.samples import Samples
-from tfcodec.speech.packets import FrameEncoder
+from tfcodec.speech.packets import FADE, FrameEncoder
 
 FRAME_MS = {3200: 20, 2400: 20, 1600: 40, 1400: 40, 1300: 40, 1200: 40}
 """Duration of a frame by the mode's bit rate; a frame has their product in bits."""
@@ -24,8 +24,6 @@ DELAY = 320 + (TAPS - 1)
 """Samples at 16 kHz: the codec's own delay, 160 at 8 kHz, and that of both conversions of the rate."""
 MURMUR = 40.0
 """Frames whose rms is below this (of 32768) are silence: the codec makes a murmur of rms 20 to 31 of it."""
-FADE = (0.9, 0.7, 0.45, 0.2)
-"""Lost frames repeat the last one at these gains, then there is silence."""
 
 
 def missing() -> str:

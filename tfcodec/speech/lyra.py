@@ -21,7 +21,7 @@ from tfcodec.errors import MediaError, SpeechCodecMissing
 from tfcodec.rates import SAMPLE_RATE
 from tfcodec.samples import Samples
 from tfcodec.speech.indices import QUANTISERS, IndexDecoder, IndexEncoder
-from tfcodec.speech.packets import FrameEncoder
+from tfcodec.speech.packets import FADE, FrameEncoder
 
 FOLDER = "TFCODEC_LYRA"
 """The environment variable that names the folder of the model files."""
@@ -35,8 +35,6 @@ FRAME_MS = 20
 FRAME = SAMPLE_RATE * FRAME_MS // 1000
 BIT_RATE = 200
 """Bit/s of one quantiser before its indices are coded with contexts."""
-FADE = (0.9, 0.7, 0.45, 0.2)
-"""Lost frames: features at these shares of the last ones, the rest being those of silence; then silence alone."""
 SILENCE = (
     10, 1, 8, 9, 3, 3, 13, 14, 4, 3, 11, 13, 0, 0, 13, 13, 8, 12, 12, 11, 3, 1, 7, 7, 6, 5, 14, 6, 4, 8, 10, 0, 1, 10,
     1, 14, 5, 7, 4, 8, 13, 4, 5, 9, 7, 7,

@@ -12,6 +12,9 @@ from tfcodec.rates import SAMPLE_RATE
 from tfcodec.samples import Samples, check_samples
 
 Frame = TypeVar("Frame")
+FADE = (0.9, 0.7, 0.45, 0.2)
+"""Shares of the last frame in lost ones, before silence alone: gains at which Codec2 repeats it, weights with which
+Lyra's features go over from it to those of silence."""
 
 
 class Encoder(Protocol):

@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.blocks import upsample
-from ..model.closeup import SQUARES, CloseUps, HeadFrame, Square, cut_square, dots, fade, head_frame, points
+from ..model.closeup import SQUARES, CloseUps, HeadFrame, Square, cut_square, dots, fade, head_frame, in_head, points
 from ..model.registry import default_model, weights_file
 from ..model.tracker import FOUND
 from ..model.upsampler import Upsampler
 from ..model.weights import read_weights, save_weights
-from .batch import flip_order, make_batch
+from .batch import make_batch, mirror
 from .data import Pack, rgb
+from .landmark_examples import mirror_marks
 from .plans import Drawing, Sampler
 from .steps import psnr, set_up
 from .teacher import Teacher, add_options
@@ -99,7 +100,7 @@ def collect(model: Upsampler, pack: Pack, count: int, seed: int = 0) -> Example:
 
         whole = Example(
             tuple(x[batch.owner] for x in kept(features.picture, key_frame)), kept(out.plain, frame),
-            kept(batch.target, frame), _in_head(batch.key_seen, key_frame)[batch.owner], _in_head(batch.now, frame),
+            kept(batch.target, frame), in_head(batch.key_seen, key_frame)[batch.owner], in_head(batch.now, frame),
         )  # fmt: skip
         found.append(whole.of(told))
     if not found:
@@ -110,11 +111,6 @@ def collect(model: Upsampler, pack: Pack, count: int, seed: int = 0) -> Example:
     key_marks, marks = (torch.cat([getattr(one, name) for one in found]) for name in ("key_marks", "marks"))
     return Example(keys, drawn, wanted, key_marks, marks)
 
-
-
-def _in_head(marks: Tensor, frame: HeadFrame) -> Tensor:
-    scale = frame.turn.square().sum((1, 2), keepdim=True) / 2
-    return (marks - frame.middle[:, None]) @ (frame.turn / scale)
 
 
 class Seen(NamedTuple):
@@ -143,8 +139,8 @@ def seen(some: Example, part: int, changed: bool) -> Seen:
     if changed:
         pictures = _coloured(pictures)
         flip = torch.rand(count) < 0.5
-        pictures = [torch.where(flip[:, None, None, None], x.flip(-1), x) for x in pictures]
-        key_marks, marks = (torch.where(flip[:, None, None], _mirrored(m), m) for m in (key_marks, marks))
+        pictures = [mirror(x, flip) for x in pictures]
+        key_marks, marks = (mirror_marks(m, flip) for m in (key_marks, marks))
     upright = HeadFrame(torch.zeros(count, 2), torch.eye(2).expand(count, 2, 2))
     key, drawn, wanted = pictures
     return Seen(key, drawn, wanted, dots(key_marks, upright, square), dots(marks, upright, square))
@@ -193,10 +189,6 @@ def _coloured(pictures: list[Tensor]) -> list[Tensor]:
     mix = torch.eye(3) + 0.05 * torch.randn(count, 3, 3)
     mix = mix / mix.sum(-1, keepdim=True)
     return [torch.einsum("noc,nchw->nohw", mix, x.clamp(1e-3, 1) ** gamma * gain).clamp(0, 1) for x in pictures]
-
-
-def _mirrored(marks: Tensor) -> Tensor:
-    return torch.cat((-marks[..., :1], marks[..., 1:]), -1)[:, flip_order(marks.device)]
 
 
 def pasted(change: Tensor, square: Square, distance: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Generic, TypeVar
 
 from ...bitstream import DEFAULT_LIMITS, SequenceCounter, extend
 from ...bitstream.sequence import WRAP
@@ -16,6 +17,8 @@ SURE = 3
 BEFORE = 250
 """Frames (10 s) before the newest: what names an older one is somebody else's, or of no use any more."""
 MAX_LISTENERS = 16
+T = TypeVar("T")
+"""A packet, in whatever form it is to be given back."""
 
 
 def first_number() -> int:
@@ -23,7 +26,7 @@ def first_number() -> int:
     return int.from_bytes(os.urandom(2), "big")
 
 
-class Origin:
+class Origin(Generic[T]):
     """Whose packets these are, by their numbers. Somebody else's are kept back until it is sure that a call began anew.
 
     While the sender of now goes on, another one's packets are never taken.
@@ -32,9 +35,9 @@ class Origin:
     def __init__(self) -> None:
         self._newest: int | None = None
         self._frame: int | None = None
-        self._others: list[tuple[int, int | None, bytes]] = []
+        self._others: list[tuple[int, int | None, T]] = []
 
-    def take(self, sequence: int, timestamp: int | None, packet: bytes) -> tuple[bool, list[bytes]]:
+    def take(self, sequence: int, timestamp: int | None, packet: T) -> tuple[bool, list[T]]:
         """Take a packet; gives whether a new sender has begun, and the packets to be taken now.
 
         ``timestamp``: its frame, if that is one of now; None for a keyframe's, which may be old.

@@ -12,6 +12,7 @@ from ...bitstream import (
     DEFAULT_LIMITS,
     SIGNATURE,
     TAGS,
+    CallPacket,
     Chunk,
     EndPacket,
     FeedbackPacket,
@@ -132,6 +133,10 @@ class Receiver:
                 ) from None
             self.damaged += 1
             return None
+        return self.take(parsed)
+
+    def take(self, parsed: CallPacket) -> StreamHeader | None:
+        """`push`, of a packet that has been parsed."""
         if isinstance(parsed, FeedbackPacket) or not self.arrivals.add(parsed.sequence):
             return None
         number = extend(parsed.timestamp, parsed.timestamp if self.seen is None else self.seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from ...bitstream import FeedbackPacket, KeyframePacket, StreamHeader, parse_packet
+from ...bitstream import CallPacket, FeedbackPacket, KeyframePacket, StreamHeader, parse_packet
 from ...errors import BitstreamError
 from ...model.registry import ModelEntry, find_model
 from .origin import Origin
@@ -64,7 +64,7 @@ class CallState:
         self.lock = threading.Lock()
         self.entry: ModelEntry | None = None
         self.senders = 1
-        self._origin = Origin()
+        self._origin: Origin[CallPacket] = Origin()
 
     def take(self, packet: bytes) -> StreamHeader | None:
         """Take one packet; gives HEADER when it has come for the first time, or again since a new sender has begun.
@@ -77,20 +77,20 @@ class CallState:
         try:
             parsed = parse_packet(bytes(packet))
         except BitstreamError:
-            return self._push(packet)  # which counts it
+            return self.receiver.push(packet)  # which counts it
         if isinstance(parsed, FeedbackPacket):
             return None
         timestamp = None if isinstance(parsed, KeyframePacket) else parsed.timestamp
-        begun, packets = self._origin.take(parsed.sequence, timestamp, packet)
+        begun, packets = self._origin.take(parsed.sequence, timestamp, parsed)
         if begun:  # the picture stands until the new sender's first one is there
             self.receiver, self.pace, self.senders = Receiver(), Pace(), self.senders + 1
             with self.lock:
                 self.playout = Playout(self.playout.lookahead)
-        headers = [self._push(each) for each in packets]
+        headers = [self._take(each) for each in packets]
         return next((header for header in headers if header is not None), None)
 
-    def _push(self, packet: bytes) -> StreamHeader | None:
-        header = self.receiver.push(packet)
+    def _take(self, packet: CallPacket) -> StreamHeader | None:
+        header = self.receiver.take(packet)
         if header is not None:
             self.entry = find_model(header.model_id, header.model_hash)
         return header

@@ -47,6 +47,7 @@ def steps(speech: str, has_sound: bool) -> list[Step]:
 def encode_within(
     kbps: float,
     frames: Callable[[], Iterator[Frame]],
+    count: int,
     audio: NDArray[np.float32] | None,
     speech: str,
     *,
@@ -61,6 +62,7 @@ def encode_within(
     Args:
         kbps: kilobits (1000 bits) per second.
         frames: gives the clip's frames from the first on, each time it is called.
+        count: how many there are.
         audio: its speech, [n] float32 at 16 kHz, or None.
         speech, refine, motion, inter_keyframes, silence, progress: as for `tfcodec.encode`.
 
@@ -70,7 +72,6 @@ def encode_within(
     if not 0 < kbps < float("inf"):
         raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
     ladder = steps(speech, audio is not None)
-    count = sum(1 for _ in frames())
     if not count:
         raise MediaError("the source has no frames")
     budget = kbps * 1000 / 8 * count / FPS

@@ -1,8 +1,8 @@
 """Speech as a part of a stream: the same five things as a layer, at a pace of its own.
 
-Encode: `Encoder.push`, samples to packets. Decode, and lose: `Decoder.decode`, of None for a lost packet, and
-of an empty one for what was not sent. Reset: a new
-object; keyframes do not concern speech. What the stream says about it is here.
+Encode: `Encoder.push`, samples to packets. Decode, and lose: `Decoder.decode`, of None for a lost packet, and of an
+empty one for what was not sent. Reset: a new object; keyframes do not concern speech. What the stream says about it is
+here.
 """
 
 from __future__ import annotations
