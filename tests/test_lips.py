@@ -229,7 +229,7 @@ def test_the_loss_is_within_clips() -> None:
 
 def test_training_from_end_to_end(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "lips.safetensors"
-    training.main([str(folder), str(folder), str(out), "--minutes", "0.05", "0.05"])
+    training.main([str(folder), str(folder), str(out), "--minutes", "0.02", "0.02"])
     assert "tune" in capsys.readouterr().out
     lips = read_lips(out)
     marks = a_face(0.1)

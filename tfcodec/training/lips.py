@@ -348,7 +348,9 @@ def main(argv: list[str] | None = None) -> None:
             student.load_state_dict(teacher.average.state_dict())
             print(name, steps, "steps", measure(speech, student.lips, judged), flush=True)
             student.train()
-        face, key = fit_key(read_landmarks(args.data), shown, np.load(args.folder / "mouth.npy"), lessons.rng)
+        # Random numbers of its own: those of the lessons depend on how many there was time for.
+        rng = np.random.default_rng(args.seed)
+        face, key = fit_key(read_landmarks(args.data), shown, np.load(args.folder / "mouth.npy"), rng)
         student.lips.face.copy_(torch.from_numpy(face))
         student.lips.key.copy_(torch.from_numpy(key))
         save_lips(student.lips, torch.from_numpy(speech.scale), args.out)
