@@ -133,7 +133,7 @@ def _stage1(b: Builder) -> tuple[Blob, ...]:
     told16 = b.box(told, 16)
     near = b.input("error16", 3, 16, 16)  # the tiny frame's difference from the keyframe's, enlarged
     parts = [(x, weight[:, :w16]), (told16, _beside(hint, np.zeros_like(hint))), (near, weight[:, -3:])]
-    x = b.plus(_padded(b, parts, extra), b.input("k16", w16, 16, 16))
+    x = b.plus(_merged(b, parts, extra, 1), b.input("k16", w16, 16, 16))
     x = b.blocks(x, "stage1.trunk16")
     flow = b.conv(b.silu(x), "stage1.flow16", scale=FLOW_UNIT)
 
@@ -141,7 +141,7 @@ def _stage1(b: Builder) -> tuple[Blob, ...]:
     f16 = b.sample(b.input("f16", w16, 16, 16), b.grid(flow, 16))
     weight, bias = b.of("stage1.refine16")
     rest = b.join([b.up(error(moved), 2), b.plus(b.box(moved, 16), 0.5)])
-    x = _padded(b, [(x, weight[:, :w16]), (f16, weight[:, w16 : 2 * w16]), (rest, weight[:, 2 * w16 :])], bias)
+    x = _merged(b, [(x, weight[:, :w16]), (f16, weight[:, w16 : 2 * w16]), (rest, weight[:, 2 * w16 :])], bias)
     x = b.block(x, "stage1.trunk16b")
     flow = b.plus(flow, b.conv(b.silu(x), "stage1.flow16b", scale=FLOW_UNIT))
 
@@ -158,7 +158,7 @@ def _stage1(b: Builder) -> tuple[Blob, ...]:
         (b.box(moved, 32), weight[:, cut + 3 : cut + 6]), (b.box(told, 32), _beside(hint, weight[:, cut + 6 :])),
         (flow, -unit * hint[:, :2].astype(np.float32)),
     ]  # fmt: skip
-    x = b.blocks(b.block(_padded(b, parts, bias + extra), "stage1.trunk32"), "stage1.more32")
+    x = b.blocks(b.block(_merged(b, parts, bias + extra), "stage1.trunk32"), "stage1.more32")
     flow = b.plus(flow, b.conv(b.silu(x), "stage1.flow32", scale=FLOW_UNIT))
 
     flow = b.up(flow, 2)
@@ -175,16 +175,26 @@ def _stage1(b: Builder) -> tuple[Blob, ...]:
         (told, _beside(hint[:, :3], weight[:, cut + 6 :])), (flow, -unit * hint[:, :2].astype(np.float32)),
         (b.sample(drawn, grid), hint[:, 3:]),
     ]  # fmt: skip
-    x = b.blocks(b.block(_padded(b, parts, bias + extra), "stage1.trunk64"), "stage1.more64")
+    x = b.blocks(b.block(_merged(b, parts, bias + extra), "stage1.trunk64"), "stage1.more64")
     seen = b.silu(x)
-    flow = b.plus(flow, b.conv(seen, "stage1.flow64", scale=FLOW_UNIT))
+    paint, change = b.split(_heads(b, seen), 3)
+    change, _ = b.split(change, 2)
+    flow = b.plus(flow, change)
     shape = b.sample(b.input("shape", 2, 64, 64), b.grid(flow, 64))
     flow = b.plus(flow, b.times(shape, float(b.state["stage1.trust"])))
     grid = b.grid(flow, 64)
-    paint = b.conv(seen, "stage1.paint64")
     coarse = b.plus(b.sample(small, grid), paint)
     b.name(coarse, "coarse")
     return x, b.sample(f64, grid), coarse, paint, flow, b.sample(drawn, grid), error(coarse)
+
+
+def _heads(b: Builder, x: Blob) -> Blob:
+    """Stage 1's last change of the picture and of the flow, and zeros up to 8 channels."""
+    weight, bias = b.of("stage1.paint64")
+    more, extra = b.of("stage1.flow64")
+    weights = np.zeros((8, *weight.shape[1:]), np.float32)
+    weights[:3], weights[3:5] = weight, np.float32(FLOW_UNIT) * more.astype(np.float32)
+    return b.conv_of([(x, weights)], np.concatenate((bias, np.float32(FLOW_UNIT) * extra, np.zeros(3, np.float32))))
 
 
 def _stage2(
@@ -202,7 +212,7 @@ def _stage2(
         (told, _beside(hint[:, :3], np.zeros_like(hint[:, :3]))),
         (flow, np.float32(-1 / FLOW_UNIT) * hint[:, :2].astype(np.float32)), (drawn, hint[:, 3:]),
     ]  # fmt: skip
-    x = b.blocks(b.block(_padded(b, parts, bias + extra), "stage2.block64"), "stage2.more64")
+    x = b.blocks(b.block(_merged(b, parts, bias + extra), "stage2.block64"), "stage2.more64")
     flow = b.plus(flow, b.conv(b.silu(x), "stage2.flow", scale=FLOW_UNIT))
 
     pixels = b.sample(b.input("picture", 3, 256, 256), b.grid(flow, 256))
@@ -211,7 +221,7 @@ def _stage2(
     weight, bias = b.of("stage2.merge128")
     cut = 2 * w128
     parts = [(x, weight[:, :w128]), (f128, weight[:, w128:cut]), (b.unshuffle(pixels), weight[:, cut:])]
-    x = b.blocks(b.block(_padded(b, parts, bias), "stage2.block128"), "stage2.more128")
+    x = b.blocks(b.block(_merged(b, parts, bias), "stage2.block128"), "stage2.more128")
     paint, blend = b.split(b.shuffle(b.conv(b.silu(x), "stage2.paint", shift=-4.0)), 3)
     picture = _blended(b, pixels, b.up(coarse, 4), blend, paint)
     share = 1 / (1 + np.exp(-np.float64(b.state["stage2.projection"])))
@@ -240,7 +250,7 @@ def _close_ups(b: Builder, picture: Blob) -> None:
         x = b.plus(fine, b.up(b.conv(x4, f"{at}.up2"), 2))
         weight, bias = b.of(f"{at}.merge2")
         cut = x.channels
-        x = _padded(b, [(b.silu(x), weight[:, :cut]), (b.unshuffle(change), weight[:, cut:])], bias)
+        x = _merged(b, [(b.silu(x), weight[:, :cut]), (b.unshuffle(change), weight[:, cut:])], bias, 1)
         x = b.block(x, f"{at}.after2")
         paint, blend = b.split(b.shuffle(b.conv(b.silu(x), f"{at}.paint", shift=-2.0)), 3)
         drawn = b.plus(b.times(b.sigmoid(blend), change), paint)
@@ -260,8 +270,17 @@ def _beside(*weights: Array) -> Array:
     return np.concatenate([np.asarray(x, np.float32) for x in weights], 1)
 
 
-def _padded(b: Builder, parts: list[tuple[Blob, Array | None]], bias: Array) -> Blob:
-    lacking = -sum(blob.channels for blob, _ in parts) % 8
-    if lacking:
-        parts = [*parts, (b.zeros(lacking, parts[0][0]), None)]
-    return b.conv_of(parts, bias)
+def _merged(b: Builder, parts: list[tuple[Blob, Array | None]], bias: Array, whole: int = 2) -> Blob:
+    """A convolution of blobs side by side, of which the first ``whole`` have many channels.
+
+    ncnn keeps 16, 8, 4 or 1 channels together, as their number allows, and joins blobs as the least of them has it: so
+    the small ones are joined first, and filled up to what the large ones have.
+    """
+    large, small = parts[:whole], parts[whole:]
+    together = next(n for n in (16, 8, 4, 1) if all(blob.channels % n == 0 for blob, _ in large))
+    blobs = [blob for blob, _ in small]
+    weights = [np.asarray(weight, np.float32) for _, weight in small if weight is not None]
+    if lacking := -sum(blob.channels for blob in blobs) % together:
+        blobs.append(b.zeros(lacking, blobs[0]))
+        weights.append(np.zeros((weights[0].shape[0], lacking, *weights[0].shape[2:]), np.float32))
+    return b.conv_of([*large, (b.join(blobs), np.concatenate(weights, 1))], bias)
