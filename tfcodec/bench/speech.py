@@ -249,8 +249,8 @@ def _amr_coders(rate: int) -> tuple[Any, Any]:
 
 
 def _amr(sound: Samples, rate: int) -> tuple[int, Samples]:
-    """AMR-NB through PyAV, its delay taken out. The byte before each frame, which says which mode it is, is not counted:
-    a call agrees on one."""
+    """AMR-NB through PyAV, its delay taken out. The byte before each frame, which says its mode, is not counted: a
+    call agrees on one."""
     import av
     from scipy.signal import resample_poly
 
