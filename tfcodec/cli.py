@@ -86,10 +86,15 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("bench", help="rate and quality against H.264, H.265 and AV1, on your own videos")
     p.add_argument("folder", help="folder of videos")
     p.add_argument("-o", "--output", required=True, help="folder for results and report; resumed")
-    p.add_argument("--codecs", help="comma-separated: tfcodec, frozen, bicubic8, x264, x265, svtav1 (default: all)")
+    p.add_argument(
+        "--codecs",
+        help="comma-separated: tfcodec, frozen, bicubic8, x264, x265, svtav1; of speech: opus, lyra, codec2, amr "
+        "(default: all)",
+    )
     p.add_argument(
         "--metrics",
-        help="comma-separated: lpips, psnr, ms_ssim, frame_difference, mouth, mouth_shape, identity (default: all)",
+        help="comma-separated: lpips, psnr, ms_ssim, frame_difference, mouth, mouth_shape, identity; of speech: pesq, "
+        "stoi, visqol, dnsmos (default: all)",
     )
     p.add_argument("--quick", action="store_true", help="four clips and a few settings")
     p.add_argument("--every", type=int, default=10, help="judge every n-th frame (default 10)")
