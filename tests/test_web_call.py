@@ -20,10 +20,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_inter_streams import frames
 
 import tfcodec
 from tfcodec import bitstream as bs
 from tfcodec.bitstream.primitives import crc16
+from tfcodec.codec import policy
 from tfcodec.codec.call import encoder as call_encoder
 from tfcodec.codec.call.conceal import Scene
 from tfcodec.codec.parts import keyframes
@@ -127,22 +129,24 @@ def loop(face: Face) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield face[0][i], sound
 
 
-def run(watched: Watched, sender: tfcodec.Encoder, pictures: Any, ticks: int, there: Link, back: Link, **odd: int) -> None:
-    """A call over links, in simulated time; ``odd``: ticks at which something is asked for."""
+def run(
+    watched: Watched, sender: tfcodec.Encoder, pictures: Any, ticks: int, there: Link, back: Link, keyframe: int = -1
+) -> None:
+    """A call over links, in simulated time; ``keyframe``: the tick at which one is asked for."""
     for tick in range(ticks):
         now = tick * TICK
-        if tick == odd.get("keyframe"):
+        if tick == keyframe:
             sender.request_keyframe()
         packets = list(sender.push(*next(pictures)))
         for feedback in back.receive(now):
             packets += sender.push_feedback(feedback)
         for packet in packets:
             there.send(packet, now)
-        for packet in there.receive(now + TICK / 2):
-            watched.push(packet)
-        feedback = watched.pull()
-        if feedback is not None:
-            back.send(feedback, now)
+        for arrived in there.receive(now + TICK / 2):
+            watched.push(arrived)
+        said_now = watched.pull()
+        if said_now is not None:
+            back.send(said_now, now)
 
 
 def moved(packet: bytes, frames: int, numbers: int) -> bytes:
@@ -159,23 +163,23 @@ def calls(moving_face: Face) -> dict[str, Watched]:
     starts = itertools.count(40_000, 20_011)  # far apart, so that ends can be told apart
     patch.setattr(call_encoder, "first_number", lambda: next(starts) % 65_536)
     try:
-        return _calls(moving_face)
+        return _calls(moving_face, patch)
     finally:
         patch.undo()
 
 
-def _calls(face: Face) -> dict[str, Watched]:
+def _calls(face: Face, patch: pytest.MonkeyPatch) -> dict[str, Watched]:
     rng = random.Random(5)
 
     def sender(motion: bool = False, **options: Any) -> tfcodec.Encoder:
         return tfcodec.Encoder(latency="call", audio=True, motion=motion, **options)
 
     found: dict[str, Watched] = {}
-    # With motion, without losses: the rest of the calls is made of its packets, or goes without motion, which is faster.
+    # With motion, without losses: the rest is made of its packets, or goes without motion, which is faster.
     found["good"] = good = Watched()
     encoder, packets = sender(motion=True), []
     pictures = loop(face)
-    for tick in range(60):
+    for _ in range(60):
         sent = list(encoder.push(*next(pictures)))
         packets.append(sent)
         for packet in sent:
@@ -197,12 +201,11 @@ def _calls(face: Face) -> dict[str, Watched]:
     for tick, sent in enumerate(packets):
         for packet in sent:
             link.send(moved(packet, 65_536 - 20, 65_536 - 15 - first), tick * TICK)
-        for packet in link.receive(tick * TICK + TICK / 2):
+        for arrived in link.receive(tick * TICK + TICK / 2):
+            bent = bytearray(arrived)
             if rng.random() < 0.05:
-                bent = bytearray(packet)
                 bent[rng.randrange(len(bent))] ^= 1 << rng.randrange(8)
-                packet = bytes(bent)
-            wraps.push(packet)
+            wraps.push(bytes(bent))
         wraps.pull()
     # 20 % loss both ways with feedback, keyframes anew, some of which refer to others; then the sender begins anew.
     found["lossy"] = lossy = Watched()
@@ -223,6 +226,15 @@ def _calls(face: Face) -> dict[str, Watched]:
     there.set_loss(0.0)
     joins.push(rng.randbytes(40))
     run(joins, encoder, pictures, 30, there, back)
+    # Keyframes that refer to others, of which some are lost; and a receiver that does not have those others.
+    found["chained"] = chained = Watched()
+    still = itertools.cycle([(frame, None) for frame in (*frames(), *frames()[::-1])])
+    patch.setattr(policy.CallPolicy, "wants", lambda self, frame, mark: frame % 12 == 0)
+    encoder = tfcodec.Encoder(3, "call", audio=False, motion=False)
+    run(chained, encoder, still, 84, Link(0.25, 1.5, delay=0.03, seed=5), Link(delay=0.03))
+    found["orphaned"] = orphaned = Watched()
+    run(orphaned, encoder, still, 12, Link(), Link(1.0))
+    run(orphaned, encoder, still, 30, Link(), Link())
     return found
 
 
@@ -230,8 +242,9 @@ def payloads() -> list[bytes]:
     """Packets of all kinds, cut, and with bits inverted under checksums that are made right again."""
     rng = random.Random(16)
     unit = bs.TinyUnit(2, 1, b"abc")
-    good = [
-        bs.MediaPacket(7, 9, 1, (unit, bs.TinyUnit(4, 63, b"")), (b"one", b"two")), bs.MediaPacket(7, 9, 1, (), (b"x",)),
+    good: list[bs.CallPacket] = [
+        bs.MediaPacket(7, 9, 1, (unit, bs.TinyUnit(4, 63, b"")), (b"one", b"two")),
+        bs.MediaPacket(7, 9, 1, (), (b"x",)),
         bs.MediaPacket(65_535, 65_535, 3, (unit,) * 7), bs.KeyframePacket(1, 2, 3, 900, 100, bytes(800)),
         bs.FeedbackPacket(1, 2, 3, 4, 0.5, 6, True, True, ((1, 2), (700, 100))),
         bs.FeedbackPacket(1, 2, 3, 4, 1.0, None, False, True, (), True), bs.FeedbackPacket(1, 2, 0, 4, 0.01),
@@ -268,7 +281,9 @@ def parsed(packet: bytes) -> dict[str, Any]:
             "kind": "KEYFRAME", "tag": p.keyframe_tag, "total": p.total, "offset": p.offset, "data": p.data.hex()
         }  # fmt: skip
     if isinstance(p, bs.FeedbackPacket):
-        names = ("timestamp", "tag", "highestSequence", "fractionLost", "state", "broken", "wanted", "missing", "orphaned")
+        names = (
+            "timestamp", "tag", "highestSequence", "fractionLost", "state", "broken", "wanted", "missing", "orphaned",
+        )  # fmt: skip
         fields = dict(zip(names, said(packet) or [], strict=True))
         return common | fields | {"kind": "FEEDBACK", "again": p.to_bytes().hex()}
     return common | {"kind": "END", "tag": 0}
@@ -331,7 +346,7 @@ def decoded(watched: Watched) -> dict[tuple[bytes, ...], np.ndarray]:
     return out
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("which", range(7))
 def test_every_tick_is_the_packages(which: int, calls: dict[str, Watched], answers: Any) -> None:
     """Which frame is shown, made up or not, what it is drawn from, what is heard, what is said back."""
     name, watched = list(calls.items())[which]
@@ -356,6 +371,9 @@ def test_the_calls_have_what_they_are_for(calls: dict[str, Watched]) -> None:
     assert results["wraps"][-1]["stats"][4] > 0, "damaged"
     assert {r["senders"] for r in results["lossy"]} == {1, 2}
     assert "BitstreamError" in calls["late"].results
+    chains = [len(chain) for watched in calls.values() for chain in decoded(watched)]
+    assert max(chains) > 1, "keyframes that refer to others"
+    assert any(r["feedback"] and r["feedback"][8] for r in results["orphaned"]), "orphaned"
 
 
 def test_a_lossy_call_shows_a_frame_at_every_tick(answers: Any, calls: dict[str, Watched]) -> None:
