@@ -11,12 +11,12 @@ from .. import rates
 from ..errors import TfcodecError
 from ..resample import Resampler, is_rate
 from ..samples import check_samples
-from .call.encoder import CallEncoder, Redundancy
+from .call.encoder import CallEncoder
 from .file.encoder import FileEncoder
 from .file.refine import Refiner
 from .frames import check_frames
-from .parts.speech import Silence, check_silence
-from .policy import check_quality
+from .options import EncodeOptions, Redundancy
+from .parts.speech import Silence
 from .results import Packet
 
 if TYPE_CHECKING:
@@ -94,19 +94,17 @@ class Encoder:
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
         if not is_rate(sample_rate):
             raise TfcodecError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate!r}")
-        self.quality = check_quality(quality)
-        check_silence(silence)
+        options = EncodeOptions(
+            quality, refine, motion, speech, inter_keyframes, silence, bundle, redundancy, refresh, origin
+        )
+        self.quality = options.quality
         self.latency: Latency = latency
         self.sample_rate = int(sample_rate)
         # In calls a frame's speech must not wait for the next frame's.
         same = self.sample_rate == rates.SAMPLE_RATE
         self._resampler = None if same else Resampler(prompt=latency == "call")
         self._road: CallEncoder | FileEncoder = (
-            CallEncoder(
-                self.quality, audio, bundle, redundancy, refresh, motion, speech, inter_keyframes, silence, origin
-            )
-            if latency == "call"
-            else FileEncoder(self.quality, audio, expected_frames, refine, motion, speech, inter_keyframes, silence)
+            CallEncoder(options, audio) if latency == "call" else FileEncoder(options, audio, expected_frames)
         )
 
     @property

@@ -67,6 +67,9 @@ class LayerEncoder(Protocol):
     def reset(self, keyframe: Frames) -> None:
         """Begin anew from a decoded keyframe [256, 256, 3] uint8."""
 
+    def set_quality(self, quality: int) -> None:
+        """Code what comes next for this quality, 0 to 10 as in `Sending`."""
+
     def encode(self, frames: Frames, beside: Said) -> bytes:
         """The payload of consecutive frames [n, 256, 256, 3] uint8, 1 to 128 of them.
 

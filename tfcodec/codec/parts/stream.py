@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -98,6 +99,18 @@ class StreamEncoder(_Layers):
         for coder in self.layers.values():
             coder.reset(picture)
         return chunk
+
+    @property
+    def quality(self) -> int:
+        """Of what comes next, 0 to 10."""
+        return self._sending.quality
+
+    @quality.setter
+    def quality(self, quality: int) -> None:
+        if quality != self._sending.quality:
+            self._sending = replace(self._sending, quality=quality)
+            for coder in self.layers.values():
+                coder.set_quality(quality)
 
     def encode(self, frames: Frames) -> dict[str, bytes]:
         """Payloads of consecutive frames [n, 256, 256, 3] uint8, by layer."""
