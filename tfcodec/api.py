@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .codec.file.reader import Reader
     from .codec.parts.speech import Silence
     from .codec.results import Clip, DrawnClip, StreamInfo
+    from .runtime import Runtime
 
 Progress = Callable[[int, int], None]
 Target = str | os.PathLike[str] | BinaryIO
@@ -131,12 +132,12 @@ def encode(
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: Literal[True] = True, fast: bool = False,
-    progress: Progress | None = None, max_frames: int | None = None,
+    progress: Progress | None = None, max_frames: int | None = None, runtime: Runtime = "torch",
 ) -> DrawnClip: ...  # fmt: skip
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: bool, fast: bool = False,
-    progress: Progress | None = None, max_frames: int | None = None,
+    progress: Progress | None = None, max_frames: int | None = None, runtime: Runtime = "torch",
 ) -> Clip: ...  # fmt: skip
 def decode(
     source: Source,
@@ -146,6 +147,7 @@ def decode(
     fast: bool = False,
     progress: Progress | None = None,
     max_frames: int | None = None,
+    runtime: Runtime = "torch",
 ) -> Clip:
     """Decode a stream, all at once; `open` gives frame after frame, in memory that does not grow with the length.
 
@@ -159,6 +161,8 @@ def decode(
         progress: called with (frames done, frames in all).
         max_frames: frames to decode at most, each of which takes 192 KiB; None: 15 000 (10 minutes, 2.7 GiB), without
             pixels any number.
+        runtime: what draws: ``"torch"``, or ``"ncnn"``, which starts sooner and needs a third of the memory (extra
+            ``fast``; see docs/runtime.md). Pictures are the same but for a grey level here and there.
 
     Returns:
         A DrawnClip, whose ``frames`` are [T, 256, 256, 3] uint8; with ``pixels=False`` a Clip without.
@@ -175,8 +179,9 @@ def decode(
     if max_frames is not None and max_frames < 1:
         raise TfcodecError(f"max_frames must be at least 1, not {max_frames!r}")
     return decode_bytes(
-        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress, max_frames=max_frames
-    )
+        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress,
+        max_frames=max_frames, runtime=_runtime(runtime),
+    )  # fmt: skip
 
 
 def open(
@@ -186,6 +191,7 @@ def open(
     pixels: bool = True,
     fast: bool = False,
     coarse: bool = False,
+    runtime: Runtime = "torch",
 ) -> Reader:
     """Open a stream, to decode it frame by frame.
 
@@ -195,6 +201,7 @@ def open(
         pixels: False leaves out the network: frames' ``pixels`` are None, everything else is there.
         fast: as for `decode`.
         coarse: give stage 1's 64x64 pictures instead of 256x256 ones.
+        runtime: as for `decode`.
 
     Returns:
         A Reader: an iterable of frames with ``len``, indices, slices and `seek`.
@@ -207,7 +214,9 @@ def open(
     """
     from .codec.file.reader import Reader
 
-    return Reader(read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse)
+    return Reader(
+        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse, runtime=_runtime(runtime)
+    )
 
 
 def decode_to(
@@ -219,6 +228,7 @@ def decode_to(
     coarse: bool = False,
     fast: bool = False,
     progress: Progress | None = None,
+    runtime: Runtime = "torch",
 ) -> Reader:
     """Decode a stream into a video file, in memory that does not grow with the length.
 
@@ -226,7 +236,7 @@ def decode_to(
         source: path, bytes or binary file object.
         out: .mp4 or .mkv file. It is there whole or not at all.
         lossless: FFV1 and PCM in .mkv: exactly what was decoded.
-        errors, coarse, fast: as for `open`.
+        errors, coarse, fast, runtime: as for `open`.
         progress: called with (frames done, frames in all).
 
     Returns:
@@ -240,7 +250,7 @@ def decode_to(
     from .media import VideoWriter
     from .rates import SAMPLE_RATE
 
-    reader = open(source, errors=errors, coarse=coarse, fast=fast)
+    reader = open(source, errors=errors, coarse=coarse, fast=fast, runtime=runtime)
     sound = None if reader.speech is None else ()
     with VideoWriter(out, reader.fps, 64 if coarse else 256, sound, SAMPLE_RATE, lossless) as writer:
         for frame in reader:
@@ -276,6 +286,12 @@ def _checked(errors: Literal["raise", "conceal"]) -> Literal["raise", "conceal"]
     if errors not in ("raise", "conceal"):
         raise TfcodecError(f'errors must be "raise" or "conceal", not {errors!r}')
     return errors
+
+
+def _runtime(runtime: Runtime) -> Runtime:
+    from .runtime import check_runtime
+
+    return check_runtime(runtime)
 
 
 def read_source(source: Source) -> bytes:

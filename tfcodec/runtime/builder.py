@@ -1,7 +1,7 @@
 """Writes networks for ncnn, layer by layer: its text of layers and its file of weights, with numpy alone.
 
 Blobs are [channels, height, width]. ncnn keeps 4, 8 or 16 channels side by side where their number is a multiple of
-that, so that joins are padded with zeros up to a multiple of 8.
+that; `Builder.merged` sees to it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class _Layer(NamedTuple):
     parameters: tuple[str, ...]
 
 
-Parts = Sequence[tuple[Blob, Array | None]]
-"""Blobs side by side, and the weights [out, in, k, k] that a convolution has for each; None: zeros, as padding."""
+Parts = Sequence[tuple[Blob, Array]]
+"""Blobs side by side, and the weights [out, in, k, k] that a convolution has for each."""
 
 
 class Builder:
@@ -117,13 +117,8 @@ class Builder:
 
     def conv_of(self, parts: Parts, bias: NDArray[np.float32] | None, stride: int = 1) -> Blob:
         """A convolution of blobs side by side."""
-        given = next(weight for _, weight in parts if weight is not None)
-        out, kernel = given.shape[0], given.shape[2]
-        blocks = [
-            np.zeros((out, blob.channels, kernel, kernel), np.float32) if weight is None else weight
-            for blob, weight in parts
-        ]
-        weight = np.concatenate([np.asarray(block, np.float32) for block in blocks], 1)
+        weight = beside(*(weight for _, weight in parts))
+        out, kernel = weight.shape[0], weight.shape[2]
         x = self.join([blob for blob, _ in parts])
         assert weight.shape[1] == x.channels, (weight.shape, x)
         self._keep(weight)
@@ -136,6 +131,20 @@ class Builder:
         if self.once:
             parameters.append(f"31={NO_WINOGRAD}")
         return self.add("Convolution", [x], (out, x.height // stride, x.width // stride), *parameters)
+
+    def merged(self, parts: Parts, bias: Array, whole: int = 2) -> Blob:
+        """A convolution of blobs side by side, of which the first ``whole`` have many channels.
+
+        ncnn joins blobs as the one of them has it that keeps the fewest channels together: so the small ones are joined
+        first, and filled up to what the large ones have.
+        """
+        large, small = parts[:whole], parts[whole:]
+        together = next(n for n in (16, 8, 4, 1) if all(blob.channels % n == 0 for blob, _ in large))
+        blobs, weights = [blob for blob, _ in small], beside(*(weight for _, weight in small))
+        if lacking := -weights.shape[1] % together:
+            blobs.append(self.zeros(lacking, blobs[0]))
+            weights = beside(weights, np.zeros((weights.shape[0], lacking, *weights.shape[2:])))
+        return self.conv_of([*large, (self.join(blobs), weights)], bias)
 
     def join(self, blobs: Sequence[Blob]) -> Blob:
         """Side by side along the channels."""
@@ -236,6 +245,11 @@ class Builder:
             self._weights.append(np.uint32(_HALVES).astype("<u4").tobytes() + data + bytes(-len(data) % 4))
         else:
             self._weights.append(np.uint32(_FLOATS).astype("<u4").tobytes() + weight.astype("<f4").tobytes())
+
+
+def beside(*weights: Array) -> NDArray[np.float32]:
+    """Weights [out, in, k, k] of several inputs as those of all."""
+    return np.concatenate([np.asarray(x, np.float32) for x in weights], 1)
 
 
 def _line(kind: str, name: str, inputs: Sequence[str], outputs: Sequence[str], parameters: Sequence[str]) -> str:

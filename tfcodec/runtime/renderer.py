@@ -16,19 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError, WeightsError
-from ..model.config import NetworkConfig
+from ..model.config import SHAPES, NetworkConfig
 from ..model.mouth import MOUTH_PART
+from ..model.places import COUNT, FLOW_UNIT, FOUND
 from ..model.registry import ModelEntry, weights_file
 from ..motion.geometry import ABSENT, NUMBERS, SENT, analyse, synthesise
 from . import landmarks, lips
-from .landmarks import COUNT, NOW, Floats
-from .network import FLOW_UNIT, SQUARES, build, check
-from .tracker import FOUND, track
+from .landmarks import NOW, SQUARES, Floats
+from .network import build, check
+from .tracker import track
 
 HALF = 128
 """Pixels between the middle of a picture and its edge."""
 MAX_THREADS = 8
-_MAPS = ("picture", "small", "f128", "f64", "f32", "f16", "k16", "k8")
+_MAPS = ("picture", "small", "small32", "f128", "f64", "f32", "f16", "f8", "k16", "k8")
+"""Inputs of the frame's part that the keyframe's part makes."""
 _PACKED = 1
 """Asks ncnn for a blob as it lies in memory."""
 
@@ -61,16 +63,14 @@ class NcnnRenderer:
 
     Args:
         entry: which network.
-        fast: keep what is computed in 16 bits.
 
     Raises:
         MediaError: ncnn is not installed.
         WeightsError: the weights are not there or do not fit, or the network is of a kind that cannot be drawn here.
     """
 
-    def __init__(self, entry: ModelEntry, *, fast: bool = False) -> None:
-        self._net = load_net(entry, fast)
-        self.fast = fast
+    def __init__(self, entry: ModelEntry) -> None:
+        self._net = load_net(entry)
         self._key: _Keyframe | None = None
         self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
@@ -119,23 +119,24 @@ class Net:
 
     Args:
         state: weights by name, in float16 as they are stored.
-        fast: as of `NcnnRenderer`.
+        light: whether they are a light network's.
     """
 
-    def __init__(self, state: Mapping[str, NDArray[Any]], fast: bool) -> None:
+    def __init__(self, state: Mapping[str, NDArray[Any]], light: bool = False) -> None:
         self._ncnn = ncnn = _ncnn()
-        made = build(state)
+        made = build(state, light)
         self._net = ncnn.Net()
         self._net.opt.num_threads = 1
         self._net.opt.use_vulkan_compute = False
         self._net.opt.use_fp16_storage = self._net.opt.use_fp16_packed = self._net.opt.use_fp16_arithmetic = False
-        self._net.opt.use_bf16_storage = fast
         # 4x4 pixels at a time are faster than 6x6 at these sizes, and take half the memory.
         self._net.opt.use_winograd63_convolution = False
         _load(self._net, made.text(), made.weights())
         small = ("stage1.prior.", "tracker.present.", "tracker.coarse.shape", "tracker.face.shape",
                  "tracker.mouth.shape", "tracker.eye.shape")  # fmt: skip
         self._state = {n: v.astype(np.float32) for n, v in state.items() if n.startswith(small)}
+        self._inputs = frozenset(made.inputs)
+        self._maps = [name for name in _MAPS if name in made.inputs]
         self._fixed = {name: self._mat(value) for name, value in _fixed(made.inputs).items()}
 
     def keyframe(self, picture: NDArray[np.uint8]) -> _Keyframe:
@@ -149,7 +150,7 @@ class Net:
 
         marks, score = track(self._state, look)
         run = self._run({"look.picture": given})
-        blobs = {name: self._extract(run, f"made.{name}", packed=True) for name in _MAPS}
+        blobs = {name: self._extract(run, f"made.{name}", packed=True) for name in self._maps}
         small = np.array(self._extract(run, "made.small.plain"))
         face = score > FOUND
         if face:
@@ -199,7 +200,7 @@ class Net:
             for name in SQUARES:
                 given[f"{name}.place"] = landmarks.square_grid(name, head)
                 given[f"{name}.now"] = landmarks.dots(name, marks, head)
-        run = self._run(key.blobs | {name: self._mat(value) for name, value in given.items()})
+        run = self._run(key.blobs | {name: self._mat(value) for name, value in given.items() if name in self._inputs})
         if coarse:
             return _pixels(self._floats(run, "coarse"))
         picture = self._floats(run, "frame")
@@ -213,7 +214,7 @@ class Net:
 
     def _run(self, given: Mapping[str, Any]) -> Any:
         run = self._net.create_extractor()
-        for name, value in (self._fixed | given).items():
+        for name, value in (*self._fixed.items(), *given.items()):
             if run.input(name, value):
                 raise WeightsError(f"ncnn does not take {name}")
         return run
@@ -280,14 +281,14 @@ def _load(net: Any, text: str, weights: bytes) -> None:
 _loading = threading.Lock()
 
 
-def load_net(entry: ModelEntry, fast: bool) -> Net:
+def load_net(entry: ModelEntry) -> Net:
     """A registered network, ready to draw; kept in memory for the next call, and the same for all threads."""
     with _loading:
-        return _loaded(entry, fast)
+        return _loaded(entry)
 
 
 @lru_cache(maxsize=2)
-def _loaded(entry: ModelEntry, fast: bool) -> Net:
+def _loaded(entry: ModelEntry) -> Net:
     from safetensors import SafetensorError, safe_open
 
     _ncnn()
@@ -297,7 +298,7 @@ def _loaded(entry: ModelEntry, fast: bool) -> Net:
             config = NetworkConfig.from_json((file.metadata() or {}).get("config"))
             check(config, entry.title)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        return Net(state, fast)
+        return Net(state, SHAPES[config.shape].light)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
 
