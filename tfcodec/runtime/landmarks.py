@@ -55,7 +55,7 @@ def rise(small: int, size: int) -> Floats:
 def enlarged(x: Floats, size: int) -> Floats:
     """Bilinearly, [C, s, s] -> [C, size, size]."""
     matrix = rise(x.shape[-1], size)
-    return matrix @ x @ matrix.T
+    return np.asarray(matrix @ x @ matrix.T, np.float32)
 
 
 def refine_chroma(tiny: Floats, reference: Floats) -> Floats:
@@ -63,7 +63,7 @@ def refine_chroma(tiny: Floats, reference: Floats) -> Floats:
     luma = _luma(tiny)
     colour = reference - _luma(reference)
     change = (tiny - luma - colour).reshape(len(tiny), 3, 4, 2, 4, 2).mean((3, 5))
-    return luma + colour + change.repeat(2, 2).repeat(2, 3)
+    return np.asarray(luma + colour + change.repeat(2, 2).repeat(2, 3), np.float32)
 
 
 def _luma(x: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -56,6 +57,8 @@ class _Keyframe:
     """Box means [3, 8, 8] in 0..1."""
     marks: Floats
     face: bool
+    net: Net
+    """Whose memory the blobs are in: it must outlive them."""
 
 
 class NcnnRenderer:
@@ -162,7 +165,7 @@ class Net:
                 })  # fmt: skip
                 blobs[name] = self._extract(run, f"made.{name}", packed=True)
                 blobs[f"{name}.stem"] = self._extract(run, f"made.{name}.stem", packed=True)
-        return _Keyframe(blobs, small.reshape(3, 8, 8, 8, 8).mean((2, 4)) + np.float32(0.5), marks, face)
+        return _Keyframe(blobs, small.reshape(3, 8, 8, 8, 8).mean((2, 4)) + np.float32(0.5), marks, face, self)
 
     def marks(
         self, key: _Keyframe, windows: Floats, motion: NDArray[np.int32] | None, sound: NDArray[np.float32] | None
@@ -229,8 +232,9 @@ class Net:
         return np.array(self._extract(run, name), np.float32)
 
     def _mat(self, value: Floats) -> Any:
-        # ncnn's Mat of an array is but a view of it; this one has memory of its own.
-        return self._ncnn.Mat(np.ascontiguousarray(value, np.float32)).clone()
+        # ncnn's Mat of an array looks at its memory and does not keep it: the array has to live until it is cloned.
+        array = np.ascontiguousarray(value, np.float32)
+        return self._ncnn.Mat(array).clone()
 
 
 def _placed(reference: Floats, numbers: NDArray[Any]) -> Floats:
@@ -275,7 +279,8 @@ def _load(net: Any, text: str, weights: bytes) -> None:
         if net.load_param_mem(text) or net.load_model(path):
             raise WeightsError("ncnn does not take the network")
     finally:
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps what is mapped into memory
+            Path(path).unlink()
 
 
 _loading = threading.Lock()
