@@ -1,7 +1,6 @@
 """Writes networks for ncnn, layer by layer: its text of layers and its file of weights, with numpy alone.
 
-Blobs are [channels, height, width]. ncnn keeps 4, 8 or 16 channels side by side where their number is a multiple of
-that; `Builder.merged` sees to it.
+Blobs are [channels, height, width].
 """
 
 from __future__ import annotations
@@ -135,16 +134,13 @@ class Builder:
     def merged(self, parts: Parts, bias: Array, whole: int = 2) -> Blob:
         """A convolution of blobs side by side, of which the first ``whole`` have many channels.
 
-        ncnn joins blobs as the one of them has it that keeps the fewest channels together: so the small ones are joined
-        first, and filled up to what the large ones have.
+        ncnn keeps 4, 8 or 16 channels together where it can, and joins blobs as the one of them has it that keeps the
+        fewest: so where there are several small ones, they are joined first.
         """
         large, small = parts[:whole], parts[whole:]
-        together = next(n for n in (16, 8, 4, 1) if all(blob.channels % n == 0 for blob, _ in large))
-        blobs, weights = [blob for blob, _ in small], beside(*(weight for _, weight in small))
-        if lacking := -weights.shape[1] % together:
-            blobs.append(self.zeros(lacking, blobs[0]))
-            weights = beside(weights, np.zeros((weights.shape[0], lacking, *weights.shape[2:])))
-        return self.conv_of([*large, (self.join(blobs), weights)], bias)
+        if len(small) > 5:
+            small = [(self.join([blob for blob, _ in small]), beside(*(weight for _, weight in small)))]
+        return self.conv_of([*large, *small], bias)
 
     def join(self, blobs: Sequence[Blob]) -> Blob:
         """Side by side along the channels."""
@@ -153,11 +149,6 @@ class Builder:
         first = blobs[0]
         assert all((x.height, x.width) == (first.height, first.width) for x in blobs), blobs
         return self.add("Concat", blobs, (sum(x.channels for x in blobs), first.height, first.width), "0=0")
-
-    def zeros(self, channels: int, like: Blob) -> Blob:
-        """Nothing, to pad a join; given from outside as ``zeros<channels>x<height>x<width>``."""
-        name = f"zeros{channels}x{like.height}x{like.width}"
-        return self.input(name, channels, like.height, like.width)
 
     def silu(self, x: Blob) -> Blob:
         return self.add("Swish", [x], x[1:])

@@ -250,12 +250,10 @@ def _pixels(picture: Floats) -> NDArray[np.uint8]:
 
 
 def _fixed(inputs: Mapping[str, Any]) -> dict[str, Floats]:
-    """The inputs that are always the same: zeros, and where pixels are."""
+    """The inputs that are always the same: where pixels are, and how close-ups fade out."""
     found = {}
     for name, blob in inputs.items():
-        if name.startswith("zeros"):
-            found[name] = np.zeros(blob[1:], np.float32)
-        elif name.startswith("grid"):
+        if name.startswith("grid"):
             found[name] = landmarks.identity(blob.height, blob.width)
         elif name.endswith(".fade"):
             found[name] = landmarks.fade(name.removesuffix(".fade"))
