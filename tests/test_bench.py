@@ -392,11 +392,33 @@ def test_speech_is_aligned_with_its_source(codec: str) -> None:
 
 
 def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, tmp_path: Path) -> None:
-    bench.run(clips, tmp_path, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
-    first, second = results(finished), results(tmp_path)
+    """The second goes on from the first's half."""
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for kept in ("streams", "rows"):
+        shutil.rmtree(out / kept / "a.mp4")
+    bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
+    first, second = results(finished), results(out)
     assert first["rows"] == second["rows"]
     assert first["analysis"] == second["analysis"]
-    assert (finished / "summary.csv").read_bytes() == (tmp_path / "summary.csv").read_bytes()
+    assert (finished / "summary.csv").read_bytes() == (out / "summary.csv").read_bytes()
+
+
+def test_rivals_of_an_earlier_run(finished: Path, clips: Path, tmp_path: Path) -> None:
+    out, told = tmp_path / "out", finished / "results.json"
+    command = ["bench", str(clips), "-o", str(out), "--quick", "--every", "6", "--quiet", "--earlier"]
+    assert main([*command, str(told), "--codecs", "frozen"]) == 0
+    first, second = results(finished), results(out)
+    assert sorted(map(str, second["rows"])) == sorted(map(str, first["rows"]))
+    assert second["earlier"]["codecs"] == ["bicubic8", "tfcodec", "x264"]
+    assert second["earlier"]["environment"] == first["environment"]
+    assert second["analysis"]["all"]["equal_lpips"] == first["analysis"]["all"]["equal_lpips"]
+    with pytest.raises(tfcodec.TfcodecError, match="every=6, this run with every=7"):
+        bench.run(clips, out, bench.Options(["frozen"], quick=True, every=7, earlier=told))
+    other = tmp_path / "other.json"
+    other.write_text(told.read_text().replace("sha256", "sha1"))
+    with pytest.raises(tfcodec.TfcodecError, match=r"other\.json is no results\.json"):
+        bench.run(clips, out, bench.Options(["frozen"], quick=True, every=6, earlier=other))
 
 
 def job_for(clips: Path, out: Path, arm: Arm, metrics: tuple[str, ...] = ("psnr",)) -> runner.Job:

@@ -101,6 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("-j", "--jobs", type=int, default=1, help="processes (default 1)")
     p.add_argument("--crop", choices=("auto", "none"), default="auto", help="as of encode")
     p.add_argument("--no-players", action="store_true", help="leave the side-by-side videos out of the report")
+    p.add_argument(
+        "--earlier", metavar="RESULTS", help="results.json of an earlier run over the same clips, for all other codecs"
+    )
     p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
     add_batch(commands)
@@ -316,7 +319,7 @@ def _bench(args: argparse.Namespace) -> int:
             Path(args.folder), Path(args.output),
             Options(
                 names(args.codecs), names(args.metrics), args.quick, args.every, args.jobs, args.crop,
-                not args.no_players,
+                not args.no_players, None if args.earlier is None else Path(args.earlier),
             ),
             progress=progress, say=say,
         )  # fmt: skip

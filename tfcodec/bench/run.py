@@ -15,7 +15,9 @@ import numpy as np
 from ..errors import MediaError, TfcodecError
 from ..files import write_atomically
 from . import speech
+from .analysis import add_totals
 from .arms import CODECS, DELAY_NAMES, Arm, Frames, select
+from .earlier import rows_of
 from .measure import METRICS, available
 from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs
 from .sources import CropMode, Source, digest, find_clips, load
@@ -49,6 +51,8 @@ class Options:
         jobs: processes.
         crop: as of `encode`.
         players: whether to make the side-by-side videos.
+        earlier: results.json of an earlier run over the same clips, of which rows of all codecs are taken that OUT has
+            none of; there are no side-by-side videos then.
 
     Raises:
         TfcodecError: ``every`` or ``jobs`` is less than 1.
@@ -61,6 +65,7 @@ class Options:
     jobs: int = 1
     crop: CropMode = "auto"
     players: bool = True
+    earlier: Path | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.jobs < 1:
@@ -140,6 +145,10 @@ def run(
     if not result["rows"]:
         nothing = "nothing to measure: name a codec of pictures too, such as tfcodec"
         raise TfcodecError(f"nothing could be measured: {failures[0]}" if failures else nothing)
+    if options.earlier is not None:
+        rows, result["earlier"] = rows_of(options.earlier, result)
+        result["rows"] += rows
+        add_totals(result["rows"])
     finish(result, clips, out, options, say)
     return result
 
@@ -193,7 +202,7 @@ def _self_test(clips: list[Path], crop: CropMode) -> str:
 def collect(clips: list[Path], out: Path, metrics: tuple[str, ...], options: Options) -> dict[str, Any]:
     """What results.json holds, but for the analysis, from the rows that are up to date."""
     from ..model.registry import default_model
-    from .analysis import add_totals, tidy
+    from .analysis import tidy
 
     rows: list[Row] = []
     for job in make_jobs(clips, select(None, options.quick), out, metrics, options.every, options.crop):
@@ -227,7 +236,7 @@ def finish(
     write_atomically(out / "results.json", as_json(result).encode())
     write_atomically(out / "summary.csv", summary(result).encode())
     made: list[Player] = []
-    if options.players:
+    if options.players and options.earlier is None:
         paths = {p.name: p for p in clips}
         for name in choose(rows):
             say(f"player: {name}")
