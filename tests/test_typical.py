@@ -130,8 +130,8 @@ def test_a_pause_is_not_spent_on_pictures() -> None:
     assert settled(pausing, 1.0, 0)[0] == settled(talking, 1.0, 25)[0]
 
 
-def test_a_real_call_gets_coarser_and_stays_decodable(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    """A face that moves much more than is typical, and a budget for one that does not."""
+def test_a_real_call_uses_its_budget_and_stays_decodable(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
+    """Without motion it takes less than is typical, so that pictures become finer while it runs."""
     frames = np.concatenate([moving_face[0], moving_face[0][::-1]] * 5)
     made = [
         tfcodec.Encoder(audio=False, motion=False, origin=0, **settings)
@@ -147,8 +147,9 @@ def test_a_real_call_gets_coarser_and_stays_decodable(moving_face: tuple[np.ndar
             receiver.pull(draw=False)
         assert there(receiver.shown).state == "fresh"
         assert not receiver.stats.lost
-        sizes.append(sum(len(p) for p in sent if not p.keyframe and p.time > 10))
-    assert sizes[0] < 0.8 * sizes[1]
+        sizes.append(sum(len(p) for p in sent if not p.keyframe and p.time > 14))
+    kbps = [size * 8 / 1000 / 10 for size in sizes]
+    assert 1.25 * kbps[1] < kbps[0] <= 2.4
 
 
 def test_layers_change_their_quality_in_the_middle(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
