@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, enlarge, join, refine_chroma, upsample, warp, zero_conv
+from .blocks import ResBlock, box_down, conv, enlarge, enlarge_smoothly, join, refine_chroma, upsample, warp, zero_conv
 from .config import SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import HINTS, LandmarkPrior
@@ -139,7 +139,7 @@ class LightStage2(nn.Module):
 
     def forward(self, key: KeyframeFeatures, coarse: CoarseFrame, second: None = None) -> tuple[Tensor, Tensor]:
         """As `stage2.Stage2.forward`."""
-        pixels = warp(key.picture, coarse.flow)
+        pixels = warp(key.picture, enlarge_smoothly(coarse.flow, key.picture.shape[-1]))
         x = self.block128(upsample(self.up128(coarse.features)) + warp(key.f128, coarse.flow))
         paint = F.pixel_shuffle(self.paint(F.silu(x)), 2)
         blend = torch.sigmoid(paint[:, 3:] - 4)

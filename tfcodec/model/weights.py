@@ -18,20 +18,38 @@ from .registry import ModelEntry, weights_file
 from .upsampler import Upsampler
 
 
-def save_weights(model: Upsampler, path: str | Path) -> None:
-    """Write the weights as float16 with the network's options, under a temporary name first."""
-    state = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
+def save_weights(model: Upsampler, path: str | Path, base: Upsampler | None = None) -> None:
+    """Write the weights as float16 with the network's options, under a temporary name first.
+
+    ``base``: leave out what is the same in that network; `read_weights` needs its file then.
+    """
+    state = _halves(model)
+    if base is not None:
+        known = _halves(base)
+        state = {n: t for n, t in state.items() if n not in known or not torch.equal(t, known[n])}
     write_atomically(path, safetensors.torch.save(state, {"config": model.config.to_json()}))
 
 
-def read_weights(path: str | Path) -> Upsampler:
-    """The network with weights from a file. Raises WeightsError if the file does not fit or its options are unknown."""
+def _halves(model: Upsampler) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
+
+
+def read_weights(path: str | Path, base: str | Path | None = None) -> Upsampler:
+    """The network with weights from a file; those that are not there from ``base``, another network's file.
+
+    Raises WeightsError if the files do not fit or the network's options are unknown.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         with torch.device("meta"):
             model = Upsampler(NetworkConfig.from_json(metadata.get("config")))
+        if base is not None:
+            wanted = model.state_dict()
+            with safetensors.safe_open(base, framework="pt") as file:
+                names = [name for name in file.keys() if name in wanted and name not in state]  # noqa: SIM118
+                state |= {name: file.get_tensor(name) for name in names}
         model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
@@ -49,4 +67,4 @@ def load_model(entry: ModelEntry) -> Upsampler:
 
 @lru_cache(maxsize=2)
 def _load(entry: ModelEntry) -> Upsampler:
-    return read_weights(weights_file(entry))
+    return read_weights(weights_file(entry), weights_file(entry.full) if entry.name else None)
