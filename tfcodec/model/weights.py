@@ -18,16 +18,17 @@ from .registry import ModelEntry, weights_file
 from .upsampler import Upsampler
 
 
-def save_weights(model: Upsampler, path: str | Path, base: Upsampler | None = None) -> None:
+def save_weights(model: Upsampler, path: str | Path, base: Path | None = None) -> None:
     """Write the weights as float16 with the network's options, under a temporary name first.
 
-    ``base``: leave out what is the same in that network; `read_weights` needs its file then.
+    ``base``: another network's file; what is the same there is left out, and is read from there.
     """
-    state = _halves(model)
+    state, about = _halves(model), {"config": model.config.to_json()}
     if base is not None:
-        known = _halves(base)
+        known = _halves(read_weights(base))
         state = {n: t for n, t in state.items() if n not in known or not torch.equal(t, known[n])}
-    write_atomically(path, safetensors.torch.save(state, {"config": model.config.to_json()}))
+        about["base"] = base.name
+    write_atomically(path, safetensors.torch.save(state, about))
 
 
 def _halves(model: Upsampler) -> dict[str, torch.Tensor]:
@@ -35,7 +36,8 @@ def _halves(model: Upsampler) -> dict[str, torch.Tensor]:
 
 
 def read_weights(path: str | Path, base: str | Path | None = None) -> Upsampler:
-    """The network with weights from a file; those that are not there from ``base``, another network's file.
+    """The network with weights from a file; those that are not there from ``base``, another network's file. Without
+    ``base``, it is the file beside it that the file names, if it does.
 
     Raises WeightsError if the files do not fit or the network's options are unknown.
     """
@@ -45,6 +47,8 @@ def read_weights(path: str | Path, base: str | Path | None = None) -> Upsampler:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         with torch.device("meta"):
             model = Upsampler(NetworkConfig.from_json(metadata.get("config")))
+        if base is None and "base" in metadata:
+            base = Path(path).parent / Path(metadata["base"]).name
         if base is not None:
             wanted = model.state_dict()
             with safetensors.safe_open(base, framework="pt") as file:
