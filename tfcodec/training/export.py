@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--to", type=Path, metavar="FILE", help="write this file alone")
     p.add_argument("--mix", nargs=2, metavar=("OTHER_RUN", "SHARE"), help="average with another state of it")
     p.add_argument("--stand-in", metavar="NAME", help="RUN is the file of a network that may stand in for MODEL_ID's")
+    p.add_argument("--closeups", type=Path, metavar="FILE", help="of a stand-in: take the close-ups from this file")
     p.add_argument("--folder", type=Path, default=FOLDER)
     args = p.parse_args(argv)
     if (args.model_id is None) == (args.to is None):
@@ -33,7 +34,12 @@ def main(argv: list[str] | None = None) -> None:
     if args.stand_in:
         if args.model_id is None:
             p.error("--stand-in needs a MODEL_ID")
-        print(register_stand_in(read_weights(args.run), args.folder, args.model_id, args.stand_in))
+        model = read_weights(args.run)
+        if args.closeups and model.closeups is not None:
+            model.load_state_dict({
+                n: t for n, t in read_weights(args.closeups).state_dict().items() if n.startswith("closeups.")
+            }, strict=False)  # fmt: skip
+        print(register_stand_in(model, args.folder, args.model_id, args.stand_in))
         return
     _, about = load_state(args.run / "state")
     model = run_weights(args.run)
