@@ -58,6 +58,13 @@ def follow(motion: bool | FaceTracker) -> tuple[bool, FaceTracker | None]:
     return (motion, None) if isinstance(motion, bool) else (True, motion)
 
 
+class Looking(Protocol):
+    """What a layer's encoder may do besides: work that needs no keyframe, while that is still being coded."""
+
+    def look(self, frames: Frames) -> None:
+        """The next `encode` will be of these very frames, [n, 256, 256, 3] uint8."""
+
+
 class LayerEncoder(Protocol):
     """Frames to payloads."""
 
