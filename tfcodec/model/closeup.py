@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ResBlock, conv, join, pixel_centres, upsample, zero_conv
+from .config import SHAPES
 
 CORNERS = ((36, 39), (42, 45))
 """Corners of the two eyes: they do not move when the eyes shut."""
@@ -140,7 +141,7 @@ def fade(square: Square, device: torch.device) -> Tensor:
 class CloseUp(nn.Module):
     """One of the squares: a U-Net at a half, a quarter and an eighth of its resolution."""
 
-    def __init__(self, square: Square, widths: tuple[int, int, int] = (32, 56, 96)) -> None:
+    def __init__(self, square: Square, widths: tuple[int, int, int], blocks: int) -> None:
         super().__init__()
         self.square = square
         a, b, c = widths
@@ -149,7 +150,7 @@ class CloseUp(nn.Module):
         self.down4 = conv(a, b, 2)
         self.block4 = ResBlock(b)
         self.down8 = conv(b, c, 2)
-        self.blocks8 = nn.ModuleList(ResBlock(c) for _ in range(3))
+        self.blocks8 = nn.ModuleList(ResBlock(c) for _ in range(blocks))
         self.up4 = conv(c, b, kernel=1)
         self.after4 = ResBlock(b)
         self.flow = zero_conv(b, 2)
@@ -181,9 +182,9 @@ class CloseUp(nn.Module):
 class CloseUps(nn.Module):
     """All squares. `prepare` looks at the keyframe, once; `forward` at every picture."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, int, int] = SHAPES["standard"].closeups, blocks: int = 3) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(CloseUp(square) for square in SQUARES)
+        self.parts = nn.ModuleList(CloseUp(square, widths, blocks) for square in SQUARES)
 
     def prepare(self, picture: Tensor, marks: Tensor) -> tuple[Tensor, ...]:
         """The keyframe's squares and dots, for ``forward``."""

@@ -20,6 +20,12 @@ class Shape(NamedTuple):
     """... before the first flow, at 16 pixels."""
     blocks: int
     """... of either stage at each of 32, 64 and 128 pixels."""
+    light: bool = False
+    """Built as in `light`."""
+    closeups: tuple[int, int, int] = (32, 56, 96)
+    """Channels of the close-ups at a half, a quarter and an eighth of their resolution."""
+    closeup_blocks: int = 3
+    """Their residual blocks at an eighth."""
 
 
 SHAPES = {
@@ -27,8 +33,10 @@ SHAPES = {
     "wide": Shape({128: 25, 64: 40, 32: 84, 16: 128, 8: 160}, 1, 1, 1),
     "deep": Shape({128: 20, 64: 32, 32: 68, 16: 100, 8: 128}, 6, 3, 2),
     "large": Shape({128: 32, 64: 48, 32: 80, 16: 112, 8: 144}, 4, 2, 1),
+    "light": Shape({128: 16, 64: 32, 32: 48, 16: 64, 8: 96}, 2, 1, 1, True, (16, 32, 64), 2),
 }
-"""All of the same cost, but for the large one, which has a third more, at 64 and 128 pixels."""
+"""All of the same cost, but for the large one, which has a third more, at 64 and 128 pixels, and the light one, which
+has a quarter."""
 
 
 @dataclass(frozen=True)

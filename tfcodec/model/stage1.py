@@ -117,7 +117,7 @@ class SpeechEncoder(nn.Module):
 class Stage1(nn.Module):
     def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
-        w, blocks8, blocks16, blocks = SHAPES[config.shape]
+        w, blocks8, blocks16, blocks = SHAPES[config.shape][:4]
         self.config = config
         self.speech = SpeechEncoder() if config.audio else None
         heard = AUDIO_WIDTH if config.audio else 0

@@ -18,7 +18,7 @@ _STEEP = 50
 class Stage2(nn.Module):
     def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
-        w, *_, blocks = SHAPES[config.shape]
+        w, _, _, blocks = SHAPES[config.shape][:4]
         self.config = config
         self.merge64 = conv(2 * w[64] + 9, w[64])
         self.block64 = ResBlock(w[64])

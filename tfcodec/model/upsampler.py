@@ -11,6 +11,7 @@ from .blocks import box_down, enlarge, upsample
 from .closeup import CloseUps
 from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
+from .light import LightEncoder, LightStage1, LightStage2
 from .restoration import KeyframeRestorer
 from .stage1 import FLOW_UNIT, CoarseFrame, KeyframeEncoder, KeyframeFeatures, Stage1
 from .stage2 import Stage2
@@ -48,12 +49,19 @@ class Upsampler(nn.Module):
     def __init__(self, config: NetworkConfig = DEFAULT) -> None:
         super().__init__()
         self.config = config
-        self.keyframe = KeyframeEncoder(SHAPES[config.shape].widths)
-        self.stage1 = Stage1(config)
-        self.stage2 = Stage2(config) if config.stage2 else None
+        shape = SHAPES[config.shape]
+        self.keyframe: KeyframeEncoder | LightEncoder
+        self.stage1: Stage1 | LightStage1
+        self.stage2: Stage2 | LightStage2 | None
+        if shape.light:
+            self.keyframe = LightEncoder(shape.widths)
+            self.stage1, self.stage2 = LightStage1(config), LightStage2(config)
+        else:
+            self.keyframe, self.stage1 = KeyframeEncoder(shape.widths), Stage1(config)
+            self.stage2 = Stage2(config) if config.stage2 else None
         self.restorer = KeyframeRestorer() if config.restoration else None
         self.tracker = FaceTracker() if config.motion else None
-        self.closeups = CloseUps() if config.closeups else None
+        self.closeups = CloseUps(shape.closeups, shape.closeup_blocks) if config.closeups else None
 
     def encode_keyframe(
         self, picture: Tensor, marks: Tensor | None = None, face: Tensor | None = None

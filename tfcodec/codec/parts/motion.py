@@ -69,6 +69,9 @@ class MotionLayerEncoder:
         self._reference = marks[0] if scores[0] > self._threshold else None
         self._coder.reset()
 
+    def set_quality(self, quality: int) -> None:
+        self._coder.set_quality(policy.motion_quality(quality))
+
     def encode(self, frames: Frames, beside: Said) -> bytes:
         coder = RangeEncoder()
         self.encode_into(coder, frames, beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +28,7 @@ from ...tinyframe import TABLES_ID
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .keyframes import Chain, KeyframeDecoder
-from .layer import Frames, LayerDecoder, LayerEncoder, Sending, State, layer
+from .layer import Frames, LayerDecoder, LayerEncoder, Looking, Sending, State, layer
 
 Values = dict[str, NDArray[Any]]
 """What each layer says of some frames, [n, ...], by the layer's name."""
@@ -97,12 +98,12 @@ class StreamEncoder(_Layers):
                 a core for that.
         """
         self.tag = (self.tag + 1) % TAGS
-        looking = [layer for layer in self.layers.values() if hasattr(layer, "look")] if ahead is not None else []
-        if looking and _cores() > 1:
+        looking = [coder for coder in self.layers.values() if isinstance(coder, Looking)]
+        if ahead is not None and looking and _cores() > 1:
             with ThreadPoolExecutor(1, "tfcodec-keyframe") as pool:
                 coded = pool.submit(self._code, frame, index, serves, refer)
-                for layer in looking:
-                    layer.look(ahead)
+                for coder in looking:
+                    coder.look(ahead)
                 chunk = coded.result()
         else:
             chunk = self._code(frame, index, serves, refer)
@@ -120,6 +121,18 @@ class StreamEncoder(_Layers):
         if refer and self.chain and (shorter := encode_inter_keyframe(frame, self.chain, data, fast=fast)) is not None:
             return InterKeyframeChunk.after(self.chain[-1], index, shorter, self.tag)
         return KeyframeChunk(index, data, self.tag)
+
+    @property
+    def quality(self) -> int:
+        """Of what comes next, 0 to 10."""
+        return self._sending.quality
+
+    @quality.setter
+    def quality(self, quality: int) -> None:
+        if quality != self._sending.quality:
+            self._sending = replace(self._sending, quality=quality)
+            for coder in self.layers.values():
+                coder.set_quality(quality)
 
     def encode(self, frames: Frames) -> dict[str, bytes]:
         """Payloads of consecutive frames [n, 256, 256, 3] uint8, by layer."""
