@@ -98,12 +98,12 @@ class StreamEncoder(_Layers):
                 a core for that.
         """
         self.tag = (self.tag + 1) % TAGS
-        looking = [coder for coder in self.layers.values() if isinstance(coder, Looking)]
+        looking = [one for one in self.layers.values() if isinstance(one, Looking)]
         if ahead is not None and looking and _cores() > 1:
             with ThreadPoolExecutor(1, "tfcodec-keyframe") as pool:
                 coded = pool.submit(self._code, frame, index, serves, refer)
-                for coder in looking:
-                    coder.look(ahead)
+                for one in looking:
+                    one.look(ahead)
                 chunk = coded.result()
         else:
             chunk = self._code(frame, index, serves, refer)
