@@ -131,12 +131,12 @@ def encode(
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: Literal[True] = True, fast: bool = False,
-    progress: Progress | None = None, max_frames: int | None = None,
+    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None,
 ) -> DrawnClip: ...  # fmt: skip
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: bool, fast: bool = False,
-    progress: Progress | None = None, max_frames: int | None = None,
+    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None,
 ) -> Clip: ...  # fmt: skip
 def decode(
     source: Source,
@@ -146,6 +146,7 @@ def decode(
     fast: bool = False,
     progress: Progress | None = None,
     max_frames: int | None = None,
+    network: str | None = None,
 ) -> Clip:
     """Decode a stream, all at once; `open` gives frame after frame, in memory that does not grow with the length.
 
@@ -159,6 +160,8 @@ def decode(
         progress: called with (frames done, frames in all).
         max_frames: frames to decode at most, each of which takes 192 KiB; None: 15 000 (10 minutes, 2.7 GiB), without
             pixels any number.
+        network: which network draws: None for the one that the stream names, ``"light"`` for one that may stand in for
+            it, for a quarter of the arithmetic (see docs/light.md). ``clip.network`` says which it was.
 
     Returns:
         A DrawnClip, whose ``frames`` are [T, 256, 256, 3] uint8; with ``pixels=False`` a Clip without.
@@ -167,7 +170,8 @@ def decode(
         TfcodecError: an argument is out of range.
         BitstreamError: the stream is malformed or damaged (its subclasses say how).
         LimitExceeded: it has more than ``max_frames``; the message says how many.
-        WeightsError: the stream names a network that is not installed; use ``pixels=False``.
+        WeightsError: the stream names a network that is not installed (use ``pixels=False``), or ``network`` is none
+            that may stand in for it.
         MediaError: the file cannot be read.
     """
     from .codec.file.decoder import decode_bytes
@@ -175,8 +179,9 @@ def decode(
     if max_frames is not None and max_frames < 1:
         raise TfcodecError(f"max_frames must be at least 1, not {max_frames!r}")
     return decode_bytes(
-        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress, max_frames=max_frames
-    )
+        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress,
+        max_frames=max_frames, network=network,
+    )  # fmt: skip
 
 
 def open(
@@ -186,6 +191,7 @@ def open(
     pixels: bool = True,
     fast: bool = False,
     coarse: bool = False,
+    network: str | None = None,
 ) -> Reader:
     """Open a stream, to decode it frame by frame.
 
@@ -193,7 +199,7 @@ def open(
         source: path, bytes or binary file object.
         errors: as for `decode`; what is damaged is listed in the reader's ``damaged`` as it is come upon.
         pixels: False leaves out the network: frames' ``pixels`` are None, everything else is there.
-        fast: as for `decode`.
+        fast, network: as for `decode`; the reader's ``network`` says which it is.
         coarse: give stage 1's 64x64 pictures instead of 256x256 ones.
 
     Returns:
@@ -202,12 +208,15 @@ def open(
     Raises:
         TfcodecError: an argument is out of range.
         BitstreamError: the container is malformed or damaged.
-        WeightsError: the stream names a network that is not installed; use ``pixels=False``.
+        WeightsError: the stream names a network that is not installed (use ``pixels=False``), or ``network`` is none
+            that may stand in for it.
         MediaError: the file cannot be read.
     """
     from .codec.file.reader import Reader
 
-    return Reader(read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse)
+    return Reader(
+        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse, network=network
+    )
 
 
 def decode_to(
@@ -218,6 +227,7 @@ def decode_to(
     errors: Literal["raise", "conceal"] = "raise",
     coarse: bool = False,
     fast: bool = False,
+    network: str | None = None,
     progress: Progress | None = None,
 ) -> Reader:
     """Decode a stream into a video file, in memory that does not grow with the length.
@@ -226,7 +236,7 @@ def decode_to(
         source: path, bytes or binary file object.
         out: .mp4 or .mkv file. It is there whole or not at all.
         lossless: FFV1 and PCM in .mkv: exactly what was decoded.
-        errors, coarse, fast: as for `open`.
+        errors, coarse, fast, network: as for `open`.
         progress: called with (frames done, frames in all).
 
     Returns:
@@ -234,13 +244,13 @@ def decode_to(
 
     Raises:
         BitstreamError: the stream is malformed or damaged.
-        WeightsError: the stream names a network that is not installed.
+        WeightsError: the stream names a network that is not installed, or ``network`` is none that may stand in for it.
         MediaError: the stream cannot be read, or the video not be written.
     """
     from .media import VideoWriter
     from .rates import SAMPLE_RATE
 
-    reader = open(source, errors=errors, coarse=coarse, fast=fast)
+    reader = open(source, errors=errors, coarse=coarse, fast=fast, network=network)
     sound = None if reader.speech is None else ()
     with VideoWriter(out, reader.fps, 64 if coarse else 256, sound, SAMPLE_RATE, lossless) as writer:
         for frame in reader:

@@ -74,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--conceal", action="store_true", help="carry on past damaged packets")
     p.add_argument("--coarse", action="store_true", help="stage 1's 64x64 video instead of the 256x256 one")
     p.add_argument("--fast", action="store_true", help="draw in bfloat16 where the processor has it")
+    p.add_argument("--network", metavar="NAME", help="light: draw with the light network, faster and not quite as well")
     _common(p)
 
     p = commands.add_parser("info", help="what a stream holds, and where its bytes go")
@@ -239,7 +240,7 @@ def _decode(args: argparse.Namespace) -> int:
         with _bar("decode", args.quiet) as progress:
             reader = decode_to(
                 _read(args.input), target, lossless=args.lossless, errors="conceal" if args.conceal else "raise",
-                coarse=args.coarse, fast=args.fast, progress=progress,
+                coarse=args.coarse, fast=args.fast, network=args.network, progress=progress,
             )  # fmt: skip
         for line in reader.damaged:
             print(f"tfcodec: concealed: {line}", file=sys.stderr)

@@ -8,12 +8,15 @@ to 32 pixels, the restorer, the tracker and the landmark prior are its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, enlarge, join, refine_chroma, upsample, warp, zero_conv
-from .config import SHAPES, NetworkConfig
+from ..errors import WeightsError
+from .blocks import ResBlock, box_down, conv, enlarge, enlarge_smoothly, join, refine_chroma, upsample, warp, zero_conv
+from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import HINTS, LandmarkPrior
 from .stage1 import FLOW_UNIT, CoarseFrame, KeyframeFeatures
@@ -56,6 +59,8 @@ class LightStage1(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        if replace(config, shape=DEFAULT.shape, closeups=True, restoration=True) != DEFAULT:
+            raise WeightsError("the light network has no variants but those without close-ups or restorer")
         w, blocks8, blocks16, blocks = SHAPES[config.shape][:4]
         self.config = config
         self.tiny_in = conv(3 * WINDOW + 6, w[8])
@@ -139,7 +144,7 @@ class LightStage2(nn.Module):
 
     def forward(self, key: KeyframeFeatures, coarse: CoarseFrame, second: None = None) -> tuple[Tensor, Tensor]:
         """As `stage2.Stage2.forward`."""
-        pixels = warp(key.picture, coarse.flow)
+        pixels = warp(key.picture, enlarge_smoothly(coarse.flow, key.picture.shape[-1]))
         x = self.block128(upsample(self.up128(coarse.features)) + warp(key.f128, coarse.flow))
         paint = F.pixel_shuffle(self.paint(F.silu(x)), 2)
         blend = torch.sigmoid(paint[:, 3:] - 4)

@@ -138,8 +138,10 @@ def export_onnx(entry: ModelEntry, folder: str | Path) -> dict[str, Any]:
             "file": f"{name}.onnx", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
             "inputs": [x.as_dict() for x in inputs], "outputs": [x.as_dict() for x in outputs],
         }  # fmt: skip
+    named_by = entry.full  # whose streams it draws
     card = {
-        "network": {"model_id": entry.model_id, "file": entry.file, "sha256": entry.sha256},
+        "network": {"model_id": named_by.model_id, "file": named_by.file, "sha256": named_by.sha256},
+        **({"stand_in": {"name": entry.name, "file": entry.file, "sha256": entry.sha256}} if entry.name else {}),
         "opset": OPSET, "computes_in": "float32", "stores_weights_in": "float16", "graphs": files,
         "landmarks": _MARKS, "key": names,
         "self_test": _self_test(model, folder, picture, tiny),

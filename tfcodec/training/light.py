@@ -35,7 +35,7 @@ SILENCE = torch.zeros(1, 20, 80)
 
 
 class Drawn:
-    """A light network's picture [B, 3, 256, 256] of some frames of a lesson, without close-ups, and on the way to it."""
+    """A light network's picture [B, 3, 256, 256] of some frames of a lesson, without close-ups, and its way there."""
 
     def __init__(self, light: Upsampler, one: Lesson, some: Tensor) -> None:
         assert isinstance(light.keyframe, LightEncoder)
@@ -46,9 +46,7 @@ class Drawn:
         maps = [getattr(one, name)[keys].float() for name in ("f128", "f64", "f32")]
         key: KeyframeFeatures = light.keyframe.told(picture, *maps)
         self.key = key._replace(marks=one.key_marks[keys], face=one.face[keys]).select(where)
-        self.coarse: CoarseFrame = light.stage1(
-            self.key, one.tiny[some].float(), SILENCE, marks=one.marks[some]
-        )
+        self.coarse: CoarseFrame = light.stage1(self.key, one.tiny[some].float(), SILENCE, marks=one.marks[some])
         self.frame: Tensor = light.stage2(self.key, self.coarse)[0]
 
 

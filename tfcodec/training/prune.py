@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import TfcodecError
 from ..model.blocks import ResBlock, box_down, join, refine_chroma, upsample, warp
-from ..model.closeup import SQUARES, CloseUp, CloseUps, cut_square, dots, head_frame
+from ..model.closeup import CloseUp, CloseUps, cut_square, dots, head_frame
 from ..model.inputs import WINDOW
 from ..model.light import LightEncoder, LightStage1, LightStage2
 from ..model.registry import default_model, weights_file
@@ -71,10 +72,9 @@ def regress(parts: list[Part], target: Tensor) -> list[Tensor]:
     extra[-1] = 1e-9 * float(gram[-1, -1])
     found = torch.linalg.solve(gram + extra.diag(), right).float().T
     sizes = [p.x.shape[1] * p.kernel**2 for p in parts]
-    weights = [
-        w.unflatten(1, (p.x.shape[1], p.kernel, p.kernel)) for w, p in zip(found.split([*sizes, 1], 1), parts, strict=False)
-    ]
-    return [*weights, found[:, -1]]
+    *flat, bias = found.split([*sizes, 1], 1)
+    shapes = [(p.x.shape[1], p.kernel, p.kernel) for p in parts]
+    return [*(w.unflatten(1, shape) for w, shape in zip(flat, shapes, strict=True)), bias[:, 0]]
 
 
 def put(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -115,7 +115,7 @@ class Watch:
             module = model.get_submodule(name.removesuffix("<"))
             self._handles.append(module.register_forward_hook(self._note(name)))
 
-    def _note(self, name: str):  # type: ignore[no-untyped-def]
+    def _note(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def note(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
             self.seen.setdefault(name, []).append((given[0] if name.endswith("<") else out).float())
 
@@ -298,7 +298,7 @@ def smaller(full: CloseUps, light: CloseUps, samples: Samples) -> None:
     """Fit the light close-ups to the full ones."""
     assert samples.key.marks is not None
     key_frame, frame = head_frame(samples.key.marks), head_frame(samples.marks)
-    for number, square in enumerate(SQUARES):
+    for number, square in enumerate(light.squares):
         big, small = full.parts[number], light.parts[number]
         assert isinstance(big, CloseUp)
         assert isinstance(small, CloseUp)

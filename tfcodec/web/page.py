@@ -31,11 +31,13 @@ class Sources:
         stream: the .tfc file; None: a page that streams are dropped on.
         model: folder that `tfcodec export onnx` wrote; None: the newest network, exported once and kept.
         runtime: folder of onnxruntime-web's files, or the address to load them from; None: what `make web` set up.
+        network: ``"light"`` for its stand-in; with ``model`` without effect.
     """
 
     stream: str | None = None
     model: str | None = None
     runtime: str | None = None
+    network: str | None = None
 
 
 def write(folder: str | Path, sources: Sources, *, force: bool = False) -> None:
@@ -58,7 +60,7 @@ def write(folder: str | Path, sources: Sources, *, force: bool = False) -> None:
     runtime = Path(sources.runtime) if sources.runtime is not None and not remote else RUNTIME
     if not remote:
         _check(runtime, RUNTIME_FILES, "onnxruntime-web: `make web` sets it up, --runtime names another place")
-    model = Path(sources.model) if sources.model is not None else kept_model()
+    model = Path(sources.model) if sources.model is not None else kept_model(sources.network)
     _check(model, MODEL_FILES, "the network as ONNX: `tfcodec export onnx DIR` writes it")
     try:
         shutil.copytree(HERE / "page", folder, dirs_exist_ok=True)
@@ -83,11 +85,12 @@ def copy_module(folder: Path) -> None:
         shutil.copyfile(package / f"{source}.bin", folder / f"{name}.bin")
 
 
-def kept_model() -> Path:
-    """The newest network as ONNX, in the user's cache; exported when it is asked for the first time."""
-    from ..model.registry import default_model
+def kept_model(network: str | None = None) -> Path:
+    """The newest network, or its stand-in of a name, as ONNX, in the user's cache; exported when it is asked for the
+    first time."""
+    from ..model.registry import default_model, stand_in
 
-    entry = default_model()
+    entry = stand_in(default_model(), network)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "tfcodec" / f"onnx-{entry.model_id}-{entry.hash_prefix.hex()}"
     if not all((folder / name).is_file() for name in MODEL_FILES):

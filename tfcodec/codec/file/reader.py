@@ -45,33 +45,35 @@ class Reader:
 
     Args:
         data: the file's bytes.
-        errors, pixels, fast, coarse: as for `tfcodec.open`.
+        errors, pixels, fast, coarse, network: as for `tfcodec.open`.
         limits: what the file may ask for; a larger one is refused.
 
     Attributes:
         info: what the stream holds.
         speech: the decoder of the speech (`sound` gives samples); None without any, or if its codec is not there.
         speech_missing: the codec that is not, and how to get it, in one line; else empty.
+        network: title of the network that draws (see `registry.ModelEntry`); empty without pixels.
         sample_rate: of the speech, in Hz: 16000.
 
     Raises:
         BitstreamError: the stream is malformed or damaged; also raised later, by what reads frames.
         LimitExceeded: it asks for more than ``limits`` allow.
-        WeightsError: the stream names a network that is not installed.
+        WeightsError: the stream names a network that is not installed, or ``network`` may not stand in for it.
     """
 
     sample_rate = SAMPLE_RATE
 
     def __init__(
         self, data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, coarse: bool = False,
-        limits: Limits = DEFAULT_LIMITS,
+        network: str | None = None, limits: Limits = DEFAULT_LIMITS,
     ) -> None:  # fmt: skip
         self._stream = read_stream(data, errors=errors, limits=limits)
         self.info: StreamInfo = describe(self._stream, len(data))
         self._strict = errors == "raise"
         self._fast, self._coarse = fast, coarse
         header = self._stream.header
-        self._entry = find_model(header.model_id, header.model_hash) if pixels else None
+        self._entry = find_model(header.model_id, header.model_hash, network) if pixels else None
+        self.network = "" if self._entry is None else self._entry.title
         self._renderer: Renderer | None = None
         speech = None if header.audio is None else FileSpeech(self._stream, strict=self._strict)
         self.speech_missing = "" if speech is None else speech.missing
