@@ -1,4 +1,4 @@
-"""The pages, in a real browser: one that plays a stream, whose pictures and sound are Python's, and one that is called."""
+"""The pages, in a real browser: one plays a stream, and its pictures and sound are Python's; one is called."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_wi
 
 import tfcodec
 from tfcodec.cli import main
+from tfcodec.codec.parts import speech
 from tfcodec.errors import BitstreamError, MediaError
 from tfcodec.media import write_video
 from tfcodec.web import page
@@ -64,7 +65,11 @@ VOICE = """async ([items, audio]) => {
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const end = items.at(-1)[0] + audio.packetSamples / 3;
   return new Promise((done) => {
-    const voice = new Voice(audio, () => voice.end >= end && done([...voice.read(0, end)]));
+    const out = [];
+    const voice = new Voice(audio, () => {
+      for (let piece; (piece = voice.read(out.length, 8)); ) out.push(...piece);
+      if (voice.end >= end) done(out);
+    });
     for (const [first, text] of items) voice.feed([{ first, packet: text === null ? null : bytes(text) }]);
   });
 }"""
@@ -197,18 +202,15 @@ def test_speech_of_a_call_is_decoded_as_it_comes(player: Any) -> None:
     coded = [None if p is None else base64.b64encode(p).decode() for p in packets]
     items = [[1920 * k - 104, text] for k, text in enumerate(coded)]
     found = np.array(player.evaluate(VOICE, [items, {"codec": 1, "packetSamples": 5760}]), np.float32)
-    clip = tfcodec.decode(data, pixels=False)
-    assert clip.audio is not None
-    wanted, found = (np.pad(x, (104, 0)) for x in (clip.audio, found))
+    found = np.pad(found, (104, 0))
+    decoder = speech.decoder(tfcodec.bitstream.AudioConfig(5760, 312))
     for k, here in enumerate(sent):
+        wanted = decoder.decode(None if k == damaged else packets[k])
         late = 160 if k and sent[k - 1] != here else 0
-        a, b = (x[1920 * k + late : min(1920 * (k + 1), len(wanted))] for x in (found, wanted))
-        if here and k not in (lost, lost + 1, damaged, damaged + 1):  # what follows a lost one is not exact at once
-            assert np.abs(a - b).max() < 0.02, k
-        elif here:
-            assert np.isfinite(a).all()
-            assert a.std() < 2 * b.std() + 0.05
-        elif k and len(b):
+        a, b = found[1920 * k + late : 1920 * (k + 1)], wanted[late:]
+        if here:
+            assert np.abs(a - b).max() < (0.2 if k in (lost, damaged) else 0.02), k
+        elif k:
             assert 0.5 < a.std() / b.std() < 2, k
 
 
@@ -313,7 +315,9 @@ def test_pages_are_whole_or_not_written(tmp_path: Path, stream: bytes) -> None:
 
 
 @pytest.fixture
-def call_page(browser: Any, exported: Path, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Iterator[Any]:
+def call_page(
+    browser: Any, exported: Path, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> Iterator[Any]:
     """The example, running, and its page."""
     pytest.importorskip("aiohttp", reason="needs the extra webrtc")
     pytest.importorskip("aiortc", reason="needs the extra webrtc")

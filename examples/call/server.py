@@ -1,4 +1,4 @@
-"""Serves the page, and carries offer and answer between it and the sender; the call itself does not pass through here."""
+"""Serves the page, and carries offer and answer between it and the sender. The call itself goes another way."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ const TURN = 10; // ms from one look at the clock to the next
 const DELAY = 0.06; // seconds from a tick to when it is seen and heard: speech has to be decoded, a picture to be drawn
 const LATE = 0.5; // seconds behind which the clock goes on from now
 const MOST_EARLY = 1024; // packets that wait for the tables
+const MOST_THREADS = 4;
 const KEPT = 8; // pictures that wait for their time
 
 /**
@@ -59,7 +60,9 @@ export class Receiver extends EventTarget {
     this.drawing = this.closed = false;
     this.channel = null;
     this.remote = new Remote();
-    this.remote.call("prepare", { where: { model: absolute(model), runtime: absolute(runtime), ...rest } })
+    // A call has other things to do than to draw: one core is left to them.
+    const threads = rest.threads ?? Math.min(Math.max(navigator.hardwareConcurrency - 1, 1), MOST_THREADS);
+    this.remote.call("prepare", { where: { model: absolute(model), runtime: absolute(runtime), ...rest, threads } })
       .catch((error) => this.fail(error));
     loadTables().then((tables) => {
       this.call = new Call(tables, decodeKeyframe, { lookahead });
