@@ -1,8 +1,8 @@
 """What pictures typically take at each quality, in files and in calls: `tfcodec/codec/typical.py` has the means.
 
-    python -m benchmarks.measure.typical_rates [--clips 5]
+    python -m benchmarks.measure.typical_rates [--clips 3]
 
-The first 8 s of clips of `train` with speech, without their sound. Files: everything, without refinement, which changes
+The first 6 s of clips of `train` with speech, without their sound. Files: everything, without refinement, which changes
 the bits little. Calls: layers and headers at the default two frames a packet, nothing lost, and apart from it the bytes
 of keyframes.
 """
@@ -17,16 +17,20 @@ import torch
 from torch import Tensor, nn
 
 import tfcodec
-from benchmarks.common import clip_list, clips, environment, read_clip, write
+from benchmarks.common import clips, environment, read_clip, write
 from tfcodec.bench.speech import read_sound
 from tfcodec.codec.file.encoder import encode_clip
+from tfcodec.codec.options import EncodeOptions
 from tfcodec.model.tracking import default_tracker
 from tfcodec.rates import FPS, SAMPLES_PER_FRAME
 
-SECONDS = 8
+SECONDS = 6
+KEYS = ("file_kbps", "call_layers_kbps", "call_header_kbps", "call_keyframe_bytes")
+SPOKEN = "call_header_kbps_with_speech"
 WITH_SPEECH = 5
 """Quality at which packets' headers are measured with speech as well: there are more of them, and that is all."""
-QUALITIES = range(11)
+QUALITIES = (0, 2, 4, 5, 6, 8, 10)
+"""That are measured; those between by interpolation."""
 
 
 class Remembering(nn.Module):
@@ -49,10 +53,11 @@ class Remembering(nn.Module):
 
 def measure(frames: Any, sound: Any, quality: int, tracker: Any) -> dict[str, Any]:
     """Rates of one clip, [T, 256, 256, 3] uint8."""
-    info = tfcodec.probe(encode_clip(iter(frames), None, quality, len(frames), None, False, tracker))
+    options = EncodeOptions(quality, refine=False, motion=tracker)
+    info = tfcodec.probe(encode_clip(iter(frames), None, options, len(frames)))
     silent, spoken = call(frames, None, quality, tracker), {}
     if quality == WITH_SPEECH:
-        spoken = {"call_header_kbps_with_speech": call(frames, sound, quality, tracker)["header"]}
+        spoken = {SPOKEN: call(frames, sound, quality, tracker)["header"]}
     return {
         "file_kbps": round(info.video_kbps, 4), "file_keyframes": info.keyframes,
         "call_layers_kbps": round(silent["motion"] + silent["tiny"], 4), "call_header_kbps": silent["header"],
@@ -82,9 +87,9 @@ def call(frames: Any, sound: Any, quality: int, tracker: Any) -> dict[str, float
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--clips", type=int, default=5)
+    p.add_argument("--clips", type=int, default=3)
     args = p.parse_args()
-    chosen: list[Any] = []
+    chosen: list[str] = []
     rows: list[dict[str, Any]] = []
     known = [path for path in clips("train") if path.name.startswith("d")]
     for i in np.random.default_rng(15).permutation(len(known)).tolist():
@@ -93,19 +98,21 @@ def main() -> None:
         frames, sound = read_clip(known[i])[: SECONDS * FPS], read_sound(known[i], SECONDS)
         if len(frames) < SECONDS * FPS or sound is None:
             continue
-        chosen.append(known[i])
+        chosen.append(known[i].name)
         tracker = Remembering()
         for quality in QUALITIES:
             rows.append({"clip": known[i].name, "quality": quality, **measure(frames, sound, quality, tracker)})
             print(rows[-1], flush=True)
-    mean = {
-        key: [round(float(np.mean([r[key] for r in rows if r["quality"] == q])), 3) for q in QUALITIES]
-        for key in ("file_kbps", "call_layers_kbps", "call_header_kbps", "call_keyframe_bytes")
-    }  # fmt: skip
-    mean["call_header_kbps_with_speech"] = [
-        round(float(np.mean([r["call_header_kbps_with_speech"] for r in rows if r["quality"] == WITH_SPEECH])), 3)
-    ]  # fmt: skip
-    write("typical_rates", {"environment": environment(), "clip_list": clip_list(chosen), "mean": mean, "rows": rows})
+        rates = {key: by_quality(rows, key) for key in KEYS}
+        spoken = np.mean([r[SPOKEN] for r in rows if SPOKEN in r])
+        mean = {**rates, SPOKEN: round(float(spoken), 3)}
+        write("typical_rates", {"environment": environment(), "clips": chosen, "mean": mean, "rows": rows})
+
+
+def by_quality(rows: list[dict[str, Any]], key: str) -> list[float]:
+    """Means for qualities 0 to 10."""
+    known = [np.mean([r[key] for r in rows if r["quality"] == quality]) for quality in QUALITIES]
+    return np.round(np.interp(range(11), QUALITIES, known), 3).tolist()
 
 
 if __name__ == "__main__":
