@@ -7,7 +7,7 @@ SOURCES := tfcodec tests examples benchmarks
 INPUT ?=
 JOBS ?= auto
 
-.PHONY: demo call test together quick lint format venv web clean
+.PHONY: demo call test together alone quick lint format venv web clean
 
 venv: $(STAMP)
 
@@ -26,12 +26,16 @@ call: $(STAMP)
 	$(BIN)/python examples/call/call.py $(if $(INPUT),--input "$(INPUT)")
 
 lint: $(STAMP)
-	$(BIN)/ruff check $(wildcard $(SOURCES))
-	$(BIN)/mypy $(wildcard $(SOURCES))
+	nice $(BIN)/ruff check $(wildcard $(SOURCES))
+	nice $(BIN)/mypy $(wildcard $(SOURCES))
 
-# Lint beside the tests, a process of tests for each core, and what is timed by itself afterwards.
+# A process of tests for each core; afterwards, when no other test runs, those that take times. These wait for most of
+# theirs, so that lint fits in beside them.
 test: $(STAMP)
-	$(MAKE) -j 2 lint together
+	$(MAKE) together
+	$(MAKE) -j 2 alone lint
+
+alone: $(STAMP)
 	$(BIN)/python -m pytest -m alone
 
 together: $(STAMP)

@@ -15,9 +15,12 @@ from tfcodec.codec.parts import Sending, layer
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tfcodec"
 
-GROUND = ("errors", "rates", "samples", "files", "machine", "resample")
+GROUND = ("errors", "rates", "samples", "files", "machine", "mixdown", "resample")
 CODERS = ("tinyframe", "motion", "keyframe", "speech")
-ROAD = (*GROUND, "bitstream", *CODERS, "model", "codec.parts", "codec.policy", "codec.results", "codec.frames")
+ROAD = (
+    *GROUND, "bitstream", *CODERS, "model", "codec.parts", "codec.policy", "codec.options", "codec.results",
+    "codec.frames",
+)  # fmt: skip
 MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(GROUND, GROUND),
     "bitstream": GROUND,
@@ -30,6 +33,7 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     "codec.results": GROUND,
     "codec.frames": GROUND,
     "codec.parts": (*GROUND, "bitstream", *CODERS, "model.registry", "model.tracker", "model.tracking", "codec.policy"),
+    "codec.options": (*GROUND, "bitstream", "speech", "codec.parts", "codec.policy", "model.tracker"),
     "codec.file": ROAD,
     "codec.call": ROAD,
     "codec.encoder": (*GROUND, "codec", "model.tracker"),

@@ -21,9 +21,10 @@ import pytest
 from conftest import there
 from hypothesis import given
 from hypothesis import strategies as st
+from test_speech import lag, voice
 
 import tfcodec
-from tfcodec.bench import analysis, classical, measure, runner
+from tfcodec.bench import analysis, classical, measure, runner, speech
 from tfcodec.bench import run as bench
 from tfcodec.bench.arms import CODECS, Arm, select
 from tfcodec.bench.codecs import codec_of
@@ -37,6 +38,7 @@ pytest.importorskip("matplotlib", reason="needs the extra bench")
 COUNT = 15
 GIVEN = os.environ.get("TFCODEC_METRIC_WEIGHTS")
 CHEAP = ["tfcodec", "frozen", "bicubic8", "x264"]
+HEARD = ["opus", "amr", "codec2"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +64,8 @@ def clips(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.T
 def finished(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole quick run of the command."""
     out = tmp_path_factory.mktemp("out")
-    command = ["bench", str(clips), "-o", str(out), "--quick", "--codecs", ",".join(CHEAP), "--every", "6", "--quiet"]
+    command = ["bench", str(clips), "-o", str(out), "--quick", "--codecs", ",".join(CHEAP + HEARD)]
+    command += ["--every", "6", "--quiet"]
     assert main(command) == 0
     return out
 
@@ -319,12 +322,103 @@ def test_every_byte_of_a_run(finished: Path) -> None:
     assert float(lines[0]["kbps"]) > 0
 
 
+def test_speech_is_in_every_total(finished: Path) -> None:
+    rows = results(finished)["rows"]
+    spoken = {
+        (r["clip"], r["delay"]): r["speech_kbps"] for r in rows if r["codec"] == "tfcodec" and r["point"] == 5
+    }  # fmt: skip
+    assert spoken["a.mp4", "file"] > 5
+    assert spoken["b.mkv", "file"] == 0
+    for row in rows:
+        own = row["speech_kbps"] if row["codec"] == "tfcodec" else spoken[row["clip"], row["delay"]]
+        assert row["total_kbps"] == pytest.approx(row["kbps"] + own, abs=1e-3)
+    for part in results(finished)["analysis"].values():
+        for entry in part["equal_lpips"]:
+            assert entry["whole"]["tfcodec_kbps"] > entry["tfcodec_kbps"]
+
+
+def test_speech_codecs_beside_it(finished: Path) -> None:
+    result = results(finished)
+    found = {row["codec"]: row for row in result["speech_rows"]}
+    assert {row["clip"] for row in found.values()} == {"a.mp4"}
+    missing = set(result["speech_left_out"])
+    for codec in speech.QUICK:
+        name, _, rate = codec.partition(":")
+        assert (codec in found) == (name in HEARD and name not in missing)
+        if codec in found and name != "opus":  # padded to whole frames
+            assert found[codec]["kbps"] == pytest.approx(int(rate) / 1000, rel=0.2)
+            assert found[codec]["call_kbps"] == pytest.approx(found[codec]["kbps"], rel=0.2)
+    assert set(result["speech_metrics"]) | missing >= set(speech.METRICS)
+    for row in found.values():
+        assert set(row["metrics"]) == set(result["speech_metrics"])
+    page = (finished / "report.html").read_text()
+    assert "<figure id=whole>" in page
+    assert "Opus 9000" in page
+
+
+def test_a_speech_row_is_kept_until_something_changes(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job] = speech.make_jobs([clips / "a.mp4"], ["opus:9000"], tmp_path, ())
+    assert job.unfinished()
+    assert speech.collect([job]) == []
+    job.run()
+    assert not job.unfinished()
+    assert replace(job, clip_hash="other").unfinished()
+    # The metrics' packages are not always here: any function of two sounds will do to see what is measured anew.
+    monkeypatch.setattr(speech, "judge", lambda metric: lambda *sounds: float(np.corrcoef(*sounds)[0, 1]))
+    monkeypatch.setattr(speech, "_definition", lambda metric: "correlation")
+    judged = replace(job, metrics=("stoi",))
+    assert judged.unfinished()
+    judged.run()
+    [row] = speech.collect([judged])
+    assert row["metrics"]["stoi"] > 0.5  # aligned, and speech
+    [silent] = speech.make_jobs([clips / "b.mkv"], ["opus:9000"], tmp_path, ())
+    silent.run()
+    assert not silent.unfinished()
+    assert speech.collect([silent]) == []
+
+
+@pytest.mark.parametrize("codec", ["opus:9000", "codec2:3200", "lyra:6000", "amr:4750"])
+def test_speech_is_aligned_with_its_source(codec: str) -> None:
+    if why := speech.missing(codec.partition(":")[0]):
+        pytest.skip(why)
+    sound = voice(3.0)
+    rates, decoded = speech.measure_rate(codec, sound)
+    assert decoded.shape == sound.shape
+    assert rates["kbps"] < 1.15 * rates["nominal_kbps"]
+    smooth = [np.convolve(np.abs(x), np.full(160, 1 / 160), "same") for x in (decoded, sound)]
+    assert abs(lag(*(x - x.mean() for x in smooth))) <= 320
+
+
 def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, tmp_path: Path) -> None:
-    bench.run(clips, tmp_path, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
-    first, second = results(finished), results(tmp_path)
+    """The second goes on from the first's half."""
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for kept in ("streams", "rows"):
+        shutil.rmtree(out / kept / "a.mp4")
+    bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
+    first, second = results(finished), results(out)
     assert first["rows"] == second["rows"]
     assert first["analysis"] == second["analysis"]
-    assert (finished / "summary.csv").read_bytes() == (tmp_path / "summary.csv").read_bytes()
+    assert (finished / "summary.csv").read_bytes() == (out / "summary.csv").read_bytes()
+
+
+def test_rivals_of_an_earlier_run(finished: Path, clips: Path, tmp_path: Path) -> None:
+    out, told = tmp_path / "out", finished / "results.json"
+    command = ["bench", str(clips), "-o", str(out), "--quick", "--every", "6", "--quiet", "--earlier"]
+    assert main([*command, str(told), "--codecs", "frozen"]) == 0
+    first, second = results(finished), results(out)
+    assert sorted(map(str, second["rows"])) == sorted(map(str, first["rows"]))
+    assert second["earlier"]["codecs"] == ["bicubic8", "tfcodec", "x264"]
+    assert second["earlier"]["environment"] == first["environment"]
+    assert second["analysis"]["all"]["equal_lpips"] == first["analysis"]["all"]["equal_lpips"]
+    with pytest.raises(tfcodec.TfcodecError, match="every=6, this run with every=7"):
+        bench.run(clips, out, bench.Options(["frozen"], quick=True, every=7, earlier=told))
+    other = tmp_path / "other.json"
+    other.write_text(told.read_text().replace("sha256", "sha1"))
+    with pytest.raises(tfcodec.TfcodecError, match=r"other\.json is no results\.json"):
+        bench.run(clips, out, bench.Options(["frozen"], quick=True, every=6, earlier=other))
 
 
 def job_for(clips: Path, out: Path, arm: Arm, metrics: tuple[str, ...] = ("psnr",)) -> runner.Job:

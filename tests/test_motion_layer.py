@@ -19,6 +19,7 @@ from tfcodec.bitstream import MotionChunk, MotionTablesChunk
 from tfcodec.codec.call.conceal import Scene
 from tfcodec.codec.file.decoder import read_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
+from tfcodec.codec.options import EncodeOptions
 from tfcodec.errors import UnsupportedVersion
 from tfcodec.model.tracker import FaceTracker, mouth_opening
 from tfcodec.model.tracking import track
@@ -48,7 +49,7 @@ def listening(coder: Any) -> list[np.ndarray]:
 def two_scenes(moving_face: Face) -> tuple[Frames, bytes, np.ndarray]:
     """Two scenes with a face, of 14 and 12 frames, as a file; and the numbers that the encoder built on."""
     frames = np.concatenate([moving_face[0][:14], moving_face[0][30:42, :, ::-1]])
-    coder = FileEncoder(5, audio=False, refine=False)
+    coder = FileEncoder(EncodeOptions(refine=False), audio=False)
     taken, chunks = listening(coder), []
     for t, frame in enumerate(frames):
         if t == 14:
@@ -171,7 +172,7 @@ def test_without_a_face_no_numbers_are_sent() -> None:
 def test_a_face_that_comes_and_goes(moving_face: Face) -> None:
     frames = moving_face[0][:12].copy()
     frames[5:8] = 128
-    coder = FileEncoder(5, audio=False, refine=False)
+    coder = FileEncoder(EncodeOptions(refine=False), audio=False)
     taken = listening(coder)
     chunks = [chunk for frame in frames for chunk in coder.push_chunks(frame)]
     got = read_exact(finish_file(coder, chunks)).layers["motion"]

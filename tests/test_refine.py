@@ -15,6 +15,7 @@ from tfcodec.cli import main
 from tfcodec.codec.encoder import Encoder
 from tfcodec.codec.file.encoder import encode_clip
 from tfcodec.codec.file.refine import Descent, Refiner, _to_rgb
+from tfcodec.codec.options import EncodeOptions
 from tfcodec.errors import WeightsError
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.metrics.pixels import psnr
@@ -152,7 +153,7 @@ def test_another_network_can_be_given(moving_face: Face) -> None:
     frames = moving_face[0][:8]
 
     def coded(refine: bool | Refiner) -> bytes:
-        return encode_clip(iter(frames), None, 5, len(frames), None, refine)
+        return encode_clip(iter(frames), None, EncodeOptions(refine=refine), len(frames))
 
     assert coded(refiner()) == coded(True)
     assert coded(refiner(steps=0)) == coded(False)

@@ -152,6 +152,23 @@ def test_a_track_that_switches_its_rate_and_format() -> None:
     assert np.abs(np.diff(heard)).max() < np.pi * 250 / 16_000 * 2
 
 
+def test_channels_of_a_track_never_cancel_out() -> None:
+    """Reversed poles, and one silent side, keep the level; going over from one to the other does not click."""
+    time = np.arange(48_000) / 48_000
+    tone = (0.4 * np.sin(2 * np.pi * 200 * time)).astype(np.float32)
+    track, out = TrackSound(48_000), []
+    for other in (-tone, 0 * tone, tone):
+        for i in range(0, 48_000, 960):
+            frame = av.AudioFrame.from_ndarray(np.stack((tone, other))[:, i : i + 960].copy(), "fltp", "stereo")
+            frame.sample_rate = 48_000
+            out.append(track.mono([frame]))
+    heard = np.concatenate(out)
+    levels = np.sqrt(np.square(heard.reshape(-1, 9600)).mean(1))
+    assert levels == pytest.approx(np.full(15, 0.4 / np.sqrt(2)), rel=0.3)
+    assert levels[[0, 1, 2, 3, 4, 9, 14]] == pytest.approx(np.full(7, 0.4 / np.sqrt(2)), rel=0.05)  # it has settled
+    assert np.abs(np.diff(heard)).max() < 1.3 * np.abs(np.diff(tone)).max()
+
+
 def test_what_is_no_frame_of_a_track_stays_as_it_is() -> None:
     track, sound = TrackSound(16_000), np.ones(640, np.float32)
     assert track.mono(sound) is sound

@@ -371,20 +371,20 @@ def run(pack: Path, folder: Path, *more: str) -> dict[str, torch.Tensor]:
 
 @needs_metrics
 def test_a_resumed_run_is_an_uninterrupted_one(prepared_pack: Path, tmp_path: Path) -> None:
-    schedule = ["--schedule-steps", "4", "--anneal", "--accumulate", "2", "--loss", "adversarial=0.1", "temporal=1"]
+    schedule = ["--schedule-steps", "2", "--anneal", "--accumulate", "2", "--loss", "adversarial=0.1", "temporal=1"]
     whole = run(prepared_pack, tmp_path / "whole", *schedule)
-    run(prepared_pack, tmp_path / "cut", *schedule, "--steps", "2")
-    assert json.loads((tmp_path / "cut" / "state" / "manifest.json").read_text())["step"] == 2
+    run(prepared_pack, tmp_path / "cut", *schedule, "--steps", "1")
+    assert json.loads((tmp_path / "cut" / "state" / "manifest.json").read_text())["step"] == 1
     cut = run(prepared_pack, tmp_path / "cut", *schedule)
     assert whole.keys() == cut.keys()
     different = [name for name, value in whole.items() if not torch.equal(value, cut[name])]
     assert not different
     card = json.loads((tmp_path / "cut" / "card.json").read_text())
-    assert [(c["from_step"], c["to_step"]) for c in card["calls"]] == [(0, 2), (2, 4)]
+    assert [(c["from_step"], c["to_step"]) for c in card["calls"]] == [(0, 1), (1, 2)]
     assert card["losses"]["temporal"] == 1
     # A finished schedule stays finished.
     run(prepared_pack, tmp_path / "cut", *schedule)
-    assert json.loads((tmp_path / "cut" / "state" / "manifest.json").read_text())["step"] == 4
+    assert json.loads((tmp_path / "cut" / "state" / "manifest.json").read_text())["step"] == 2
 
 
 @needs_metrics

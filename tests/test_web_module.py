@@ -29,6 +29,7 @@ from tfcodec.bitstream.parse import measure_chunk
 from tfcodec.bitstream.parts import BY_TYPE
 from tfcodec.codec.file.decoder import read_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
+from tfcodec.codec.options import EncodeOptions
 from tfcodec.errors import BitstreamError
 from tfcodec.keyframe import av1, decode_inter_keyframe, decode_keyframe, encode_keyframe
 from tfcodec.keyframe.colour import to_rgb
@@ -189,7 +190,7 @@ def clip() -> tuple[bytes, list[np.ndarray]]:
     y, x = np.mgrid[:256, :256]
     base = [128 + 60 * np.sin((x + 2 * y) / s) for s in (30, 50, 70)]
     frames = np.stack([np.stack([b + 10 * np.sin(t / 3) for b in base], -1) for t in range(20)]).astype(np.uint8)
-    encoder = FileEncoder(5, True, None, refine=False, motion=False)
+    encoder = FileEncoder(EncodeOptions(refine=False, motion=False), True)
     chunks: list[bs.Chunk] = []
     sound = (0.1 * np.sin(np.arange(640) / 5)).astype(np.float32)
     for i, frame in enumerate(frames):

@@ -102,31 +102,22 @@ def encode(
 
     from .codec.file.budget import encode_within
     from .codec.file.encoder import encode_clip
-    from .codec.parts.speech import check_silence
-    from .codec.policy import check_quality
+    from .codec.options import EncodeOptions
     from .media import open_source
-    from .speech.choice import choose
 
     if kbps is not None and quality is not None:
         raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
-    level = check_quality(5 if quality is None else quality)
-    voice = choose(speech, level)
+    options = EncodeOptions(5 if quality is None else quality, refine, motion, speech, inter_keyframes, silence)
     if out is not None and not isinstance(out, str | os.PathLike) and not hasattr(out, "write"):
         raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
     with open_source(
         source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn
     ) as clip:
         if kbps is not None:
-            data = encode_within(
-                kbps, clip.frames_iter, clip.frame_count, clip.audio, speech, refine=refine, motion=motion,
-                inter_keyframes=inter_keyframes, silence=check_silence(silence), progress=progress,
-            )
+            data = encode_within(kbps, clip.frames_iter, clip.frame_count, clip.audio, options, progress)
         else:
-            sound = None if voice is None else clip.audio
-            data = encode_clip(
-                clip.frames_iter(), sound, level, clip.frame_count_hint, progress, refine, motion, voice,
-                inter_keyframes, check_silence(silence),
-            )
+            sound = None if options.voice() is None else clip.audio
+            data = encode_clip(clip.frames_iter(), sound, options, clip.frame_count_hint, progress)
         warnings = tuple(clip.warnings)
     if out is None:
         return data

@@ -87,16 +87,24 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("bench", help="rate and quality against H.264, H.265 and AV1, on your own videos")
     p.add_argument("folder", help="folder of videos")
     p.add_argument("-o", "--output", required=True, help="folder for results and report; resumed")
-    p.add_argument("--codecs", help="comma-separated: tfcodec, frozen, bicubic8, x264, x265, svtav1 (default: all)")
+    p.add_argument(
+        "--codecs",
+        help="comma-separated: tfcodec, frozen, bicubic8, x264, x265, svtav1; of speech: opus, lyra, codec2, amr "
+        "(default: all)",
+    )
     p.add_argument(
         "--metrics",
-        help="comma-separated: lpips, psnr, ms_ssim, frame_difference, mouth, mouth_shape, identity (default: all)",
+        help="comma-separated: lpips, psnr, ms_ssim, frame_difference, mouth, mouth_shape, identity; of speech: pesq, "
+        "stoi, visqol, dnsmos (default: all)",
     )
     p.add_argument("--quick", action="store_true", help="four clips and a few settings")
     p.add_argument("--every", type=int, default=10, help="judge every n-th frame (default 10)")
     p.add_argument("-j", "--jobs", type=int, default=1, help="processes (default 1)")
     p.add_argument("--crop", choices=("auto", "none"), default="auto", help="as of encode")
     p.add_argument("--no-players", action="store_true", help="leave the side-by-side videos out of the report")
+    p.add_argument(
+        "--earlier", metavar="RESULTS", help="results.json of an earlier run over the same clips, for all other codecs"
+    )
     p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
     add_batch(commands)
@@ -312,7 +320,7 @@ def _bench(args: argparse.Namespace) -> int:
             Path(args.folder), Path(args.output),
             Options(
                 names(args.codecs), names(args.metrics), args.quick, args.every, args.jobs, args.crop,
-                not args.no_players,
+                not args.no_players, None if args.earlier is None else Path(args.earlier),
             ),
             progress=progress, say=say,
         )  # fmt: skip

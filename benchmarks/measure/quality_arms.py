@@ -19,6 +19,7 @@ from benchmarks.common import call_as_file, read_clip
 from tfcodec.codec.file.decoder import ExactParts, read_exact
 from tfcodec.codec.file.encoder import encode_clip
 from tfcodec.codec.file.refine import Refiner
+from tfcodec.codec.options import EncodeOptions
 from tfcodec.media import open_source
 from tfcodec.metrics import faces, pixels
 from tfcodec.metrics.faces import FaceMeter
@@ -304,7 +305,8 @@ def encode_with(network: Network, path: Path, quality: int) -> bytes:
     with open_source(path, crop="auto") as clip:
         refiner = Refiner(network.model)
         tracker = network.model.tracker or False
-        return encode_clip(clip.frames_iter(), clip.audio, quality, clip.frame_count_hint, None, refiner, tracker)
+        options = EncodeOptions(quality, refiner, tracker)
+        return encode_clip(clip.frames_iter(), clip.audio, options, clip.frame_count_hint)
 
 
 def judge(arms: dict[str, Frames], own: Own, judges: Judges) -> dict[str, dict[str, float]]:

@@ -27,6 +27,7 @@ from tfcodec.bench.analysis import on_hull
 from tfcodec.codec import policy
 from tfcodec.codec.file.decoder import probe_bytes, read_exact, render_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
+from tfcodec.codec.options import EncodeOptions
 from tfcodec.codec.parts import stream as encoding
 from tfcodec.codec.parts.layer import NEVER
 from tfcodec.codec.parts.motion import MotionLayerEncoder
@@ -83,7 +84,7 @@ def stream(
 ) -> bytes:  # fmt: skip
     """A clip as a stream, with keyframe, tiny and motion quality as given."""
     key, tiny, motion = qualities
-    coder = FileEncoder(5, audio=sound is not None, expected_frames=len(frames), refine=False)
+    coder = FileEncoder(EncodeOptions(refine=False), audio=sound is not None, expected_frames=len(frames))
     coder.stream.layers["tiny"] = TinyLayerEncoder(TinyEncoder(tiny, mode="file"))
     coder.stream.layers["motion"] = Tracked(motion, seen)
     chunks = []

@@ -26,6 +26,7 @@ from benchmarks.search.ladder_search import choose_clips, lpips
 from tfcodec.codec.file.decoder import probe_bytes, read_exact, render_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
 from tfcodec.codec.file.refine import Descent, Refiner
+from tfcodec.codec.options import EncodeOptions
 from tfcodec.codec.parts.tiny import TinyLayerEncoder
 from tfcodec.media import open_source
 from tfcodec.metrics.lpips import LPIPS
@@ -54,7 +55,7 @@ def measure(path: Path) -> list[dict[str, float]]:
     rows = []
     for quality, how in WAYS:
         refiner = None if how is None else Refiner(model, how)
-        encoder = FileEncoder(5, audio=False, expected_frames=EXPECTED, refine=False)
+        encoder = FileEncoder(EncodeOptions(refine=False), audio=False, expected_frames=EXPECTED)
         encoder.stream.layers["tiny"] = TinyLayerEncoder(TinyEncoder(quality, mode="file"), refiner)
         begin = time.perf_counter()
         data = finish_file(encoder, [chunk for frame in frames for chunk in encoder.push_chunks(frame)])

@@ -29,9 +29,7 @@ class Encoding:
 
     def check(self) -> None:
         """Raises TfcodecError where an option is out of range, SpeechCodecMissing."""
-        from ..codec.parts.speech import check_silence
-        from ..codec.policy import check_quality
-        from ..speech.choice import choose
+        from ..codec.options import EncodeOptions
 
         if self.kbps is not None and self.quality is not None:
             raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
@@ -41,8 +39,7 @@ class Encoding:
             raise TfcodecError(f'crop must be "auto" or "none", not {self.crop!r}')
         if self.no_face not in ("crop", "skip", "fail"):
             raise TfcodecError(f'no_face must be "crop", "skip" or "fail", not {self.no_face!r}')
-        choose(self.speech, check_quality(5 if self.quality is None else self.quality))
-        check_silence(self.silence)
+        EncodeOptions(5 if self.quality is None else self.quality, speech=self.speech, silence=self.silence)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the rows say: mean curves, convex hulls, BD-rate, and the bits that others need for tfcodec's LPIPS.
 
-Rate everywhere: all of tfcodec's file without the speech, but of a classical codec only the payload: its MP4 boxes
-would cost another 1.5 to 2.5 kbit/s in clips of some seconds, and a call would not send them.
+Rate of pictures: all of tfcodec's file without the speech, but of a classical codec only the payload: its MP4 boxes
+would cost another 1.5 to 2.5 kbit/s in clips of some seconds, and a call would not send them. Totals have the speech.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .arms import CLASSICAL, DEFAULT_QUALITY
+from .arms import CLASSICAL, DEFAULT_QUALITY, TITLES
 from .measure import METRICS
+from .speech import means
 
 Row = dict[str, Any]
 PIXELS = 256 * 256
@@ -49,17 +50,22 @@ def tidy(row: Row) -> Row:
     }  # fmt: skip
 
 
+def add_totals(rows: list[Row]) -> None:
+    """Give every row ``total_kbps``, the rate with speech: in tfcodec's rows their own, in the others, which hold none,
+    that of tfcodec at the default quality in the same delay class."""
+    spoken = {
+        (r["clip"], r["delay"]): r["speech_kbps"]
+        for r in rows if r["codec"] == "tfcodec" and r["point"] == DEFAULT_QUALITY
+    }  # fmt: skip
+    for row in rows:
+        speech = row["speech_kbps"] if row["codec"] == "tfcodec" else spoken.get((row["clip"], row["delay"]), 0.0)
+        row["total_kbps"] = round(row["kbps"] + speech, 4)
+
+
 _MEANS = (
-    "kbps",
-    "bpp",
-    "bytes_per_frame",
-    "file_kbps",
-    "speech_kbps",
-    "payload_bytes",
-    "file_bytes",
-    "keyframes",
-    "seconds",
-)
+    "kbps", "bpp", "bytes_per_frame", "file_kbps", "speech_kbps", "total_kbps", "payload_bytes", "file_bytes",
+    "keyframes", "seconds",
+)  # fmt: skip
 
 
 def mean_curves(rows: list[Row]) -> dict[str, list[Row]]:
@@ -196,7 +202,8 @@ def best_bits_for(metric: str, target: float, curves: list[list[Row]]) -> tuple[
 def equal_quality(rows: list[Row], metric: str = "lpips", quality: int = DEFAULT_QUALITY) -> list[Row]:
     """For every rival and delay class: bits for tfcodec's value of the metric, as multiples of tfcodec's bits.
 
-    Every figure is per clip first. Beside it the other metrics, of both, at that point.
+    Every figure is per clip first. Beside it the other metrics, of both, at that point; and ``whole``, the same with
+    tfcodec's speech added to both.
     """
     out = []
     for delay in ("file", "call"):
@@ -218,7 +225,7 @@ def equal_quality(rows: list[Row], metric: str = "lpips", quality: int = DEFAULT
                 entries.append({
                     "clip": clip, "tfcodec_kbps": ours[0]["kbps"], "kbps": round(found[0], 3), "bound": found[1],
                     "ratio": round(found[0] / ours[0]["kbps"], 3), "metrics": found[2],
-                    "tfcodec_metrics": ours[0]["metrics"],
+                    "tfcodec_metrics": ours[0]["metrics"], "speech_kbps": ours[0]["speech_kbps"],
                 })  # fmt: skip
             if entries:
                 out.append({"metric": metric, "delay": delay, "rival": rival, "quality": quality, **_spread(entries)})
@@ -233,6 +240,7 @@ def _spread(entries: list[Row]) -> Row:
         return round(float(np.mean(values)), 5) if values else None
 
     quantiles = np.quantile(ratios, (0.1, 0.25, 0.5, 0.75, 0.9))
+    speech, theirs, ours = (np.array([e[k] for e in entries]) for k in ("speech_kbps", "kbps", "tfcodec_kbps"))
     return {
         "clips": len(entries),
         "at_most": sum(e["bound"] == "<" for e in entries), "at_least": sum(e["bound"] == ">" for e in entries),
@@ -244,6 +252,10 @@ def _spread(entries: list[Row]) -> Row:
         },
         "kbps": round(float(np.mean([e["kbps"] for e in entries])), 3),
         "tfcodec_kbps": round(float(np.mean([e["tfcodec_kbps"] for e in entries])), 3),
+        "whole": {
+            "ratio": round(float(np.median((theirs + speech) / (ours + speech))), 3),
+            "kbps": round(float((theirs + speech).mean()), 3), "tfcodec_kbps": round(float((ours + speech).mean()), 3),
+        },
         "metrics": {m: mean("metrics", m) for m in METRICS},
         "tfcodec_metrics": {m: mean("tfcodec_metrics", m) for m in METRICS},
         "per_clip": [{k: e[k] for k in ("clip", "tfcodec_kbps", "kbps", "bound", "ratio")} for e in entries],
@@ -271,8 +283,45 @@ def reach(curves: dict[str, list[Row]]) -> list[Row]:
     return out
 
 
-def analyse(rows: list[Row]) -> Row:
-    """Everything above, over all clips and over those of 5 s and more (where there are some and others)."""
+STREAMS: tuple[tuple[int, str], ...] = (
+    (5, "opus:9000"), (5, "amr:4750"), (5, "lyra:3200"), (5, "codec2:1200"), (0, "opus:6000"), (0, "lyra:1600"),
+    (0, "codec2:1200"),
+)  # fmt: skip
+"""Qualities of pictures and codecs of speech that go together in a whole stream."""
+
+
+def whole_streams(part: Row, speech: dict[str, Row]) -> list[Row]:
+    """Whole streams of files, pictures and speech: tfcodec's, and its rivals' at equal LPIPS, each with two codecs.
+
+    Args:
+        part: the analysis of some clips.
+        speech: mean rows of speech codecs, from `speech.means`.
+
+    Returns:
+        Rows of ``title`` (codec of the pictures and its setting), ``speech`` (a key of ``speech``), ``video_kbps`` and
+        ``speech_kbps``; only those of which both rates are known.
+    """
+    pictures = [
+        (f"tfcodec, quality {quality}", p["kbps"], codec)
+        for quality, codec in STREAMS
+        for p in part["curves"].get("tfcodec-file-256", []) if p["point"] == quality
+    ]  # fmt: skip
+    pictures += [
+        (f"{TITLES[e['rival']]} at equal LPIPS", e["kbps"], codec)
+        for e in part["equal_lpips"] if e["delay"] == "file" and e["rival"] in CLASSICAL
+        for codec in ("opus:9000", "lyra:3200")
+    ]  # fmt: skip
+    return [
+        {"title": title, "speech": codec, "video_kbps": video, "speech_kbps": speech[codec]["kbps"]}
+        for title, video, codec in pictures if codec in speech
+    ]  # fmt: skip
+
+
+def analyse(rows: list[Row], speech: list[Row] | tuple[()] = ()) -> Row:
+    """Everything above, over all clips and over those of 5 s and more (where there are some and others).
+
+    ``speech``: rows of speech codecs, see `speech.collect`.
+    """
     out: Row = {}
     long = [r for r in rows if r["seconds"] >= LONG_SECONDS]
     for name, of in (("all", rows), ("long", long)):
@@ -288,4 +337,7 @@ def analyse(rows: list[Row]) -> Row:
             "clips": len({r["clip"] for r in of}), "curves": curves, "on_hull": ladders, "bd_rate": bd_rates(curves),
             "equal_lpips": equal_quality(of), "reach": reach(curves),
         }  # fmt: skip
+        names = {r["clip"] for r in of}
+        out[name]["speech"] = means([r for r in speech if r["clip"] in names])
+        out[name]["whole"] = whole_streams(out[name], out[name]["speech"])
     return out

@@ -207,8 +207,9 @@ class TinyBicubic:
 def _encode_stream(arm: Arm, frames: Frames) -> bytes:
     """The stream that tfcodec writes at the arm's quality, without sound."""
     from ..codec.file.encoder import encode_clip
+    from ..codec.options import EncodeOptions
 
-    return encode_clip(iter(frames), None, arm.point, len(frames), None, refine=False, motion=False)
+    return encode_clip(iter(frames), None, EncodeOptions(arm.point, refine=False, motion=False), len(frames))
 
 
 _GROUP = 128

@@ -7,6 +7,9 @@ from typing import Any
 
 from .arms import CLASSICAL, DELAY_NAMES, TITLES
 from .measure import METRICS
+from .speech import METRICS as SPEECH_METRICS
+from .speech import TITLES as SPEECH_TITLES
+from .speech import label as speech_label
 
 Row = dict[str, Any]
 COLOURS = {
@@ -206,6 +209,51 @@ def ratios(equal: list[Row], title: str) -> Any:
     return figure
 
 
+SPEECH_COLOURS = {"opus": "#1f5fb4", "lyra": "#c8102e", "codec2": "#b8a04a", "amr": "#2e8b57"}
+
+
+def speech_codecs(means: dict[str, Row], title: str) -> Any:
+    """Speech codecs at their rates in files, one panel a metric; better is up."""
+    metrics = [m for m in SPEECH_METRICS if any(m in row for row in means.values())]
+    figure, axes = _figure(3.3 * len(metrics), 3.6, len(metrics))
+    for panel, metric in zip(axes[0], metrics, strict=True):
+        for name, colour in SPEECH_COLOURS.items():
+            points = sorted(
+                (row["kbps"], row[metric]) for codec, row in means.items()
+                if codec.startswith(f"{name}:") and metric in row
+            )  # fmt: skip
+            if points:
+                label = SPEECH_TITLES[name]
+                panel.plot(*zip(*points, strict=True), "-o", color=colour, label=label, markersize=4)
+        panel.set_xscale("log")
+        panel.set_xlabel("speech rate, kbit/s")
+        panel.set_ylabel(SPEECH_METRICS[metric].title)
+        _ticks(panel)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def whole_streams(streams: list[Row], title: str) -> Any:
+    """Stacked bars: pictures and speech of whole streams."""
+    figure, axes = _figure(9, 0.32 * len(streams) + 1.2)
+    panel = axes[0, 0]
+    ordered = sorted(streams, key=lambda s: s["video_kbps"] + s["speech_kbps"])
+    for y, stream in enumerate(ordered):
+        video, speech = stream["video_kbps"], stream["speech_kbps"]
+        label = ("pictures", "speech") if y == 0 else (None, None)
+        panel.barh(y, video, color=PARTS["keyframe"], label=label[0])
+        panel.barh(y, speech, left=video, color=PARTS["speech"], label=label[1])
+        panel.text(video + speech, y, f" {video + speech:.1f}", va="center", fontsize=8)
+    panel.set_yticks(range(len(ordered)), [f"{s['title']}, {speech_label(s['speech'])}" for s in ordered])
+    panel.invert_yaxis()
+    panel.set_xlabel("whole stream, kbit/s")
+    panel.set_title(title, fontsize=10)
+    panel.legend(loc="lower right")
+    return figure
+
+
 def figures(analysis: Row, name: str, title: str) -> dict[str, Any]:
     """All figures of one set of clips, by file name without suffix."""
     part = analysis[name]
@@ -220,4 +268,8 @@ def figures(analysis: Row, name: str, title: str) -> dict[str, Any]:
         out["bytes"] = byte_parts(curves, f"{title}: where the bytes go")
     if part["equal_lpips"]:
         out["equal_lpips"] = ratios(part["equal_lpips"], f"{title}: bits at equal LPIPS")
+    if part.get("whole"):
+        out["whole"] = whole_streams(part["whole"], f"{title}: pictures and speech in files")
+    if any(m in row for row in part.get("speech", {}).values() for m in SPEECH_METRICS):
+        out["speech"] = speech_codecs(part["speech"], f"{title}: speech codecs")
     return out

@@ -11,6 +11,8 @@ from .arms import CLASSICAL, DELAY_NAMES, TITLES, Arm
 from .classical import options
 from .measure import METRICS
 from .players import Player
+from .speech import METRICS as SPEECH_METRICS
+from .speech import label
 
 Row = dict[str, Any]
 
@@ -66,6 +68,7 @@ def _equal_table(equal: list[Row]) -> str:
         "10 % … 90 %",
         "min … max",
         "of mean rates",
+        "with speech",
     ]
     head += ["floor"] + [f"{METRICS[m].title}: it / tfcodec" for m in metrics]
     lines = []
@@ -74,7 +77,8 @@ def _equal_table(equal: list[Row]) -> str:
         cells = [
             TITLES[e["rival"]], DELAY_NAMES[e["delay"]], f"{e['kbps']:.2f}", f"{e['tfcodec_kbps']:.2f}",
             f"{r['median']:.2f}", f"{r['p10']:.2f} … {r['p90']:.2f}", f"{r['min']:.2f} … {r['max']:.2f}",
-            f"{r['of_mean_rates']:.2f}", f"{e['at_most']} <, {e['at_least']} > of {e['clips']}",
+            f"{r['of_mean_rates']:.2f}", f"{e['whole']['ratio']:.2f}",
+            f"{e['at_most']} <, {e['at_least']} > of {e['clips']}",
         ]  # fmt: skip
         d = {m: METRICS[m].digits for m in metrics}
         cells += [f"{number(e['metrics'].get(m), d[m])} / {number(e['tfcodec_metrics'].get(m), d[m])}" for m in metrics]
@@ -93,7 +97,7 @@ def _curve_table(curves: dict[str, list[Row]]) -> str:
         cells = [
             f"{_title(p['codec'], p['size'])}, {setting}", DELAY_NAMES[p["delay"]], f"{p['kbps']:.2f}",
             f"{p['bpp']:.6f}", f"{p['bytes_per_frame']:.1f}", f"{p['payload_bytes']:.0f}", f"{p['file_bytes']:.0f}",
-            f"{p['speech_kbps']:.2f}", f"{p['kbps'] + p['speech_kbps']:.2f}", *(_metric(p, m) for m in metrics),
+            f"{p['speech_kbps']:.2f}", f"{p['total_kbps']:.2f}", *(_metric(p, m) for m in metrics),
         ]  # fmt: skip
         lines.append((p["codec"] == "tfcodec", cells))
     return _table(head, lines)
@@ -126,6 +130,33 @@ def _reach_table(reach: list[Row]) -> str:
         lines.append((r["bound"] != ">" and r["kbps"] < r["tfcodec_kbps"], cells))
     head = ["codec", "class", "metric", "tfcodec's best", "at kbit/s", "the codec has it at kbit/s"]
     return _table(head, lines)
+
+
+def _speech_table(means: dict[str, Row], metrics: list[str]) -> str:
+    head = ["codec (mean over clips)", "clips", "file, kbit/s", "call, kbit/s"]
+    head += [SPEECH_METRICS[m].title for m in metrics]
+    lines = [
+        (False, [
+            label(codec), str(row["clips"]), f"{row['kbps']:.2f}", f"{row['call_kbps']:.2f}",
+            *(number(row.get(m), SPEECH_METRICS[m].digits) for m in metrics),
+        ])
+        for codec, row in means.items()
+    ]  # fmt: skip
+    return _table(head, lines)
+
+
+def _speech(part: Row, result: Row, drawn: Row) -> str:
+    """What is heard, and whole streams."""
+    reasons = "; ".join(f"{name}: {why}" for name, why in result["speech_left_out"].items())
+    note = (
+        "Packets alone, all of them sent, at 120 ms (Opus), 80 ms (Codec2) and 5 s (Lyra) in files and 40 ms in calls, "
+        "decoded against the clip's own sound with half a second of silence around both. Of AMR-NB "
+        "the byte before each frame is not counted. Clips without speech are left out."
+    )
+    out = "".join(f"<figure id={key}>{plots.svg(drawn[key])}</figure>" for key in ("whole", "speech") if key in drawn)
+    if part["speech"]:
+        out += f"<p class=note>{note}</p>{_speech_table(part['speech'], result['speech_metrics'])}"
+    return out + (f"<p class=note>Left out: {escape(reasons)}</p>" if reasons else "")
 
 
 def _clip_tables(rows: list[Row]) -> str:
@@ -214,7 +245,8 @@ _ACCOUNTING = """
 of tfcodec's file but the speech (container, checksums, keyframes, tiny frames); of the classical codecs it is only the
 payload (coded frames and parameter sets, without x264's and x265's information messages), because their MP4 boxes,
 another 1 to 2 KB a clip, say nothing about the codec: the comparison favours them. File sizes are in the tables.
-Speech is in a column of its own; the classical files hold none, and the same speech packets would fit them.
+Speech is in a column of its own; the classical files hold none, and the same speech packets would fit them: totals
+with speech count those of tfcodec at quality 5.
 <b>frozen keyframe</b> is a file with tfcodec's keyframes alone, each shown until the next; <b>8x8, bicubic</b> is the
 tiny frames alone, enlarged. LPIPS forgives a still picture: read it together with PSNR, the mouth and the
 frame-difference error. <b>Random access</b> and <b>low delay</b> are never compared with one another: tfcodec's files
@@ -253,6 +285,7 @@ def build(result: Row, arms: list[Arm], players: list[Player], left_out: int) ->
             + _equal_table(part["equal_lpips"])
             + (f"<figure id=equal_lpips>{plots.svg(drawn['equal_lpips'])}</figure>")
         )
+    parts.append(f"<h2>Speech, and whole streams</h2>{_speech(part, result, drawn)}")
     if part["reach"]:
         parts.append(
             "<h2>Where classical codecs win</h2><p class=note>The rate at which each has the best value that tfcodec's "

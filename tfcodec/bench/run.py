@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ import numpy as np
 
 from ..errors import MediaError, TfcodecError
 from ..files import write_atomically
-from .arms import CODECS, DELAY_NAMES, Frames, select
+from . import speech
+from .analysis import add_totals
+from .arms import CODECS, DELAY_NAMES, Arm, Frames, select
+from .earlier import rows_of
 from .measure import METRICS, available
 from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs
 from .sources import CropMode, Source, digest, find_clips, load
@@ -22,6 +25,7 @@ from .sources import CropMode, Source, digest, find_clips, load
 DEFAULT_EVERY = 10
 QUICK_CLIPS = 4
 SELF_TEST_CLIPS = 8
+TITLES_OF_METRICS = {name: metric.title for name, metric in {**METRICS, **speech.METRICS}.items()}
 STILL = 0.25
 """Grey levels between frames far apart, on average, below which a clip does not move."""
 
@@ -40,13 +44,15 @@ class Options:
     """What to measure, and how.
 
     Attributes:
-        codecs: names from CODECS to bring up to date; None: all.
-        metrics: names from METRICS; None: all whose networks and packages are there.
+        codecs: names from CODECS and from `speech.CODECS` to bring up to date; None: all.
+        metrics: names from METRICS and from `speech.METRICS`; None: all whose networks and packages are there.
         quick: the first clips and a few arms only.
         every: judge every n-th frame.
         jobs: processes.
         crop: as of `encode`.
         players: whether to make the side-by-side videos.
+        earlier: results.json of an earlier run over the same clips, of which rows of all codecs are taken that OUT has
+            none of; there are no side-by-side videos then.
 
     Raises:
         TfcodecError: ``every`` or ``jobs`` is less than 1.
@@ -59,10 +65,23 @@ class Options:
     jobs: int = 1
     crop: CropMode = "auto"
     players: bool = True
+    earlier: Path | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.jobs < 1:
             raise TfcodecError("every and jobs are at least 1")
+        _check_names("codec", self.codecs, (*CODECS, *speech.CODECS))
+        _check_names("metric", self.metrics, (*METRICS, *speech.METRICS))
+
+    def of(self, names: list[str] | None, known: Iterable[str]) -> list[str]:
+        """Those of ``codecs`` or ``metrics`` that are among ``known``."""
+        return [name for name in known if names is None or name in names]
+
+
+def _check_names(kind: str, names: list[str] | None, known: tuple[str, ...]) -> None:
+    unknown = sorted(set(names or ()) - set(known))
+    if unknown:
+        raise TfcodecError(f"no {kind} called {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def run(
@@ -94,30 +113,49 @@ def run(
     """
     require_extra()
     options = options or Options()
-    clips, arms = find_clips(folder), select(options.codecs, options.quick)
+    clips, arms = find_clips(folder), _arms(options)
     if options.quick:
         clips = clips[:QUICK_CLIPS]
-    chosen, left_out = available(options.metrics)
-    for metric, why in left_out.items():
-        say(f"left out: {METRICS[metric].title}: {why}")
-    if not chosen:
+    chosen, left_out = available(options.of(options.metrics, METRICS))
+    judges, deaf = speech.available(options.of(options.metrics, speech.METRICS))
+    for metric, why in {**left_out, **deaf}.items():
+        say(f"left out: {TITLES_OF_METRICS[metric]}: {why}")
+    if arms and not chosen:
         raise TfcodecError("no metric can be computed: " + "; ".join(left_out.values()))
     clips, unread = _readable(clips)
-    tested = _self_test(clips, options.crop)
+    tested = _self_test(clips, options.crop) if arms else "not needed"
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"cannot write {out}: {error.strerror}") from None
+    spoken = options.of(options.codecs, speech.CODECS)
+    unspoken = {name: why for name in spoken if (why := speech.missing(name))}
+    for name, why in unspoken.items():
+        say(f"left out: {name}: {why}")
+    voices = speech.select([name for name in spoken if name not in unspoken], options.quick)
     todo = make_jobs(clips, arms, out, chosen, options.every, options.crop)
-    failures = unread + run_jobs(todo, options.jobs, progress)
+    failures = unread + run_jobs([*todo, *speech.make_jobs(clips, voices, out, judges)], options.jobs, progress)
     for failure in failures:
         say(f"failed: {failure}")
     result = collect(clips, out, chosen, options)
     result |= {"failures": failures, "metrics_left_out": left_out, "self_test": tested}
+    known = speech.make_jobs(clips, speech.select(speech.CODECS, options.quick), out, judges)
+    result |= {"speech_metrics": list(judges), "speech_left_out": {**deaf, **unspoken}}
+    result["speech_rows"] = speech.collect(known)
     if not result["rows"]:
-        raise TfcodecError(f"nothing could be measured: {failures[0]}" if failures else "nothing to measure")
+        nothing = "nothing to measure: name a codec of pictures too, such as tfcodec"
+        raise TfcodecError(f"nothing could be measured: {failures[0]}" if failures else nothing)
+    if options.earlier is not None:
+        rows, result["earlier"] = rows_of(options.earlier, result)
+        result["rows"] += rows
+        add_totals(result["rows"])
     finish(result, clips, out, options, say)
     return result
+
+
+def _arms(options: Options) -> list[Arm]:
+    pictures = options.of(options.codecs, CODECS)
+    return select(pictures, options.quick) if pictures else []
 
 
 def _readable(clips: list[Path]) -> tuple[list[Path], list[str]]:
@@ -171,6 +209,7 @@ def collect(clips: list[Path], out: Path, metrics: tuple[str, ...], options: Opt
         row = read_row(job.row)
         if row is not None and missing(job, row) == (False, []):
             rows.append(tidy(row | {"metrics": {m: row["metrics"][m] for m in metrics}}))
+    add_totals(rows)
     model = default_model()
     seen = {r["clip"]: r for r in rows}
     return {
@@ -193,11 +232,11 @@ def finish(
     from .players import Player, choose, make_player, within_budget
 
     rows = result["rows"]
-    result["analysis"] = analyse(rows)
+    result["analysis"] = analyse(rows, result["speech_rows"])
     write_atomically(out / "results.json", as_json(result).encode())
     write_atomically(out / "summary.csv", summary(result).encode())
     made: list[Player] = []
-    if options.players:
+    if options.players and options.earlier is None:
         paths = {p.name: p for p in clips}
         for name in choose(rows):
             say(f"player: {name}")
@@ -210,16 +249,20 @@ def finish(
 
 def as_json(result: dict[str, Any]) -> str:
     """Write results.json with one line a row: it stays small, and a diff can be read."""
-    rest = {k: v for k, v in result.items() if k != "rows"}
-    rows = ",\n".join(json.dumps(row) for row in result["rows"])
-    return json.dumps(rest, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n'
+    lists = ("speech_rows", "rows")
+    text = json.dumps({k: v for k, v in result.items() if k not in lists}, indent=1)[:-2]
+    for name in lists:
+        rows = ",\n".join(json.dumps(row) for row in result[name])
+        text += f',\n "{name}": [\n{rows}\n ]'
+    return text + "\n}\n"
 
 
 def summary(result: dict[str, Any]) -> str:
     """One line an arm: means over all clips and over those of 5 s and more, as CSV."""
     text = io.StringIO()
     metrics = result["metrics"]
-    fields = ["kbps", "bpp", "bytes_per_frame", "payload_bytes", "file_bytes", "file_kbps", "speech_kbps", "keyframes"]
+    fields = ["kbps", "bpp", "bytes_per_frame", "payload_bytes", "file_bytes", "file_kbps", "speech_kbps", "total_kbps",
+              "keyframes"]  # fmt: skip
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["clips", "number_of_clips", "arm", "codec", "delay_class", "size", "point", *fields, *metrics])
     for name, part in result["analysis"].items():
@@ -239,6 +282,7 @@ def describe(result: dict[str, Any]) -> list[str]:
         r = entry["ratio"]
         lines.append(
             f"{entry['rival']} ({DELAY_NAMES[entry['delay']]}) needs {r['median']:.1f} times tfcodec's bits "
-            f"at equal LPIPS (median of {entry['clips']} clips, {r['min']:.1f} to {r['max']:.1f})"
+            f"at equal LPIPS (median of {entry['clips']} clips, {r['min']:.1f} to {r['max']:.1f}); "
+            f"{entry['whole']['ratio']:.1f} times with speech"
         )
     return lines

@@ -1,6 +1,7 @@
 """Runs the benchmark: every clip by every arm, resumable, in several processes.
 
 OUT/streams/CLIP/ARM.*  the written files           OUT/rows/CLIP/ARM.json  one row each: bytes and metrics
+OUT/speech/CLIP/CODEC.json  speech codecs: see `speech`
 OUT/results.json, OUT/summary.csv, OUT/report.html  what is made of them
 
 A row is kept as long as the clip, the arm's settings, the codec and the metric's definition are the same; of a row
@@ -14,11 +15,11 @@ import json
 import multiprocessing
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import TfcodecError
 from ..files import write_json
@@ -33,6 +34,20 @@ FORMAT = 1
 """Version of the rows. With another number every row is measured again."""
 
 _slot: Any = None  # lets one SVT-AV1 encode run at a time: as root it takes real-time priority
+
+
+class Work(Protocol):
+    """Something that takes a while and leaves a file, in whichever process."""
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+
+    def unfinished(self) -> bool:
+        """Whether there is anything to do."""
+
+    def run(self) -> None:
+        """Do it. Raises TfcodecError."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,17 @@ class Job:
     @property
     def sampling(self) -> str:
         return f"every {self.every}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.clip.name}, {self.arm.name}"
+
+    def unfinished(self) -> bool:
+        encode, metrics = missing(self, read_row(self.row))
+        return encode or bool(metrics)
+
+    def run(self) -> None:
+        run_job(self)
 
 
 def read_row(path: Path) -> Row | None:
@@ -150,24 +176,28 @@ def _begin(slot: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def run_jobs(jobs: list[Job], workers: int, progress: Progress | None = None) -> list[str]:
+def _do(work: Work) -> None:
+    work.run()
+
+
+def run_jobs(jobs: Sequence[Work], workers: int, progress: Progress | None = None) -> list[str]:
     """Bring all rows up to date; returns what failed, one sentence each. Finished rows survive an interruption."""
     context = multiprocessing.get_context("spawn")
     slot = context.Lock()
     failures: list[str] = []
-    todo = [job for job in jobs if _unfinished(job)]
+    todo = [job for job in jobs if job.unfinished()]
     done = len(jobs) - len(todo)
     if progress is not None:
         progress(done, len(jobs), "")
     if not todo:
         return failures
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(slot,)) as pool:
-        pending: dict[Future[None], Job] = {}
+        pending: dict[Future[None], Work] = {}
         queue = iter(todo)
         try:
             while True:
                 while len(pending) < 2 * workers and (job := next(queue, None)) is not None:
-                    pending[pool.submit(run_job, job)] = job
+                    pending[pool.submit(_do, job)] = job
                 if not pending:
                     return failures
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -176,17 +206,12 @@ def run_jobs(jobs: list[Job], workers: int, progress: Progress | None = None) ->
                     try:
                         future.result()
                     except (TfcodecError, OSError) as error:
-                        failures.append(f"{job.clip.name}, {job.arm.name}: {error}")
+                        failures.append(f"{job.title}: {error}")
                     if progress is not None:
-                        progress(done, len(jobs), f"{job.clip.name} {job.arm.name}")
+                        progress(done, len(jobs), job.title)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _unfinished(job: Job) -> bool:
-    encode, metrics = missing(job, read_row(job.row))
-    return encode or bool(metrics)
 
 
 def make_jobs(

@@ -8,6 +8,7 @@ import av
 import numpy as np
 
 from ..errors import MediaError
+from ..mixdown import LiveMix
 from ..resample import Resampler
 from ..samples import Samples, to_float
 
@@ -23,14 +24,21 @@ class TrackSound:
 
     def __init__(self, rate: int) -> None:
         self._resampler = Resampler(rate, prompt=True)
+        self._mix = LiveMix()
 
     def mono(self, audio: Any) -> Any:
-        """A list of frames as [n] float32, the mean of their channels; anything else as it is. Raises MediaError."""
+        """A list of frames as [n] float32, their channels mixed as those of files; anything else as it is.
+
+        Raises MediaError.
+        """
         if not isinstance(audio, list | tuple) or not all(isinstance(frame, av.AudioFrame) for frame in audio):
             return audio
-        pieces = [_channels(frame).mean(axis=0, dtype=np.float32) for frame in audio]  # before any of it is taken
-        sound = [self._resampler.push(piece, frame.sample_rate) for piece, frame in zip(pieces, audio, strict=True)]
-        return np.concatenate([np.zeros(0, np.float32), *sound])
+        pieces = [_channels(frame) for frame in audio]  # before any of it is taken
+        sound = [np.zeros(0, np.float32)]
+        for piece, frame in zip(pieces, audio, strict=True):
+            names = tuple(channel.name for channel in frame.layout.channels)
+            sound.append(self._resampler.push(self._mix.push(piece, names, frame.sample_rate), frame.sample_rate))
+        return np.concatenate(sound)
 
 
 def _channels(frame: av.AudioFrame) -> Samples:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfcodec import mixdown
 from tfcodec.errors import MediaError
-from tfcodec.media import mixdown
 from tfcodec.media.timing import MAX_SECONDS
 from tfcodec.resample import is_rate, resample
 from tfcodec.samples import to_float
@@ -30,7 +30,7 @@ class SoundTrack:
 
     Frames that follow one another are resampled as one piece. Where the timestamps jump, a new piece begins,
     so that sound stays with the pictures after a gap in the recording. How channels become one is decided for
-    each piece as a whole (see `tfcodec.media.mixdown`).
+    each piece as a whole (see `tfcodec.mixdown`).
     """
 
     def __init__(self) -> None:

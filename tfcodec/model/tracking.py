@@ -18,6 +18,7 @@ from ..errors import MediaError, WeightsError
 from .blocks import from_pixels
 from .landmarks import COUNT
 from .registry import default_model
+from .threads import side_by_side
 from .tracker import FOUND, FaceTracker
 from .weights import load_model
 
@@ -83,7 +84,6 @@ def default_tracker() -> FaceTracker:
     return tracker
 
 
-@torch.no_grad()
 def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, NDArray[np.float32]]:
     """Landmarks [T, 70, 2] in pixels and scores [T] of frames [T, 256, 256, 3] uint8, each by itself.
 
@@ -94,11 +94,14 @@ def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, ND
     tracker = default_tracker() if tracker is None else tracker
     device = next(tracker.parameters()).device
     marks, scores = np.empty((len(frames), COUNT, 2), np.float32), np.empty(len(frames), np.float32)
-    for first in range(0, len(frames), _BATCH):
+
+    def look(first: int) -> None:
         some = slice(first, first + _BATCH)
-        with torch.autocast(device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             points, score = tracker(from_pixels(torch.from_numpy(np.ascontiguousarray(frames[some])).to(device)))
         marks[some], scores[some] = ((points + 1) * (_SIZE / 2)).cpu().numpy(), score.cpu().numpy()
+
+    side_by_side(look, range(0, len(frames), _BATCH))
     return marks, scores
 
 

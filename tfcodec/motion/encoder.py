@@ -46,11 +46,16 @@ class MotionEncoder:
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
-        self._step = (CALL_STEP if self._call else FILE_STEP) + STEPS_PER_QUALITY * (5 - quality)
+        self.set_quality(quality)
         self._rate = CALL_RATE if self._call else FILE_RATE
         self._state = START
         self._since_fresh = 0
         self._reconstruction = np.zeros((0, NUMBERS), np.int64), np.zeros(0, np.bool_)
+
+    def set_quality(self, quality: int) -> None:
+        """Code the next payloads at this quality, whatever those before were coded at. Raises TfcodecError."""
+        check_settings(quality, "call" if self._call else "file", self._refresh)
+        self._step = (CALL_STEP if self._call else FILE_STEP) + STEPS_PER_QUALITY * (5 - quality)
 
     @property
     def reconstruction(self) -> tuple[IntArray, BoolArray]:

@@ -42,20 +42,29 @@ class TinyEncoder:
         self._call, self._refresh = mode == "call", refresh
         self._model = Model(load_tables())
         self._search = Search(self._model)
-        margin = 0.95 if self._call else 1.0  # a call cannot go back and correct
-        self._luma, self._chroma = LUMA_TARGET[quality] * margin, CHROMA_TARGET[quality] * margin
-        self._nominal_step = (CALL_STEP if self._call else FILE_STEP) + 3 * (5 - quality)
+        self._step = self._sent_step = -1
+        self._nominal_step = 0
+        self.set_quality(quality)
         self._rate = CALL_RATE if self._call else FILE_RATE
         self._rho = 0.5  # weight of chroma errors
-        self._errors = np.zeros(3)  # frames, sum of luma errors, sum of chroma errors
-        self._recent = np.zeros(2)
-        self._stepped_at = 0.0
         self._state: IntArray | None = None
         self._history: History | None = None
-        self._step = self._sent_step = -1
         self._first = True
         self._since_fresh = 0
         self._reconstruction = TinyPlanes.concatenate([])
+
+    def set_quality(self, quality: int) -> None:
+        """Code the next payloads at this quality, whatever those before were coded at. Raises TfcodecError."""
+        check_settings(quality, "call" if self._call else "file", self._refresh)
+        margin = 0.95 if self._call else 1.0  # a call cannot go back and correct
+        self._luma, self._chroma = LUMA_TARGET[quality] * margin, CHROMA_TARGET[quality] * margin
+        nominal = (CALL_STEP if self._call else FILE_STEP) + 3 * (5 - quality)
+        if self._step >= 0:
+            self._step = int(np.clip(self._step + nominal - self._nominal_step, 0, STEPS - 1))
+        self._nominal_step = nominal
+        self._errors = np.zeros(3)  # frames, sum of luma errors, sum of chroma errors
+        self._recent = np.zeros(2)
+        self._stepped_at = 0.0
 
     @property
     def reconstruction(self) -> TinyPlanes:

@@ -56,25 +56,38 @@ def write(folder: str | Path, sources: Sources, *, force: bool = False) -> None:
 
         stream = read_source(sources.stream)
         probe(stream)  # a page for a file that is no stream would only show an error
-    remote = sources.runtime is not None and urlsplit(sources.runtime).scheme in ("http", "https")
-    runtime = Path(sources.runtime) if sources.runtime is not None and not remote else RUNTIME
-    if not remote:
-        _check(runtime, RUNTIME_FILES, "onnxruntime-web: `make web` sets it up, --runtime names another place")
-    model = Path(sources.model) if sources.model is not None else kept_model(sources.network)
-    _check(model, MODEL_FILES, "the network as ONNX: `tfcodec export onnx DIR` writes it")
     try:
+        about = copy_parts(folder, sources)
         shutil.copytree(HERE / "page", folder, dirs_exist_ok=True)
-        copy_module(folder / "tfc")
-        _copy(model, folder / "model", MODEL_FILES)
-        if not remote:
-            _copy(runtime, folder / "runtime", RUNTIME_FILES)
-        about: dict[str, str | None] = {"model": "model/", "runtime": sources.runtime if remote else "runtime/"}
         if stream is not None:
             about["clip"] = f"{Path(str(sources.stream)).stem}.tfc"
-            write_atomically(folder / str(about["clip"]), stream)
+            write_atomically(folder / about["clip"], stream)
         write_atomically(folder / "page.json", (json.dumps(about, indent=1) + "\n").encode())
     except OSError as error:
         raise MediaError(f"cannot write the page into {folder}: {error.strerror or error}") from None
+
+
+def copy_parts(folder: Path, sources: Sources) -> dict[str, str]:
+    """The module, the network and onnxruntime-web, as any page needs them.
+
+    Returns:
+        Where in the folder, or elsewhere, network and onnxruntime-web are.
+
+    Raises:
+        MediaError: something is not there.
+        WeightsError: as of `write`.
+    """
+    remote = sources.runtime if urlsplit(sources.runtime or "").scheme in ("http", "https") else None
+    runtime = RUNTIME if sources.runtime is None else Path(sources.runtime)
+    if remote is None:
+        _check(runtime, RUNTIME_FILES, "onnxruntime-web: `make web` sets it up, --runtime names another place")
+    model = Path(sources.model) if sources.model is not None else kept_model(sources.network)
+    _check(model, MODEL_FILES, "the network as ONNX: `tfcodec export onnx DIR` writes it")
+    copy_module(folder / "tfc")
+    _copy(model, folder / "model", MODEL_FILES)
+    if remote is None:
+        _copy(runtime, folder / "runtime", RUNTIME_FILES)
+    return {"model": "model/", "runtime": remote or "runtime/"}
 
 
 def copy_module(folder: Path) -> None:

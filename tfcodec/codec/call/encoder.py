@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from ...bitstream import (
     MAX_PACKET,
     MAX_REFERENCE,
-    MAX_UNIT_FRAMES,
     MAX_UNITS,
     AudioConfig,
     EndPacket,
@@ -23,27 +22,23 @@ from ...bitstream import (
     fragment,
     parse_packet,
 )
-from ...bitstream.sequence import WRAP
 from ...errors import BitstreamError, TfcodecError
 from ...rates import FPS, FRAME_MS, SAMPLES_PER_FRAME
 from ...samples import Samples
-from ...speech.choice import choose
 from ...speech.gate import GatedEncoder
 from ...speech.packets import Encoder as SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent, check_speech
+from ..options import EncodeOptions
 from ..parts import Sending, StreamEncoder, speech
 from ..parts.layer import State, follow
-from ..parts.speech import Silence
 from ..parts.stream import stream_header
 from ..results import Packet
 from .drift import Drift, squeezed
 from .origin import Listeners, first_number
 
 if TYPE_CHECKING:
-    from ...model.tracker import FaceTracker
-
-Redundancy = int | Literal["auto"]
+    from ..typical import RateControl
 
 PACKET_MS = FRAME_MS
 """Speech packets last as long as a frame, so that one number serves both."""
@@ -60,30 +55,17 @@ AUTO_REDUNDANCY = ((0.02, 1), (0.10, 2))
 class CallEncoder:
     """What `tfcodec.Encoder` does in calls; the arguments are described there."""
 
-    def __init__(
-        self, quality: int, audio: bool | None, bundle: int, redundancy: Redundancy, refresh: int,
-        motion: bool | FaceTracker = True, speech: str = "auto", inter_keyframes: bool = True,
-        silence: Silence = "gate", origin: int | None = None,
-    ) -> None:  # fmt: skip
-        if not 1 <= bundle <= MAX_UNIT_FRAMES:
-            raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {bundle!r}")
-        if redundancy != "auto" and redundancy not in range(MAX_UNITS):
-            raise TfcodecError(f'redundancy must be "auto" or 0 to {MAX_UNITS - 1}, not {redundancy!r}')
-        if refresh < 1:
-            raise TfcodecError(f"refresh must be at least 1 frame, not {refresh}")
-        if origin is not None and not 0 <= origin < WRAP:
-            raise TfcodecError(f"origin must be 0 to {WRAP - 1}, not {origin!r}")
-        self.quality = quality
-        self._voice = choose(speech, quality)
+    def __init__(self, options: EncodeOptions, audio: bool | None, control: RateControl | None = None) -> None:
+        self._voice, self._control = options.voice(), control
         self.audio = audio if self._voice else False
         self.frames = 0
         self.fraction_lost = 0.0
         self.drift = Drift()
-        self._bundle, self._redundancy, self._refresh = bundle, redundancy, refresh
-        self.stream = StreamEncoder(Sending(quality, "call", None, *follow(motion)))
+        self._options = options
+        self.stream = StreamEncoder(Sending(options.quality, "call", None, *follow(options.motion)))
         self._policy = policy.CallPolicy()
         self._requested = False
-        self._sequence = first_number() if origin is None else origin
+        self._sequence = first_number() if options.origin is None else options.origin
         self._queue: list[Frame] = []
         self._unit: list[Frame] = []
         self._recent: list[TinyUnit] = []
@@ -95,7 +77,6 @@ class CallEncoder:
         self._recovered_at = 0
         self._object = b""
         self._object_at = 0
-        self._inter, self._silence = inter_keyframes, silence
         self._held = False  # the receiver has said that it has the last keyframe
         self._resent: dict[tuple[int, int], int] = {}
         self._round_trip = RESEND[0]  # frames
@@ -203,13 +184,13 @@ class CallEncoder:
         self._unit.append(frame)
         self._code_sound()
         self.frames += 1
-        if len(self._unit) == self._bundle:
+        if len(self._unit) == self._options.bundle:
             out += self._close_unit()
         return out
 
     def _keyframe(self, frame: Frame, mark: policy.Signature) -> list[Packet]:
         # What was asked for may be asked for because something is lost; after a cut there is nothing to refer to.
-        refer = self._inter and self._held and not (self._requested or self._policy.cut)
+        refer = self._options.inter_keyframes and self._held and not (self._requested or self._policy.cut)
         chunk = self.stream.keyframe(frame, self.frames, refer=refer)
         self._held = False
         self._key_state, self._states, self._recent = self.stream.state, {}, []
@@ -232,6 +213,8 @@ class CallEncoder:
             ).to_bytes()
             parts_of = {"header": len(packet) - length, "keyframe": length}
             out.append(Packet(packet, True, parts_of, self._object_at / FPS))
+        if self._control is not None:
+            self._control.sent(out)
         return out
 
     def _close_unit(self) -> list[Packet]:
@@ -240,7 +223,7 @@ class CallEncoder:
         first, count = self.frames - len(self._unit), len(self._unit)
         deaf = self._heard_at is None or self.frames - self._heard_at > ALIVE
         state, reference = None, 1
-        if self._restart or (deaf and first - self._restarted_at >= self._refresh):
+        if self._restart or (deaf and first - self._restarted_at >= self._options.refresh):
             state, reference = self._key_state, 0
         elif self._reference is not None and first - self._reference <= MAX_REFERENCE:
             state, reference = self._states.get(self._reference), first - self._reference
@@ -251,6 +234,8 @@ class CallEncoder:
         elif state is None:
             reference = 1
         self._restart, self._reference = False, None
+        if self._control is not None:
+            self.stream.quality = self._control.at(first)
         payload, shares = self.stream.unit(np.stack(self._unit))
         self._unit = []
         last = first + count - 1
@@ -259,12 +244,14 @@ class CallEncoder:
             del self._states[old]
         unit = TinyUnit(count, reference, payload)
         out = self._media((unit, *self._recent[: self._repeats()]), last, shares)
+        if self._control is not None:
+            self._control.sent(out)
         self._recent = [unit, *self._recent[: MAX_UNITS - 2]]
         return out
 
     def _repeats(self) -> int:
-        if self._redundancy != "auto":
-            return self._redundancy
+        if self._options.redundancy != "auto":
+            return self._options.redundancy
         return max((n for share, n in AUTO_REDUNDANCY if self.fraction_lost > share), default=0)
 
     # Sound
@@ -289,7 +276,8 @@ class CallEncoder:
             return
         if self._speech is None:
             # Packets that leave together can be sent after all if there is voice in the last of them.
-            self._speech = speech.encoder(self._voice, PACKET_MS, self._silence, lookback=self._bundle - 1)
+            lookback = self._options.bundle - 1
+            self._speech = speech.encoder(self._voice, PACKET_MS, self._options.silence, lookback=lookback)
         taken = SAMPLES_PER_FRAME + self.drift.extra(max(0, len(self._sound) - SAMPLES_PER_FRAME))
         piece, self._sound = self._sound[:taken], self._sound[taken:]
         if len(piece) > SAMPLES_PER_FRAME:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from ...bitstream import SpeechChunk
 from ...errors import MediaError, TfcodecError
 from ...rates import FPS
-from ...speech.choice import Choice, choose
+from ...speech.choice import Choice
 from ..frames import Frame
+from ..options import EncodeOptions
 from ..parts import speech as speech_part
 from ..parts.speech import Silence
 from .encoder import SPEECH_MS, Progress, encode_clip
@@ -33,10 +35,10 @@ WITHOUT_LYRA: tuple[tuple[int, str], ...] = (
 Step = tuple[int, Choice | None]
 
 
-def steps(speech: str, has_sound: bool) -> list[Step]:
+def steps(speech: str | Choice, has_sound: bool) -> list[Step]:
     """What may be chosen from, from the most bits to the fewest. Raises SpeechCodecMissing for a codec asked for."""
     if not has_sound or speech != "auto":
-        return [(q, choose(speech, q) if has_sound else None) for q in range(10, -1, -1)]
+        return [(q, EncodeOptions(q, speech=speech).voice() if has_sound else None) for q in range(10, -1, -1)]
     for ladder in (STEPS, WITHOUT_LYRA):
         found = [(quality, choice) for quality, choice in _choices(ladder) if not choice.missing()]
         if len(found) == len(ladder):
@@ -49,12 +51,7 @@ def encode_within(
     frames: Callable[[], Iterator[Frame]],
     count: int,
     audio: NDArray[np.float32] | None,
-    speech: str,
-    *,
-    refine: bool = True,
-    motion: bool = True,
-    inter_keyframes: bool = True,
-    silence: Silence = "gate",
+    options: EncodeOptions,
     progress: Progress | None = None,
 ) -> bytes:
     """The best stream of at most so many kbit/s in all.
@@ -64,29 +61,26 @@ def encode_within(
         frames: gives the clip's frames from the first on, each time it is called.
         count: how many there are.
         audio: its speech, [n] float32 at 16 kHz, or None.
-        speech, refine, motion, inter_keyframes, silence, progress: as for `tfcodec.encode`.
+        options: how to encode; the quality is found, and the speech codec, too, where it is "auto".
+        progress: as for `tfcodec.encode`.
 
     Raises:
         TfcodecError: the fewest bits that there can be are more; the message says how many.
     """
     if not 0 < kbps < float("inf"):
         raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
-    ladder = steps(speech, audio is not None)
+    ladder = steps(options.speech, audio is not None)
     if not count:
         raise MediaError("the source has no frames")
     budget = kbps * 1000 / 8 * count / FPS
 
     @cache
     def video_bytes(quality: int) -> int:
-        return len(
-            encode_clip(
-                frames(), None, quality, count, None, refine=False, motion=motion, inter_keyframes=inter_keyframes
-            )
-        )
+        return len(encode_clip(frames(), None, replace(options, quality=quality, refine=False), count))
 
     @cache
     def speech_bytes(choice: Choice | None) -> int:
-        return 0 if choice is None or audio is None else _speech_bytes(choice, audio, silence)
+        return 0 if choice is None or audio is None else _speech_bytes(choice, audio, options.silence)
 
     def expected(step: Step) -> int:
         return video_bytes(step[0]) + speech_bytes(step[1])
@@ -101,7 +95,8 @@ def encode_within(
     # Refining changes the bits a little, to either side: what is too long after it is taken a step down.
     smallest = float("inf")
     for quality, choice in ladder[min(low, len(ladder) - 1) :]:
-        data = encode_clip(frames(), audio, quality, count, progress, refine, motion, choice, inter_keyframes, silence)
+        voiced = replace(options, quality=quality, speech="none" if choice is None else choice)
+        data = encode_clip(frames(), audio, voiced, count, progress)
         if len(data) <= budget:
             return data
         smallest = min(smallest, describe_bytes(data).kbps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,19 +21,15 @@ from ...errors import MediaError, TfcodecError
 from ...model.registry import default_model
 from ...rates import FPS, OPUS_PER_SAMPLE, SAMPLES_PER_FRAME
 from ...samples import Samples
-from ...speech.choice import Choice, choose
 from ...speech.packets import Encoder as SpeechEncoder
 from .. import policy
 from ..frames import Frame, check_frames, check_silent, check_speech
+from ..options import EncodeOptions
 from ..parts import Sending, StreamEncoder, speech
-from ..parts.layer import follow
-from ..parts.speech import Silence
+from ..parts.layer import Refining, follow
 from ..parts.stream import stream_header
 from ..results import Packet
 from .refine import Refiner
-
-if TYPE_CHECKING:
-    from ...model.tracker import FaceTracker
 
 Progress = Callable[[int, int], None]
 
@@ -52,17 +47,15 @@ class FileEncoder:
         stream: keyframes and layers.
     """
 
-    def __init__(
-        self, quality: int, audio: bool | None, expected_frames: int | None = None, refine: bool | Refiner = True,
-        motion: bool | FaceTracker = True, speech: Choice | str | None = "auto", inter_keyframes: bool = True,
-        silence: Silence = "gate",
-    ) -> None:  # fmt: skip
+    def __init__(self, options: EncodeOptions, audio: bool | None, expected_frames: int | None = None) -> None:
         self.frames = 0
-        self.stream = StreamEncoder(Sending(quality, "file", _refiner(refine), *follow(motion)))
-        self._voice = choose(speech, quality) if isinstance(speech, str) else speech
+        self.stream = StreamEncoder(
+            Sending(options.quality, "file", _refiner(options.refine), *follow(options.motion))
+        )
+        self._voice = options.voice()
         self._audio, self._expected = audio if self._voice else False, expected_frames
         self._packet_ms = self._voice.file_packet_ms if self._voice else SPEECH_MS
-        self._inter, self._silence = inter_keyframes, silence
+        self._options = options
         self._speech: SpeechEncoder | None = None
         self._speech_packets: list[bytes] = []
         self._speech_sent = 0
@@ -158,7 +151,7 @@ class FileEncoder:
         if samples is None:
             return []
         if self._speech is None and self._voice is not None:
-            self._speech = speech.encoder(self._voice, self._packet_ms, self._silence, lookback=1)
+            self._speech = speech.encoder(self._voice, self._packet_ms, self._options.silence, lookback=1)
         if self._speech is None:
             return []
         self._speech_packets += self._speech.push(samples)
@@ -177,17 +170,17 @@ class FileEncoder:
         if not self._window:
             return []
         out: list[Chunk] = []
-        first = self.frames - len(self._window)
+        first, frames = self.frames - len(self._window), np.stack(self._window)
         if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
             best = policy.choose_keyframe(self._signatures, self._window)
             if self._key is None:
                 out += self.stream.announcements
             serves = policy.TYPICAL_FRAMES if self._expected is None else self._expected - first
             # After a cut there is nothing to refer to, and one that was asked for is to be a point to begin at.
-            refer = self._inter and not self._wanted
-            out.append(self.stream.keyframe(self._window[best], first, serves, refer=refer))
+            refer = self._options.inter_keyframes and not self._wanted
+            out.append(self.stream.keyframe(self._window[best], first, serves, refer=refer, ahead=frames))
             self._key, self._wanted = self._signatures[best], False
-        out += self.stream.chunks(np.stack(self._window), first)
+        out += self.stream.chunks(frames, first)
         self._window, self._signatures = [], []
         return out
 
@@ -213,7 +206,7 @@ def _time(chunk: Chunk, packet_ms: int) -> float:
     return chunk.frame_count / FPS if isinstance(chunk, EndChunk) else 0.0
 
 
-def _refiner(refine: bool | Refiner) -> Refiner | None:
+def _refiner(refine: bool | Refining) -> Refining | None:
     if not isinstance(refine, bool):
         return refine
     if not refine:
@@ -226,17 +219,12 @@ def _refiner(refine: bool | Refiner) -> Refiner | None:
 def encode_clip(
     frames: Iterator[Frame],
     audio: NDArray[np.float32] | None,
-    quality: int,
-    expected: int | None,
-    progress: Progress | None,
-    refine: bool | Refiner = True,
-    motion: bool | FaceTracker = True,
-    speech: Choice | str | None = "auto",
-    inter_keyframes: bool = True,
-    silence: Silence = "gate",
+    options: EncodeOptions,
+    expected: int | None = None,
+    progress: Progress | None = None,
 ) -> bytes:
     """Encode a whole clip, with totals in the header and no END chunk. Raises MediaError when it has no frames."""
-    encoder = FileEncoder(quality, audio is not None, expected, refine, motion, speech, inter_keyframes, silence)
+    encoder = FileEncoder(options, audio is not None, expected)
     chunks: list[Chunk] = []
     for i, frame in enumerate(frames):
         part = None if audio is None else audio[i * SAMPLES_PER_FRAME : (i + 1) * SAMPLES_PER_FRAME]

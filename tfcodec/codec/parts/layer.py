@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,14 @@ def follow(motion: bool | FaceTracker) -> tuple[bool, FaceTracker | None]:
     return (motion, None) if isinstance(motion, bool) else (True, motion)
 
 
+@runtime_checkable
+class Looking(Protocol):
+    """What a layer's encoder may do besides: work that needs no keyframe, while that is still being coded."""
+
+    def look(self, frames: Frames) -> None:
+        """The next `encode` will be of these very frames, [n, 256, 256, 3] uint8."""
+
+
 class LayerEncoder(Protocol):
     """Frames to payloads."""
 
@@ -66,6 +74,9 @@ class LayerEncoder(Protocol):
 
     def reset(self, keyframe: Frames) -> None:
         """Begin anew from a decoded keyframe [256, 256, 3] uint8."""
+
+    def set_quality(self, quality: int) -> None:
+        """Code what comes next for this quality, 0 to 10 as in `Sending`."""
 
     def encode(self, frames: Frames, beside: Said) -> bytes:
         """The payload of consecutive frames [n, 256, 256, 3] uint8, 1 to 128 of them.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ...model.tracker import FaceTracker
     from ...model.tracking import Points
 
+Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 Numbers = NDArray[np.int32]
 """[n, 17]: the 16 numbers of each frame, then 1 if there is a face, so that they were sent, and 0 if not."""
 
@@ -58,11 +59,18 @@ class MotionLayerEncoder:
         self._before: tuple[Points, NDArray[np.bool_]] | None = None
         self._reference: Points | None = None
         self._said = np.zeros((0, NUMBERS + 1), np.int32)
+        self._looked: tuple[Frames, Found] | None = None
+
+    def look(self, frames: Frames) -> None:
+        self._looked = frames, self._tracking.find(frames, self._tracker)
 
     def reset(self, keyframe: Frames) -> None:
         marks, scores = self._tracking.find(keyframe[None], self._tracker)
         self._reference = marks[0] if scores[0] > self._threshold else None
         self._coder.reset()
+
+    def set_quality(self, quality: int) -> None:
+        self._coder.set_quality(policy.motion_quality(quality))
 
     def encode(self, frames: Frames, beside: Said) -> bytes:
         coder = RangeEncoder()
@@ -81,7 +89,11 @@ class MotionLayerEncoder:
 
     def _track(self, frames: Frames) -> tuple[Points, NDArray[np.bool_]]:
         """Landmarks of the frames, smoothed with what is known of those before."""
-        marks, scores = self._tracking.find(frames, self._tracker)
+        looked, self._looked = self._looked, None
+        if looked is not None and looked[0] is frames:
+            marks, scores = looked[1]
+        else:
+            marks, scores = self._tracking.find(frames, self._tracker)
         found = scores > self._threshold
         kept = 0
         if self._before is not None:

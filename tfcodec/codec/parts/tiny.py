@@ -23,6 +23,9 @@ class TinyLayerEncoder:
         self._coder.reset(tiny_from_frames(keyframe[None]))
         self._keyframe = keyframe
 
+    def set_quality(self, quality: int) -> None:
+        self._coder.set_quality(policy.tiny_quality(quality))
+
     def encode(self, frames: Frames, beside: Said) -> bytes:
         coder = RangeEncoder()
         self.encode_into(coder, frames, beside)

@@ -199,14 +199,20 @@ export class TinyDecoder extends RowDecoder {
   decode(payload, frames) {
     const coder = new RangeDecoder(payload, "tiny");
     this.coder = coder;
-    const begun = this.begin(coder, this.state);
-    if (!begun) return this.lose(frames);
-    const { found, state } = this.groups(coder, begun, frames);
+    const said = this.read(coder, this.state, frames);
+    if (!said) return this.lose(frames);
     coder.finish();
-    this.state = state;
-    const out = found.map((coefficients) => this.synthesise(coefficients, 0, SAMPLE_LIMIT));
-    this.shown = out[frames - 1];
-    return out;
+    this.state = said.state;
+    this.shown = said.values[frames - 1];
+    return said.values;
+  }
+
+  /** The same from a state, out of a range coder that layers share: { values, state }; null where nothing is known. */
+  read(coder, before, frames) {
+    const begun = this.begin(coder, before);
+    if (!begun) return null;
+    const { found, state } = this.groups(coder, begun, frames);
+    return { values: found.map((coefficients) => this.synthesise(coefficients, 0, SAMPLE_LIMIT)), state };
   }
 
   /** Stand-ins for frames that are lost: the last one, held. */
@@ -230,24 +236,32 @@ export class MotionDecoder extends RowDecoder {
   decode(payload, frames) {
     const coder = new RangeDecoder(payload, "motion");
     this.coder = coder;
-    const begun = this.begin(coder, this.state);
-    if (!begun) return this.lose(frames);
+    const said = this.read(coder, this.state, frames);
+    if (!said) return this.lose(frames);
+    coder.finish();
+    this.state = said.state;
+    return said.values;
+  }
+
+  /** As TinyDecoder's. */
+  read(coder, before, frames) {
+    const begun = this.begin(coder, before);
+    if (!begun) return null;
     // A payload that starts anew begins with a face.
-    let present = begun.first !== this.state.first ? true : this.state.present;
+    let present = begun.first !== before.first ? true : before.present;
     const there = [];
     for (let f = 0; f < frames; f++) {
       if (coder.bit(present ? LEAVES : APPEARS)) present = !present;
       there.push(present);
     }
     const { found, state } = this.groups(coder, begun, there.filter(Boolean).length);
-    coder.finish();
-    let coefficients = this.state.coefficients;
-    this.state = { ...state, present };
+    let { coefficients } = before;
     let next = 0;
-    return there.map((face) => {
+    const values = there.map((face) => {
       if (face) coefficients = found[next++];
       return this.frame(coefficients, face);
     });
+    return { values, state: { ...state, present } };
   }
 
   lose(frames) {

@@ -84,25 +84,30 @@ export class Network {
     return key;
   }
 
-  /** The tiny frames around one, [5, 3, 8, 8] in 0..1. The ends of the keyframe's frames repeat. */
-  window(group, frame) {
-    const out = new Float32Array((2 * REACH + 1) * 3 * 64);
-    for (let k = 0; k <= 2 * REACH; k++) {
-      const rgb = tinyToRgb(group.tinyOf(frame + k - REACH));
-      for (let i = 0; i < 64; i++) {
-        for (let c = 0; c < 3; c++) out[(k * 3 + c) * 64 + i] = rgb[3 * i + c] / 255;
-      }
-    }
-    return this.tensor(out, [2 * REACH + 1, 3, 8, 8]);
+  /** The tiny frames around one, [5 * 192] in RGB. The ends of the keyframe's frames repeat. */
+  windows(group, frame) {
+    const out = new Uint8Array((2 * REACH + 1) * 3 * 64);
+    for (let k = 0; k <= 2 * REACH; k++) out.set(tinyToRgb(group.tinyOf(frame + k - REACH)), k * 3 * 64);
+    return out;
   }
 
   /** Draw a frame: RGBA [256 * 256 * 4]. Throws BitstreamError where the layers are malformed. */
   async draw(group, frame, synthesis) {
     await group.upTo(frame + REACH + 1);
+    return this.drawFrom(group, this.windows(group, frame), group.motionOf(frame), synthesis);
+  }
+
+  /** Draw from a keyframe (whatever has a `picture()`), the tiny frames around it and motion [17]. */
+  async drawFrom(group, windows, motion, synthesis) {
     const key = await this.keyOf(group);
-    const tiny = this.window(group, frame);
-    const marks = await this.marks(group, key, frame, tiny, synthesis);
-    const { picture } = await this.graphs.frame.run({ tiny, marks, ...key.tensors });
+    const tiny = new Float32Array(windows.length);
+    for (let at = 0; at < windows.length; at++) {
+      const [k, pixel, c] = [Math.floor(at / 192), Math.floor(at / 3) % 64, at % 3];
+      tiny[(k * 3 + c) * 64 + pixel] = windows[at] / 255;
+    }
+    const input = this.tensor(tiny, [2 * REACH + 1, 3, 8, 8]);
+    const marks = await this.marks(key, motion, input, synthesis);
+    const { picture } = await this.graphs.frame.run({ tiny: input, marks, ...key.tensors });
     const out = new Uint8ClampedArray(SIDE * SIDE * 4);
     for (let i = 0, at = 0; i < out.length; i += 4) {
       out[i] = picture.data[at++];
@@ -114,8 +119,7 @@ export class Network {
   }
 
   /** Landmarks of a frame: as its motion says, or as the tiny frames do where none was sent. */
-  async marks(group, key, frame, tiny, synthesis) {
-    const motion = group.motionOf(frame);
+  async marks(key, motion, tiny, synthesis) {
     if (motion[16] && key.face) {
       const points = synthesise(synthesis, key.reference, motion);
       return this.tensor(points.map((pixel) => pixel / HALF - 1), [POINTS, 2]);

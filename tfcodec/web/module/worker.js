@@ -6,6 +6,7 @@ import { read } from "./container.js";
 import { TfcodecError } from "./errors.js";
 import { groupAt, groupsOf } from "./exact.js";
 import { decodeKeyframe } from "./keyframe.js";
+import { NO_MOTION } from "./layers.js";
 import { Network } from "./network.js";
 import { decodeSpeech } from "./speech.js";
 import { loadTables } from "./tables.js";
@@ -14,6 +15,8 @@ const networks = new Map(); // by where they were loaded from
 const clips = new Map();
 let tables = null;
 let nextClip = 1;
+/** The call that this worker draws, if it does: where its network is, the network, and its newest keyframe. */
+const call = { where: null, network: null, group: null };
 
 function networkOf(where) {
   const name = JSON.stringify(where);
@@ -103,6 +106,28 @@ const methods = {
   async keyframe({ clip, frame }) {
     const group = groupAt(clips.get(clip).groups, frame);
     return [{ first: group.first, number: group.number, pixels: await group.picture() }, []];
+  },
+
+  /** Load the network of a call before the call begins. */
+  async prepare({ where }) {
+    call.where = where;
+    tables = await loadTables();
+    await networkOf(where);
+    return [null, []];
+  },
+
+  /** Check that the network is the one that the call names. */
+  async loadCall(header) {
+    call.network = await networkOf(call.where);
+    call.network.check(header);
+    return [{ threads: call.network.threads, network: call.network.card.network }, []];
+  },
+
+  /** Draw a frame of a call; `picture` is its keyframe's if that is another than the frame's before. */
+  async scene({ picture, windows, motion }) {
+    if (picture) call.group = { picture: async () => picture };
+    const pixels = await call.network.drawFrom(call.group, windows, motion ?? NO_MOTION, tables.synthesis);
+    return [{ pixels }, [pixels.buffer]];
   },
 
   async close({ clip }) {

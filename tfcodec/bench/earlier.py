@@ -1,0 +1,45 @@
+"""Rows of an earlier run: rivals that did not change need not be coded again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import TfcodecError
+from .runner import Row
+
+
+def rows_of(path: Path, result: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
+    """Rows of codecs that ``result`` has none of, of the same clips, and what is to be said of their run.
+
+    Args:
+        path: results.json of an earlier run.
+        result: what this run has measured, as results.json holds it.
+
+    Raises:
+        TfcodecError: it is no such file, judges other frames or by other metrics, or has none of the clips.
+    """
+    try:
+        earlier = json.loads(path.read_text())
+        rows: list[Row] = earlier["rows"]
+        hashes = {clip["clip"]: clip["sha256"] for clip in earlier["clips"]}
+        about = {"environment": earlier["environment"], "network": earlier["network"]}
+        settings = {name: earlier[name] for name in ("every", "crop", "quick")}
+    except OSError as error:
+        raise TfcodecError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise TfcodecError(f"{path} is no results.json of tfcodec bench") from None
+    for name, value in settings.items():
+        if value != result[name]:
+            raise TfcodecError(f"{path} was made with {name}={value}, this run with {name}={result[name]}")
+    ours = {row["codec"] for row in result["rows"]}
+    same = {clip["clip"] for clip in result["clips"] if hashes.get(clip["clip"]) == clip["sha256"]}
+    wanted = [row for row in rows if row["clip"] in same and row["codec"] not in ours]
+    if not wanted:
+        raise TfcodecError(f"{path} has no row of another codec for these clips")
+    lacking = sorted({name for row in wanted for name in result["metrics"] if name not in row["metrics"]})
+    if lacking:
+        raise TfcodecError(f"{path} has no {', '.join(lacking)}: name the others with metrics")
+    kept = [row | {"metrics": {name: row["metrics"][name] for name in result["metrics"]}} for row in wanted]
+    return kept, about | {"codecs": sorted({row["codec"] for row in kept})}

@@ -1,0 +1,58 @@
+"""How a clip or a call is encoded: what users set, checked in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..bitstream import MAX_UNIT_FRAMES, MAX_UNITS
+from ..bitstream.sequence import WRAP
+from ..errors import TfcodecError
+from ..speech.choice import Choice, choose
+from .parts.layer import Refining
+from .parts.speech import Silence, check_silence
+from .policy import check_quality
+
+if TYPE_CHECKING:
+    from ..model.tracker import FaceTracker
+
+Redundancy = int | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What both encoders are made for; `tfcodec.Encoder` says what each option means. The last four are for calls.
+
+    Raises:
+        TfcodecError: an option is out of range.
+        MediaError: no such speech codec or bit rate.
+        SpeechCodecMissing: the speech codec is not installed.
+    """
+
+    quality: int = 5
+    refine: bool | Refining = True
+    motion: bool | FaceTracker = True
+    speech: str | Choice = "auto"
+    inter_keyframes: bool = True
+    silence: Silence = "gate"
+    bundle: int = 2
+    redundancy: Redundancy = "auto"
+    refresh: int = 25
+    origin: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quality", check_quality(self.quality))
+        check_silence(self.silence)
+        if not 1 <= self.bundle <= MAX_UNIT_FRAMES:
+            raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {self.bundle!r}")
+        if self.redundancy != "auto" and self.redundancy not in range(MAX_UNITS):
+            raise TfcodecError(f'redundancy must be "auto" or 0 to {MAX_UNITS - 1}, not {self.redundancy!r}')
+        if self.refresh < 1:
+            raise TfcodecError(f"refresh must be at least 1 frame, not {self.refresh}")
+        if self.origin is not None and not 0 <= self.origin < WRAP:
+            raise TfcodecError(f"origin must be 0 to {WRAP - 1}, not {self.origin!r}")
+        self.voice()
+
+    def voice(self) -> Choice | None:
+        """The codec of the speech and its bit rate; None: speech is left out."""
+        return self.speech if isinstance(self.speech, Choice) else choose(self.speech, self.quality)
