@@ -158,5 +158,5 @@ class LightStage2(nn.Module):
 def _moved(pictures: tuple[Tensor, ...], flow: Tensor) -> tuple[Tensor, ...]:
     """Several maps moved by one flow, side by side."""
     together = warp(torch.cat([p.float() for p in pictures], 1), flow)
-    moved = together.split([p.shape[1] for p in pictures], 1)
+    moved = torch.split(together, [p.shape[1] for p in pictures], 1)
     return tuple(m.to(p.dtype) for m, p in zip(moved, pictures, strict=True))
