@@ -59,6 +59,7 @@ class Encoder:
             the pause; ``"send"`` sends them all.
         origin: in calls, the number of the first packet, 0 to 65535; None: a random one, by which a receiver tells a
             call that begins anew from the one before. With a given one the packets are the same every time.
+        device: where the networks compute, as for `tfcodec.encode`.
 
     Raises:
         TfcodecError: an argument out of range.
@@ -83,19 +84,20 @@ class Encoder:
         inter_keyframes: bool = True,
         silence: Silence = "gate",
         origin: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self._settings: dict[str, Any] = {
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
             "refine": refine, "motion": motion, "speech": speech, "inter_keyframes": inter_keyframes,
-            "silence": silence, "origin": origin,
+            "silence": silence, "origin": origin, "device": device,
         }  # fmt: skip
         if latency not in ("call", "file"):
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
         if not is_rate(sample_rate):
             raise TfcodecError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate!r}")
         options = EncodeOptions(
-            quality, refine, motion, speech, inter_keyframes, silence, bundle, redundancy, refresh, origin
+            quality, refine, motion, speech, inter_keyframes, silence, device, bundle, redundancy, refresh, origin
         )
         self.quality = options.quality
         self.latency: Latency = latency
