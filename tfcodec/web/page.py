@@ -16,7 +16,11 @@ HERE = Path(__file__).parent
 RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
 """Where `make web` puts onnxruntime-web."""
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+WEBGPU_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
+"""What a browser with a graphics card loads instead; without them it computes with WebAssembly."""
 MODEL_FILES = ("card.json", "keyframe.onnx", "frame.onnx", "guess.onnx")
+EXPORT = 2
+"""Counts up when the export changes, so that an earlier one in a user's cache is not taken for it."""
 HEADERS_NOTE = (
     "With the response headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: "
     "require-corp` browsers let it use several threads."
@@ -84,7 +88,8 @@ def copy_parts(folder: Path, sources: Sources) -> dict[str, str]:
     copy_module(folder / "tfc")
     _copy(model, folder / "model", MODEL_FILES)
     if remote is None:
-        _copy(runtime, folder / "runtime", RUNTIME_FILES)
+        there = tuple(name for name in WEBGPU_FILES if (runtime / name).is_file())
+        _copy(runtime, folder / "runtime", RUNTIME_FILES + (there if len(there) == len(WEBGPU_FILES) else ()))
     return {"model": "model/", "runtime": remote or "runtime/"}
 
 
@@ -102,7 +107,7 @@ def kept_model() -> Path:
 
     entry = default_model()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "tfcodec" / f"onnx-{entry.model_id}-{entry.hash_prefix.hex()}"
+    folder = cache / "tfcodec" / f"onnx{EXPORT}-{entry.model_id}-{entry.hash_prefix.hex()}"
     if not all((folder / name).is_file() for name in MODEL_FILES):
         from ..model.portable import export_onnx
 

@@ -11,42 +11,70 @@ const REACH = 2; // tiny frames on either side of the one to draw
 const POINTS = 70;
 const HALF = SIDE / 2;
 const THREADS = 4;
+const ON_CPU = ["key_marks", "key_face"];
+
+/** onnxruntime-web, and how it is to compute: `backend` says so, or what there is. */
+async function runtimeOf(runtime, backend) {
+  const load = async (file) => {
+    try {
+      return await import(`${runtime}${file}`);
+    } catch (error) {
+      throw new MediaError(`cannot load onnxruntime-web from ${runtime}: ${error.message}`);
+    }
+  };
+  if (backend !== "wasm") {
+    const adapter = await globalThis.navigator?.gpu?.requestAdapter().catch(() => null);
+    const software = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter;
+    if (backend === "webgpu" || (adapter && !software)) {
+      if (!adapter) throw new MediaError("this browser has no WebGPU");
+      try {
+        return { ort: await load("ort.webgpu.min.mjs"), provider: "webgpu" };
+      } catch (error) {
+        if (backend === "webgpu") throw error; // otherwise the files may not be there
+      }
+    }
+  }
+  return { ort: await load("ort.wasm.min.mjs"), provider: "wasm" };
+}
 
 /**
  * Draws frames.
  *
  * `model` is the folder that `tfcodec export onnx` wrote, `runtime` that of onnxruntime-web's files, both as addresses
- * that end in a slash; `threads` is how many WebAssembly takes, where the page is isolated from others.
+ * that end in a slash; `threads` is how many WebAssembly takes, where the page is isolated from others; `backend` is
+ * "webgpu", "wasm", or undefined: WebGPU where there is an adapter that is no software.
  */
 export class Network {
-  static async load({ model, runtime, threads }) {
+  static async load({ model, runtime, threads, backend }) {
     const card = JSON.parse(new TextDecoder().decode(await fetchBytes(`${model}card.json`)));
-    let ort;
-    try {
-      ort = await import(`${runtime}ort.wasm.min.mjs`);
-    } catch (error) {
-      throw new MediaError(`cannot load onnxruntime-web from ${runtime}: ${error.message}`);
-    }
+    const names = Object.keys(card.graphs);
+    const files = Promise.all(names.map((name) => fetchBytes(`${model}${card.graphs[name].file}`)));
+    files.catch(() => {}); // it is waited for below
+    const { ort, provider } = await runtimeOf(runtime, backend);
     ort.env.wasm.wasmPaths = runtime;
     const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
     ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
-    const network = new Network(ort, card);
-    const names = Object.keys(card.graphs);
-    const files = await Promise.all(names.map((name) => fetchBytes(`${model}${card.graphs[name].file}`)));
+    const network = new Network(ort, card, provider);
     for (const [i, name] of names.entries()) {
-      if ((await sha256(files[i])) !== card.graphs[name].sha256) {
-        throw new WeightsError(`${card.graphs[name].file} is not the file that the network's card names`);
+      const content = (await files)[i];
+      const { file, sha256: wanted, outputs } = card.graphs[name];
+      if ((await sha256(content)) !== wanted) throw new WeightsError(`${file} is not the file that the network's card names`);
+      const options = { executionProviders: [provider], graphOptimizationLevel: "all" };
+      if (provider === "webgpu" && name === "keyframe") {
+        // What the other graphs take stays where they are; what is looked at here comes out.
+        options.preferredOutputLocation = Object.fromEntries(outputs.map((output) =>
+          [output.name, ON_CPU.includes(output.name) ? "cpu" : "gpu-buffer"]));
       }
-      network.graphs[name] = await ort.InferenceSession.create(files[i], {
-        executionProviders: ["wasm"], graphOptimizationLevel: "all",
-      });
+      network.graphs[name] = await ort.InferenceSession.create(content, options);
     }
     return network;
   }
 
-  constructor(ort, card) {
+  constructor(ort, card, provider) {
     this.ort = ort;
     this.card = card;
+    /** "webgpu" or "wasm". */
+    this.provider = provider;
     this.graphs = {};
     this.keys = new Map(); // what was computed of the last keyframes, by group
   }
@@ -80,7 +108,11 @@ export class Network {
     const reference = Float64Array.from(tensors.key_marks.data, (mark) => (mark + 1) * HALF);
     const key = { tensors, reference, face: tensors.key_face.data[0] > 0 };
     this.keys.set(group, key);
-    while (this.keys.size > 2) this.keys.delete(this.keys.keys().next().value);
+    while (this.keys.size > 2) {
+      const [oldest, { tensors: unused }] = this.keys.entries().next().value;
+      this.keys.delete(oldest);
+      for (const tensor of Object.values(unused)) tensor.dispose();
+    }
     return key;
   }
 

@@ -28,6 +28,8 @@ function networkOf(where) {
   return networks.get(name);
 }
 
+const described = ({ threads, provider, card }) => ({ threads, backend: provider, network: card.network });
+
 /** Bytes of each kind, by the second that they belong to. */
 function bytesBySecond(stream) {
   const [over, under] = stream.header.rate;
@@ -86,7 +88,7 @@ const methods = {
     const network = await networkOf(where);
     network.check(clips.get(clip).stream.header);
     clips.get(clip).network = network;
-    return [{ threads: network.threads, network: network.card.network }, []];
+    return [described(network), []];
   },
 
   async draw({ clip, frame }) {
@@ -120,7 +122,7 @@ const methods = {
   async loadCall(header) {
     call.network = await networkOf(call.where);
     call.network.check(header);
-    return [{ threads: call.network.threads, network: call.network.card.network }, []];
+    return [described(call.network), []];
   },
 
   /** Draw a frame of a call; `picture` is its keyframe's if that is another than the frame's before. */
