@@ -43,6 +43,14 @@ PICTURES = """async (numbers) => {
   }
   return out;
 }"""
+DRAW = """async ([text, frame]) => {
+  const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+  const { data } = await clip.picture(frame);
+  await clip.close();
+  let out = "";
+  for (let at = 0; at < data.length; at += 32768) out += String.fromCharCode(...data.subarray(at, at + 32768));
+  return btoa(out);
+}"""
 KEYFRAME = """async ([text, frame]) => {
   try {
     const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
@@ -154,6 +162,20 @@ def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> N
     wanted = tfcodec.probe(stream)
     assert (info["frames"], info["keyframes"], info["modelHash"]) == (FRAMES, wanted.keyframes, wanted.model_hash)
     assert info["bytes"] == wanted.bytes
+
+
+def test_lips_move_with_the_speech_where_no_motion_was_sent(
+    player: Any, moving_face: tuple[np.ndarray, np.ndarray]
+) -> None:
+    frames, sound = moving_face[0][:FRAMES], moving_face[1][: 640 * FRAMES]
+    options: dict[str, Any] = {"fps": 25, "refine": False, "crop": "none", "motion": False, "silence": "send"}
+    heard, mute = (tfcodec.encode(frames, audio=audio, sample_rate=16000, **options) for audio in (sound, None))
+    wanted, unmoved = (there(tfcodec.decode(data).frames) for data in (heard, mute))
+    found = player.evaluate(DRAW, [base64.b64encode(heard).decode(), FRAMES - 1])
+    drawn = np.frombuffer(base64.b64decode(found), np.uint8).reshape(256, 256, 4)[..., :3]
+    error, without = (np.square(drawn.astype(np.float64) - x[-1]).mean() for x in (wanted, unmoved))
+    assert error < 255**2 / 10**4.6
+    assert without > 4 * error, "the sound does something"
 
 
 def test_threads_need_isolation_and_have_it(player: Any) -> None:

@@ -1,12 +1,14 @@
 """The network as ONNX files, for programs without torch: `tfcodec export onnx`.
 
-Three graphs, as a decoder needs them at different times: the keyframe part once a keyframe, the frame part for every
-frame, the guess for frames whose motion was not sent. Between them lies arithmetic that is too small for a graph:
-`tfcodec.motion.synthesise`. Weights are stored in float16, as in the package, and computed with in float32.
+Four graphs, as a decoder needs them at different times: the keyframe part once a keyframe, the frame part for every
+frame, the guess for frames whose motion was not sent, and the lips for those of them that have sound. Between them lies
+arithmetic that is too small for a graph: `tfcodec.motion.synthesise`. Weights are stored in float16, as in the package,
+and computed with in float32.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import tempfile
@@ -24,8 +26,10 @@ from ..errors import MediaError, WeightsError
 from ..files import write_atomically
 from . import graph
 from .blocks import box_down
-from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
+from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .landmarks import COUNT
+from .lips import LIPS_SHA256, load_lips
+from .portable_lips import PortableLips
 from .registry import ModelEntry
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
@@ -59,6 +63,10 @@ class Tensors:
 _TINY = Tensors(
     "tiny", (WINDOW, 3, 8, 8), "tiny frames in RGB around the frame to draw, which is in the middle; the ends of the "
     "keyframe's frames repeat", (0, 1),
+)  # fmt: skip
+_MEL = Tensors(
+    "mel", (MEL_PER_FRAME * (LIPS_REACH + 1 + REACH), MEL_BANDS), f"log-mel of the speech (specification, 9.4) of "
+    f"{LIPS_REACH} frames before each to {REACH} after", (-1, 1),
 )  # fmt: skip
 _MARKS = "landmarks, x and y, over the picture: pixel p lies at p / 128 - 1"
 
@@ -95,7 +103,7 @@ class _Guess(nn.Module):
 
 @torch.no_grad()
 def export_onnx(entry: ModelEntry, folder: str | Path) -> dict[str, Any]:
-    """Write keyframe.onnx, frame.onnx, guess.onnx and their card, card.json, into a folder; it is made.
+    """Write keyframe.onnx, frame.onnx, guess.onnx, lips.onnx and their card, card.json, into a folder; it is made.
 
     Args:
         entry: which network; it has to be one that takes landmarks (3 or later).
@@ -129,6 +137,10 @@ def export_onnx(entry: ModelEntry, folder: str | Path) -> dict[str, Any]:
             "guess", _Guess(model), (tiny, named["small"], named["marks"]),
             [_TINY, by_name["key_small"], by_name["key_marks"]], [marks],
         ),
+        (
+            "lips", PortableLips(load_lips()), (_example_sound(), named["marks"], named["marks"]),
+            [_MEL, by_name["key_marks"], marks], [dataclasses.replace(marks, name="heard")],
+        ),
     )  # fmt: skip
     files = {}
     for name, module, given, inputs, outputs in parts:
@@ -140,6 +152,7 @@ def export_onnx(entry: ModelEntry, folder: str | Path) -> dict[str, Any]:
         }  # fmt: skip
     card = {
         "network": {"model_id": entry.model_id, "file": entry.file, "sha256": entry.sha256},
+        "lips": {"sha256": LIPS_SHA256},
         "opset": OPSET, "computes_in": "float32", "stores_weights_in": "float16", "graphs": files,
         "landmarks": _MARKS, "key": names,
         "self_test": _self_test(model, folder, picture, tiny),
@@ -167,6 +180,12 @@ def _example() -> tuple[Tensor, Tensor]:
     small = box_down(picture, 8)
     steps = torch.linspace(-0.05, 0.05, WINDOW)[None, :, None, None, None]
     return picture, (small[:, None] + steps).clamp(0, 1)
+
+
+def _example_sound() -> Tensor:
+    """Log-mel [2, 148, 80] of no sound in particular."""
+    columns, bands = _MEL.shape
+    return (torch.arange(_BATCH * columns * bands) * 0.37).sin().reshape(_BATCH, columns, bands)
 
 
 def _record(module: nn.Module, given: Sequence[Tensor], inputs: list[str], outputs: list[str]) -> bytes:
@@ -258,12 +277,19 @@ def _self_test(model: Upsampler, folder: Path, picture: Tensor, tiny: Tensor) ->
     guessed = session("guess").run(None, {
         "tiny": tiny.numpy(), "key_small": features["key_small"], "key_marks": features["key_marks"],
     })[0]  # fmt: skip
+    sound = _example_sound()
+    assert key.marks is not None
+    heard = PortableLips(load_lips())(sound, key.marks, shifted).numpy()
+    found_lips = session("lips").run(None, {
+        "mel": sound.numpy(), "key_marks": features["key_marks"], "marks": shifted.numpy(),
+    })[0]  # fmt: skip
     drawn = session("frame").run(None, {"tiny": tiny.numpy(), "marks": shifted.numpy(), **features})[0]
     error = np.square(drawn.astype(np.float64) - wanted).mean()
     result = {
         "psnr_db": round(float(min(99.0, 10 * np.log10(255**2 / max(error, 1e-9)))), 1),
         "guess_max_error": float(np.abs(guessed - marks.numpy()).max()),
+        "lips_max_error": float(np.abs(found_lips - heard).max()),
     }
-    if result["psnr_db"] < NEEDED_DB or result["guess_max_error"] > 1e-3:
+    if result["psnr_db"] < NEEDED_DB or max(result["guess_max_error"], result["lips_max_error"]) > 1e-3:
         raise MediaError(f"the exported network does not draw what torch draws: {result}")
     return result

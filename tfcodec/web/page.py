@@ -21,6 +21,8 @@ WEBGPU_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "or
 MODEL_FILES = ("card.json", "keyframe.onnx", "frame.onnx", "guess.onnx")
 EXPORT = 2
 """Counts up when the export changes, so that an earlier one in a user's cache is not taken for it."""
+LIPS_FILE = "lips.onnx"
+"""Moves the lips to the speech; exports of before it had none."""
 HEADERS_NOTE = (
     "With the response headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: "
     "require-corp` browsers let it use several threads."
@@ -86,7 +88,7 @@ def copy_parts(folder: Path, sources: Sources) -> dict[str, str]:
     model = Path(sources.model) if sources.model is not None else kept_model()
     _check(model, MODEL_FILES, "the network as ONNX: `tfcodec export onnx DIR` writes it")
     copy_module(folder / "tfc")
-    _copy(model, folder / "model", MODEL_FILES)
+    _copy(model, folder / "model", MODEL_FILES + ((LIPS_FILE,) if (model / LIPS_FILE).is_file() else ()))
     if remote is None:
         there = tuple(name for name in WEBGPU_FILES if (runtime / name).is_file())
         _copy(runtime, folder / "runtime", RUNTIME_FILES + (there if len(there) == len(WEBGPU_FILES) else ()))

@@ -10,6 +10,8 @@ const SIDE = 256;
 const REACH = 2; // tiny frames on either side of the one to draw
 const POINTS = 70;
 const HALF = SIDE / 2;
+const BANDS = 80;
+const SENT = 1; // behind a frame's motion numbers: they are its own
 const THREADS = 4;
 const ON_CPU = ["key_marks", "key_face"];
 
@@ -123,14 +125,27 @@ export class Network {
     return out;
   }
 
-  /** Draw a frame: RGBA [256 * 256 * 4]. Throws BitstreamError where the layers are malformed. */
-  async draw(group, frame, synthesis) {
+  /**
+   * Draw a frame: RGBA [256 * 256 * 4]; `mel` is a LogMel of the speech, or null. Throws BitstreamError where the layers
+   * are malformed.
+   */
+  async draw(group, frame, synthesis, mel) {
     await group.upTo(frame + REACH + 1);
-    return this.drawFrom(group, this.windows(group, frame), group.motionOf(frame), synthesis);
+    const motion = group.motionOf(frame);
+    const sound = this.hears(motion) && mel ? mel.window(frame) : null;
+    return this.drawFrom(group, { windows: this.windows(group, frame), motion, sound }, synthesis);
   }
 
-  /** Draw from a keyframe (whatever has a `picture()`), the tiny frames around it and motion [17]. */
-  async drawFrom(group, windows, motion, synthesis) {
+  /** Whether the sound moves the lips of a frame with this motion. */
+  hears(motion) {
+    return motion[16] !== SENT && "lips" in this.graphs;
+  }
+
+  /**
+   * Draw from a keyframe (whatever has a `picture()`), the tiny frames around the frame [5 * 192], its motion [17], and
+   * log-mel [148 * 80] or null.
+   */
+  async drawFrom(group, { windows, motion, sound }, synthesis) {
     const key = await this.keyOf(group);
     const tiny = new Float32Array(windows.length);
     for (let at = 0; at < windows.length; at++) {
@@ -138,7 +153,11 @@ export class Network {
       tiny[(k * 3 + c) * 64 + pixel] = windows[at] / 255;
     }
     const input = this.tensor(tiny, [2 * REACH + 1, 3, 8, 8]);
-    const marks = await this.marks(key, motion, input, synthesis);
+    let marks = await this.marks(key, motion, input, synthesis);
+    if (sound && key.face && this.hears(motion)) {
+      const mel = this.tensor(sound, [sound.length / BANDS, BANDS]);
+      marks = (await this.graphs.lips.run({ mel, key_marks: key.tensors.key_marks, marks })).heard;
+    }
     const { picture } = await this.graphs.frame.run({ tiny: input, marks, ...key.tensors });
     const out = new Uint8ClampedArray(SIDE * SIDE * 4);
     for (let i = 0, at = 0; i < out.length; i += 4) {
