@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import find_chromium
+from conftest import find_chromium, there
 from test_spec import DATA as EXAMPLE
 from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_without_a_decoder
 
@@ -42,6 +42,14 @@ PICTURES = """async (numbers) => {
     out.push(btoa(text));
   }
   return out;
+}"""
+DRAW = """async ([text, frame]) => {
+  const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+  const { data } = await clip.picture(frame);
+  await clip.close();
+  let out = "";
+  for (let at = 0; at < data.length; at += 32768) out += String.fromCharCode(...data.subarray(at, at + 32768));
+  return btoa(out);
 }"""
 KEYFRAME = """async ([text, frame]) => {
   try {
@@ -107,18 +115,21 @@ def folder(stream: bytes, exported: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def launch() -> Iterator[Any]:
+    """Opens Chromium with switches."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = find_chromium()
     if chromium is None:
         pytest.skip("needs Chromium; TFCODEC_CHROMIUM names one that is not on the path")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
-        )
-        yield opened
-        opened.close()
+        yield lambda *switches: driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", *switches])
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Any) -> Iterator[Any]:
+    opened = launch("--disable-gpu", "--autoplay-policy=no-user-gesture-required")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +162,20 @@ def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> N
     wanted = tfcodec.probe(stream)
     assert (info["frames"], info["keyframes"], info["modelHash"]) == (FRAMES, wanted.keyframes, wanted.model_hash)
     assert info["bytes"] == wanted.bytes
+
+
+def test_lips_move_with_the_speech_where_no_motion_was_sent(
+    player: Any, moving_face: tuple[np.ndarray, np.ndarray]
+) -> None:
+    frames, sound = moving_face[0][:FRAMES], moving_face[1][: 640 * FRAMES]
+    options: dict[str, Any] = {"fps": 25, "refine": False, "crop": "none", "motion": False, "silence": "send"}
+    heard, mute = (tfcodec.encode(frames, audio=audio, sample_rate=16000, **options) for audio in (sound, None))
+    wanted, unmoved = (there(tfcodec.decode(data).frames) for data in (heard, mute))
+    found = player.evaluate(DRAW, [base64.b64encode(heard).decode(), FRAMES - 1])
+    drawn = np.frombuffer(base64.b64decode(found), np.uint8).reshape(256, 256, 4)[..., :3]
+    error, without = (np.square(drawn.astype(np.float64) - x[-1]).mean() for x in (wanted, unmoved))
+    assert error < 255**2 / 10**4.6
+    assert without > 4 * error, "the sound does something"
 
 
 def test_threads_need_isolation_and_have_it(player: Any) -> None:
@@ -256,6 +281,31 @@ def test_plays_to_the_end_seeks_and_steps(player: Any) -> None:
     assert float(player.locator("#tiny-mean").inner_text()) > 0
 
 
+def test_webgpu_draws_what_torch_draws(launch: Any, folder: Path, stream: bytes) -> None:
+    """On an adapter in software, which is slow: so it is taken only when it is asked for."""
+    if not (folder / "runtime" / page.WEBGPU_FILES[0]).is_file():
+        pytest.skip("needs onnxruntime-web for WebGPU: `make web` sets it up")
+    numbers = [0, FRAMES - 1]
+    browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    with Server(str(folder)) as server:
+        tab = browser.new_page()
+        tab.goto(server.address)
+        tab.wait_for_function("window.tfc?.ready || window.tfc?.error", timeout=120_000)
+        backends = [tab.evaluate("tfc.clip.load().then(({ backend }) => backend)")]
+        if not tab.evaluate("navigator.gpu?.requestAdapter().then(Boolean) ?? false"):
+            browser.close()
+            pytest.skip("needs a Chromium that has WebGPU in software")
+        tab.evaluate("async () => { window.tfc.clip = await tfc.Tfc.open('talk.tfc', { backend: 'webgpu' }); }")
+        backends.append(tab.evaluate("tfc.clip.load().then(({ backend }) => backend)"))
+        found = [np.frombuffer(base64.b64decode(text), np.uint8) for text in tab.evaluate(PICTURES, numbers)]
+        browser.close()
+    assert backends == ["wasm", "webgpu"]
+    wanted = there(tfcodec.decode(stream).frames)[numbers]
+    for number, (drawn, picture) in enumerate(zip(found, wanted, strict=True)):
+        error = np.square(drawn.reshape(256, 256, 4)[..., :3].astype(np.float64) - picture).mean()
+        assert 10 * np.log10(255**2 / max(error, 1e-9)) >= 60, number
+
+
 def test_the_page_fits_a_phone(player: Any) -> None:
     player.set_viewport_size({"width": 340, "height": 700})
     assert player.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -350,7 +400,7 @@ def call_page(
     assert "Traceback" not in output, output
 
 
-def test_a_call_to_a_page(call_page: Any) -> None:
+def test_a_call_to_a_page(call_page: Any, browser: Any) -> None:
     """Over WebRTC: the page decodes and draws by itself, and says what it lacks."""
     from playwright.sync_api import TimeoutError
 
@@ -395,8 +445,8 @@ def test_a_call_to_a_page(call_page: Any) -> None:
     tab.evaluate("loss.value = 0; loss.oninput()")
     wait(f"call.pictured > {stuck} && !call.stats.waitingForKeyframe && call.stats.lost > 0")
     # A second page takes the call; nobody is left hanging.
-    other = tab.context.new_page()
+    other = browser.new_page()
     other.goto(tab.url)
-    other.wait_for_function("window.figures && figures.pictured > 0", timeout=100_000)
+    other.wait_for_function("window.figures && figures.received > 0 && !call.stats.waitingForKeyframe", timeout=100_000)
     wait("document.getElementById('state').textContent.startsWith('another page')")
     other.close()
