@@ -72,7 +72,7 @@ def test_the_card_says_what_the_files_are(exported: Path) -> None:
     entry = default_model()
     assert card["network"] == {"model_id": entry.model_id, "file": entry.file, "sha256": entry.sha256}
     assert card["self_test"]["psnr_db"] >= 60
-    assert set(card["graphs"]) == {"keyframe", "frame", "guess"}
+    assert set(card["graphs"]) == {"keyframe", "frame", "guess", "lips"}
     for name, part in card["graphs"].items():
         content = (exported / part["file"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == part["sha256"]

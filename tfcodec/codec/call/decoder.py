@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import TfcodecError
+from ...model.registry import check_network
 from ...model.renderer import Renderer
 from ...rates import FPS, SAMPLES_PER_FRAME
 from ..results import Shown
@@ -36,21 +37,25 @@ class Decoder:
         worker: see above. `close` ends the thread; a ``with`` block does so by itself.
         fast: compute in bfloat16 where the processor has it (see `tfcodec.model.renderer.Renderer`); by default in the
             worker only.
+        network: ``"light"`` draws with the light network, as `tfcodec.decode` does.
 
     Attributes:
         call: what is known of the call; with a worker, to be read and not to be changed.
     """
 
-    def __init__(self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None) -> None:
+    def __init__(
+        self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None, network: str | None = None
+    ) -> None:
         if not isinstance(lookahead, int | np.integer) or lookahead not in (0, 1, 2):
             raise TfcodecError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
-        self.lookahead = int(lookahead)
+        check_network(network)
+        self.lookahead, self.network = int(lookahead), network
         self.fast = worker if fast is None else fast
         self._threaded = worker
         self._start()
 
     def _start(self) -> None:
-        self.call = CallState(self.lookahead)
+        self.call = CallState(self.lookahead, self.network)
         self._renderer: Renderer | None = None  # without a worker
         self._tick = 0
         self._shown_count = 0
@@ -128,7 +133,7 @@ class Decoder:
 
         Raises:
             UnsupportedVersion: the call needs a newer version of tfcodec.
-            WeightsError: the call names a network that is not installed.
+            WeightsError: the call names a network that is not installed, or ``network`` may not stand in for it.
             BitstreamError: the first packet is a piece of a file (`Encoder(latency="file")`): see `tfcodec.decode`.
             With a worker, what went wrong in its threads comes out of the next `push`.
         """
