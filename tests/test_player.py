@@ -115,21 +115,18 @@ def folder(stream: bytes, exported: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def launch() -> Iterator[Any]:
-    """Opens Chromium with switches."""
+def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = find_chromium()
     if chromium is None:
         pytest.skip("needs Chromium; TFCODEC_CHROMIUM names one that is not on the path")
     with playwright.sync_playwright() as driver:
-        yield lambda *switches: driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", *switches])
-
-
-@pytest.fixture(scope="module")
-def browser(launch: Any) -> Iterator[Any]:
-    opened = launch("--disable-gpu", "--autoplay-policy=no-user-gesture-required")
-    yield opened
-    opened.close()
+        opened = driver.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+        )
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -279,31 +276,6 @@ def test_plays_to_the_end_seeks_and_steps(player: Any) -> None:
     assert player.evaluate("tfc.player.rate") == 2
     assert player.locator("#play").get_attribute("aria-label") == "Play"
     assert float(player.locator("#tiny-mean").inner_text()) > 0
-
-
-def test_webgpu_draws_what_torch_draws(launch: Any, folder: Path, stream: bytes) -> None:
-    """On an adapter in software, which is slow: so it is taken only when it is asked for."""
-    if not (folder / "runtime" / page.WEBGPU_FILES[0]).is_file():
-        pytest.skip("needs onnxruntime-web for WebGPU: `make web` sets it up")
-    numbers = [0, FRAMES - 1]
-    browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-    with Server(str(folder)) as server:
-        tab = browser.new_page()
-        tab.goto(server.address)
-        tab.wait_for_function("window.tfc?.ready || window.tfc?.error", timeout=120_000)
-        backends = [tab.evaluate("tfc.clip.load().then(({ backend }) => backend)")]
-        if not tab.evaluate("navigator.gpu?.requestAdapter().then(Boolean) ?? false"):
-            browser.close()
-            pytest.skip("needs a Chromium that has WebGPU in software")
-        tab.evaluate("async () => { window.tfc.clip = await tfc.Tfc.open('talk.tfc', { backend: 'webgpu' }); }")
-        backends.append(tab.evaluate("tfc.clip.load().then(({ backend }) => backend)"))
-        found = [np.frombuffer(base64.b64decode(text), np.uint8) for text in tab.evaluate(PICTURES, numbers)]
-        browser.close()
-    assert backends == ["wasm", "webgpu"]
-    wanted = there(tfcodec.decode(stream).frames)[numbers]
-    for number, (drawn, picture) in enumerate(zip(found, wanted, strict=True)):
-        error = np.square(drawn.reshape(256, 256, 4)[..., :3].astype(np.float64) - picture).mean()
-        assert 10 * np.log10(255**2 / max(error, 1e-9)) >= 60, number
 
 
 def test_the_page_fits_a_phone(player: Any) -> None:
