@@ -138,12 +138,14 @@ def encode(
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: Literal[True] = True, fast: bool = False,
-    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None, device: str = "cpu", batch: int | None = None,
+    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None, device: str = "cpu",
+    batch: int | None = None,
 ) -> DrawnClip: ...  # fmt: skip
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: bool, fast: bool = False,
-    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None, device: str = "cpu", batch: int | None = None,
+    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None, device: str = "cpu",
+    batch: int | None = None,
 ) -> Clip: ...  # fmt: skip
 def decode(
     source: Source,

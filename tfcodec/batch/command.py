@@ -91,7 +91,7 @@ def _options(args: argparse.Namespace) -> Options:
         option = f"--{wrong[0].replace('_', '-')}"
         raise TfcodecError(f"{option} is for encoding" if args.decode else f"{option} is for --decode")
     if args.decode:
-        return Decoding(*(getattr(args, name) for name in _DECODING), device=args.device)
+        return Decoding(args.lossless, args.conceal, args.coarse, args.fast, args.device)
     given = {name: getattr(args, name) for name in ("quality", "kbps", "crop", "no_face", "speech")}
     return Encoding(
         **{name: value for name, value in given.items() if value is not None}, refine=not args.no_refine,

@@ -31,7 +31,7 @@ class Encoding:
     def check(self) -> None:
         """Raises TfcodecError where an option is out of range, SpeechCodecMissing."""
         from ..codec.options import EncodeOptions
-        from ..model.device import find_device
+        from ..model.device import check_device
 
         if self.kbps is not None and self.quality is not None:
             raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
@@ -42,7 +42,7 @@ class Encoding:
         if self.no_face not in ("crop", "skip", "fail"):
             raise TfcodecError(f'no_face must be "crop", "skip" or "fail", not {self.no_face!r}')
         EncodeOptions(5 if self.quality is None else self.quality, speech=self.speech, silence=self.silence)
-        find_device(self.device)
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Decoding:
     device: str = "cpu"
 
     def check(self) -> None:
-        """Raises TfcodecError if there is no such device."""
-        from ..model.device import find_device
+        """Raises TfcodecError where an option is out of range."""
+        from ..model.device import check_device
 
-        find_device(self.device)
+        check_device(self.device)
 
 
 Options = Encoding | Decoding

@@ -60,6 +60,11 @@ class Renderer:
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
 
+    @property
+    def hears(self) -> bool:
+        """Whether the network uses the ``mel`` that `render` is given."""
+        return self._model.config.audio
+
     def prepare(self, coarse: bool = False) -> None:
         """Record the network as a graph (see `tfcodec.model.graph`), from which `render` draws from now on.
 

@@ -42,7 +42,7 @@ class Reader:
                 ...
 
     The file is held in memory, decoded frames are not, so that memory hardly grows with the length. Frames are drawn in
-    batches of 8, or on a graphics card of 64, and there one batch while the one before is handed out. A reader belongs to
+    batches of 8, on a graphics card of 64, and there one batch while the one before is handed out. A reader belongs to
     one thread.
 
     Args:
@@ -290,7 +290,10 @@ class Reader:
         if self._renderer.keyframe is not keyframe.picture:
             self._renderer.set_keyframe(keyframe.picture)
         windows = tiny_windows(waiting.layers["tiny"], places)
-        mel = np.concatenate([self._mel(number) for number in batch])
+        # Networks that are told the motion do not listen; log-mel windows would cost more than all else but drawing.
+        mel = np.full((len(batch), MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+        if self._renderer.hears and self.speech is not None:
+            mel = np.concatenate([self._mel(number) for number in batch])
         others = {name: values[places] for name, values in waiting.layers.items() if name != "tiny"}
         sound = None
         if self.speech is not None and ("motion" not in others or (others["motion"][:, -1] != SENT).any()):
