@@ -102,7 +102,7 @@ def test_guesses_lips_and_missing_faces_are_torch_s(moving_face: tuple[np.ndarra
     assert psnr(*drawn) > NEEDED_DB
 
 
-@pytest.mark.parametrize("shape", ["light", "deep", "wide"])
+@pytest.mark.parametrize("shape", ["deep", "wide"])
 def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
     """With weights by chance, but for the parts that all shapes share."""
     import torch
@@ -124,7 +124,7 @@ def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, 
             value.copy_(value.half().float())
     state = {name: value.half().numpy() for name, value in model.state_dict().items()}
     frames = moving_face[0]
-    net = Net(state, light=shape == "light")
+    net = Net(state)
     key = net.keyframe(frames[0])
     with torch.inference_mode():
         known = model.encode_keyframe(from_pixels(torch.from_numpy(frames[:1])))
@@ -140,7 +140,11 @@ def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, 
 def test_what_cannot_be_drawn_is_refused(stream: bytes) -> None:
     with pytest.raises(WeightsError, match=r"network 1 .*\(audio, landmarks.*runtime=\"torch\""):
         check(NetworkConfig.from_json(None), "1 (577b95f7)")
-    check(NetworkConfig(shape="light"), "light")
+    with pytest.raises(WeightsError, match=r"\(light\)"):
+        check(NetworkConfig(shape="light"), "3-light")
+    check(NetworkConfig(shape="large"), "3")
+    with pytest.raises(TfcodecError, match="draws on the processor"):
+        tfcodec.open(stream, runtime="ncnn", device="cuda")
     with pytest.raises(TfcodecError, match="runtime must be 'torch' or 'ncnn', not 'onnx'"):
         tfcodec.decode(stream, runtime="onnx")  # type: ignore[call-overload]
     with pytest.raises(TfcodecError, match="runtime must be"):

@@ -66,6 +66,8 @@ class Clip:
         keyframes: list of (index of the first frame drawn with it, [256, 256, 3] uint8).
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
         speech_missing: the speech codec that is not installed, and how to get it, in one line; else empty.
+        network: which network drew ``frames``: its number in the registry with the start of its hash, and before it the
+            name of one that stood in, as in ``"light 3 (0123abcd)"``. Empty without pixels.
     """
 
     frames: NDArray[np.uint8] | None
@@ -76,6 +78,7 @@ class Clip:
     keyframes: list[tuple[int, NDArray[np.uint8]]]
     damaged: tuple[str, ...] = ()
     speech_missing: str = ""
+    network: str = ""
 
     @property
     def duration_seconds(self) -> float:
@@ -137,7 +140,7 @@ class StreamInfo:
         has_audio: whether there is speech.
         bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``audio``, which sum to the ``total``, exactly.
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
-        speech: the speech codec: ``"Opus"``, ``"Codec2 1200"``, ``"Lyra 3200"``; empty without speech.
+        speech: the speech codec: ``"Opus"``, ``"Codec2 1200"``, ``"Lyra 3600"``; empty without speech.
         warnings: what of the source could be read, but not as it was meant, one sentence each; only from
             `tfcodec.encode`.
     """

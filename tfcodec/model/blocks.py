@@ -111,15 +111,27 @@ def upsample(x: Tensor, factor: int = 2) -> Tensor:
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
+def enlarge_smoothly(x: Tensor, size: int) -> Tensor:
+    """Bilinear enlargement [B, C, s, s] -> [B, C, size, size] as two matrix products, in float32.
+
+    The same linear map as `upsample`, several times as fast on a CPU for maps of a few channels.
+    """
+    return _risen(x, size, "bilinear")
+
+
 def enlarge(x: Tensor, size: int) -> Tensor:
     """Bicubic enlargement [B, C, s, s] -> [B, C, size, size] as two matrix products, in float32.
 
     The same linear map as `F.interpolate`, several times as fast at factors as large as 32.
     """
+    return _risen(x, size, "bicubic")
+
+
+def _risen(x: Tensor, size: int, mode: str) -> Tensor:
     small = x.shape[-1]
     with torch.autocast(x.device.type, enabled=False):
         unit = torch.eye(small, device=x.device, dtype=torch.float32)[None, None]
-        rise = F.interpolate(unit, size=(size, small), mode="bicubic", align_corners=False)[0, 0]
+        rise = F.interpolate(unit, size=(size, small), mode=mode, align_corners=False)[0, 0]
         return rise @ x.float() @ rise.transpose(-1, -2)
 
 

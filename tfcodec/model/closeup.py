@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ResBlock, conv, join, pixel_centres, upsample, zero_conv
-from .config import SHAPES
+from .config import SHAPES, Shape
 from .places import EDGE
 from .places import EYES_SQUARE as EYES_SQUARE
 from .places import MOUTH_SQUARE as MOUTH_SQUARE
@@ -25,6 +25,13 @@ from .places import Square as Square
 
 CORNERS = ((36, 39), (42, 45))
 """Corners of the two eyes: they do not move when the eyes shut."""
+_UNIT = 1.7 / 96  # a pixel of the eyes' square in the head's frame
+FACE_SQUARE = Square(-48 * _UNIT, -24 * _UNIT, 48 * _UNIT, 88 * _UNIT, 96, 112, (), 0.0)
+"""Both squares of the light network: the eyes' and, right below, a mouth's with pixels of the same size, which are cut
+out and pasted as one."""
+LIGHT_SQUARES = (
+    MOUTH_SQUARE._replace(left=-40 * _UNIT, top=24 * _UNIT, right=40 * _UNIT, bottom=88 * _UNIT), EYES_SQUARE
+)  # fmt: skip
 
 
 class HeadFrame(NamedTuple):
@@ -62,8 +69,12 @@ def cut_square(picture: Tensor, frame: HeadFrame, square: Square) -> Tensor:
 
 def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) -> Tensor:
     """A square's change [B, 3, height, width] at its place in a picture [B, 3, size, size] that is 0 elsewhere."""
-    with torch.autocast(change.device.type, enabled=False):
-        line = pixel_centres(size, size, change.device)[0, :, 0]
+    return _paste(change.float() * fade(square, change.device), frame, square, size)
+
+
+def _paste(faded: Tensor, frame: HeadFrame, square: Square, size: int) -> Tensor:
+    with torch.autocast(faded.device.type, enabled=False):
+        line = pixel_centres(size, size, faded.device)[0, :, 0]
         # From a place in the picture to one in the square, -1..1 in it: a matrix and a shift.
         scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse is the transpose over this
         # Plain factors: a constant tensor would have to go to the device.
@@ -75,7 +86,6 @@ def paste_square(change: Tensor, frame: HeadFrame, square: Square, size: int) ->
         across, down = (back[:, None, :, i] * line[:, None] for i in (0, 1))
         x = across[:, None, :, 0] + (down[:, :, None, 0] - moved[:, 0, None, None] - (right + left) / (right - left))
         y = across[:, None, :, 1] + (down[:, :, None, 1] - moved[:, 1, None, None] - (bottom + top) / (bottom - top))
-        faded = change.float() * fade(square, change.device)
         return F.grid_sample(faded, torch.stack((x, y), -1), padding_mode="zeros", align_corners=False)
 
 
@@ -162,15 +172,17 @@ class CloseUp(nn.Module):
 class CloseUps(nn.Module):
     """All squares. `prepare` looks at the keyframe, once; `forward` at every picture."""
 
-    def __init__(self, widths: tuple[int, int, int] = SHAPES["standard"].closeups, blocks: int = 3) -> None:
+    def __init__(self, shape: Shape = SHAPES["standard"]) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(CloseUp(square, widths, blocks) for square in SQUARES)
+        self.light = shape.light
+        self.squares = LIGHT_SQUARES if shape.light else SQUARES
+        self.parts = nn.ModuleList(CloseUp(square, shape.closeups, shape.closeup_blocks) for square in self.squares)
 
     def prepare(self, picture: Tensor, marks: Tensor) -> tuple[Tensor, ...]:
         """The keyframe's squares and dots, for ``forward``."""
         frame = head_frame(marks)
         out: list[Tensor] = []
-        for square in SQUARES:
+        for square in self.squares:
             out += [cut_square(picture, frame, square), dots(marks, frame, square)]
         return tuple(out)
 
@@ -178,11 +190,22 @@ class CloseUps(nn.Module):
         """The picture [B, 3, 256, 256] with the squares drawn anew; ``face`` [B], 0 where there is no face to draw."""
         frame = head_frame(marks)
         out = picture.float()
+        drawn = self._cut(picture, frame)
         changes = []
         for i, part in enumerate(self.parts):
-            drawn = cut_square(picture, frame, SQUARES[i])
-            change = part(prepared[2 * i], prepared[2 * i + 1], drawn, dots(marks, frame, SQUARES[i]))
-            changes.append(paste_square(change * face[:, None, None, None], frame, SQUARES[i], picture.shape[-1]))
-        for change in changes:
-            out = out + change
+            change = part(prepared[2 * i], prepared[2 * i + 1], drawn[i], dots(marks, frame, self.squares[i]))
+            changes.append(change * face[:, None, None, None])
+        if self.light:
+            mouth, eyes = (c.float() * fade(s, c.device) for c, s in zip(changes, self.squares, strict=True))
+            return out + _paste(torch.cat((eyes, F.pad(mouth, (8, 8))), 2), frame, FACE_SQUARE, picture.shape[-1])
+        for change, square in zip(changes, self.squares, strict=True):
+            out = out + paste_square(change, frame, square, picture.shape[-1])
         return out
+
+    def _cut(self, picture: Tensor, frame: HeadFrame) -> list[Tensor]:
+        """The squares of a picture."""
+        if not self.light:
+            return [cut_square(picture, frame, square) for square in self.squares]
+        both = cut_square(picture, frame, FACE_SQUARE)
+        eyes = self.squares[1].height
+        return [both[:, :, eyes:, 8:-8].contiguous(), both[:, :, :eyes].contiguous()]

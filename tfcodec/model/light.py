@@ -8,12 +8,15 @@ to 32 pixels, the restorer, the tracker and the landmark prior are its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, enlarge, join, refine_chroma, upsample, warp, zero_conv
-from .config import SHAPES, NetworkConfig
+from ..errors import WeightsError
+from .blocks import ResBlock, box_down, conv, enlarge, enlarge_smoothly, join, refine_chroma, upsample, warp, zero_conv
+from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import HINTS, LandmarkPrior
 from .stage1 import FLOW_UNIT, CoarseFrame, KeyframeFeatures
@@ -56,6 +59,8 @@ class LightStage1(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        if replace(config, shape=DEFAULT.shape, closeups=True, restoration=True) != DEFAULT:
+            raise WeightsError("the light network has no variants but those without close-ups or restorer")
         w, blocks8, blocks16, blocks = SHAPES[config.shape][:4]
         self.config = config
         self.tiny_in = conv(3 * WINDOW + 6, w[8])
@@ -139,11 +144,13 @@ class LightStage2(nn.Module):
 
     def forward(self, key: KeyframeFeatures, coarse: CoarseFrame, second: None = None) -> tuple[Tensor, Tensor]:
         """As `stage2.Stage2.forward`."""
-        pixels = warp(key.picture, coarse.flow)
+        pixels = warp(key.picture, enlarge_smoothly(coarse.flow, key.picture.shape[-1]))
         x = self.block128(upsample(self.up128(coarse.features)) + warp(key.f128, coarse.flow))
         paint = F.pixel_shuffle(self.paint(F.silu(x)), 2)
         blend = torch.sigmoid(paint[:, 3:] - 4)
-        picture = pixels + blend * (upsample(coarse.picture, 4) - pixels) + paint[:, :3]
+        # Smooth to 128 pixels and whole from there: half the time, and nothing to be seen.
+        smooth = F.interpolate(upsample(coarse.picture), scale_factor=2.0, mode="nearest")
+        picture = pixels + blend * (smooth - pixels) + paint[:, :3]
         correction = enlarge(coarse.tiny - box_down(picture, 8), picture.shape[-1])
         return picture + torch.sigmoid(self.projection) * correction, coarse.flow
 
@@ -151,5 +158,5 @@ class LightStage2(nn.Module):
 def _moved(pictures: tuple[Tensor, ...], flow: Tensor) -> tuple[Tensor, ...]:
     """Several maps moved by one flow, side by side."""
     together = warp(torch.cat([p.float() for p in pictures], 1), flow)
-    moved = together.split([p.shape[1] for p in pictures], 1)
+    moved = torch.split(together, [p.shape[1] for p in pictures], 1)
     return tuple(m.to(p.dtype) for m, p in zip(moved, pictures, strict=True))

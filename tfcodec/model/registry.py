@@ -3,6 +3,9 @@
 A number is never given to other weights: a stream names its network by number and by the first four bytes of the
 file's SHA-256, and decodes with that network or not at all. The package holds the file of the newest network alone, for
 its size; the others stay registered, and their files can be put beside it.
+
+Beside them there are networks that no stream names, but that may stand in for one that streams name: they take the same
+inputs and draw the same streams, faster and not quite as well. They go by a name.
 """
 
 from __future__ import annotations
@@ -20,11 +23,16 @@ FOLDER = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One line of the registry: ``model_id``, file name, hexadecimal SHA-256 of the safetensors file."""
+    """One line of the registry: ``model_id``, file name, hexadecimal SHA-256 of the safetensors file.
+
+    A stand-in has a ``name``, and ``model_id`` is the network that it stands in for. Its file leaves out what it has in
+    common with that one.
+    """
 
     model_id: int
     file: str
     sha256: str
+    name: str = ""
 
     @property
     def hash_prefix(self) -> bytes:
@@ -34,13 +42,52 @@ class ModelEntry:
     @property
     def title(self) -> str:
         """Number and start of the hash, as results name it."""
-        return f"{self.model_id} ({self.hash_prefix.hex()})"
+        number = f"{self.model_id} ({self.hash_prefix.hex()})"
+        return f"{self.name} {number}" if self.name else number
+
+    @property
+    def full(self) -> ModelEntry:
+        """The network that streams name: this one, or the one that it stands in for."""
+        return self if not self.name else next(x for x in models() if x.model_id == self.model_id)
+
+
+def _entries() -> list[ModelEntry]:
+    lines = json.loads((FOLDER / "registry.json").read_text())
+    return [ModelEntry(int(x["model_id"]), str(x["file"]), str(x["sha256"]), str(x.get("name", ""))) for x in lines]
 
 
 def models() -> list[ModelEntry]:
-    """All registered networks, oldest first."""
-    lines = json.loads((FOLDER / "registry.json").read_text())
-    return [ModelEntry(int(x["model_id"]), str(x["file"]), str(x["sha256"])) for x in lines]
+    """All registered networks that streams may name, oldest first."""
+    return [entry for entry in _entries() if not entry.name]
+
+
+def stand_ins(entry: ModelEntry) -> dict[str, ModelEntry]:
+    """The networks that may stand in for one that streams name, by their names."""
+    return {x.name: x for x in _entries() if x.name and x.model_id == entry.model_id}
+
+
+def stand_in(entry: ModelEntry, name: str | None) -> ModelEntry:
+    """The network that draws what names ``entry``: that one (``None`` or ``"full"``), or its stand-in of a name.
+
+    Raises WeightsError when there is none of that name for it.
+    """
+    if name is None or name == "full":
+        return entry
+    found = stand_ins(entry)
+    if name not in found:
+        check_network(name)
+        raise WeightsError(
+            f"the network {name!r} may not stand in for network {entry.title}, which the stream names; that is drawn "
+            f"by {' or '.join(['full', *sorted(found)])}"
+        )
+    return found[name]
+
+
+def check_network(name: str | None) -> None:
+    """Raises WeightsError when no network has that name: None, ``"full"`` or a stand-in's."""
+    known = ["full", *sorted({x.name for x in _entries() if x.name})]
+    if name is not None and name not in known:
+        raise WeightsError(f"there is no network {name!r}: there is {' and '.join(known)}")
 
 
 def default_model() -> ModelEntry:
@@ -48,8 +95,11 @@ def default_model() -> ModelEntry:
     return models()[-1]
 
 
-def find_model(model_id: int, hash_prefix: bytes) -> ModelEntry:
-    """The network that a stream names. Raises WeightsError, saying which is missing, when it is not registered here."""
+def find_model(model_id: int, hash_prefix: bytes, network: str | None = None) -> ModelEntry:
+    """The network that a stream names, or with ``network`` its stand-in of that name.
+
+    Raises WeightsError, saying which is missing, when it is not registered here, or none of that name is for it.
+    """
     for entry in models():
         if entry.model_id == model_id:
             if entry.hash_prefix != hash_prefix:
@@ -57,7 +107,7 @@ def find_model(model_id: int, hash_prefix: bytes) -> ModelEntry:
                     f"the stream names network {model_id} with hash {hash_prefix.hex()}, but the one here has hash "
                     f"{entry.hash_prefix.hex()}; tiny frames, keyframes and speech can be decoded with pixels=False"
                 )
-            return entry
+            return stand_in(entry, network)
     raise WeightsError(
         f"the stream names network {model_id} (hash {hash_prefix.hex()}), which this version of tfcodec does not have: "
         "a newer version may; tiny frames, keyframes and speech can be decoded with pixels=False"

@@ -18,6 +18,7 @@ from ..errors import MediaError, WeightsError
 from .blocks import from_pixels
 from .landmarks import COUNT
 from .registry import default_model
+from .threads import side_by_side
 from .tracker import FOUND, FaceTracker
 from .weights import load_model
 
@@ -26,6 +27,8 @@ Points = NDArray[np.float32]
 Weights = Mapping[tuple[int, ...], tuple[float, ...]]
 
 _BATCH = 16
+_DEVICE_BATCH = 128
+"""Of a graphics card."""
 _SIZE = 256
 _JUMP = 0.35
 """How far the landmarks may go between frames, in eye distances: the mean of all, beyond which it is another scene."""
@@ -75,15 +78,15 @@ def smooth(marks: Points, found: NDArray[np.bool_], weights: Weights = FILE) -> 
     return out
 
 
-def default_tracker() -> FaceTracker:
-    """The tracker that comes with the newest network. Raises WeightsError when its weights are not there."""
-    tracker = load_model(default_model()).tracker
+def default_tracker(device: str = "cpu") -> FaceTracker:
+    """The tracker that comes with the newest network, on one of torch's devices. Raises WeightsError when its weights
+    are not there."""
+    tracker = load_model(default_model(), device).tracker
     if tracker is None:
         raise WeightsError("the newest network here comes without a face tracker")
     return tracker
 
 
-@torch.no_grad()
 def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, NDArray[np.float32]]:
     """Landmarks [T, 70, 2] in pixels and scores [T] of frames [T, 256, 256, 3] uint8, each by itself.
 
@@ -94,11 +97,15 @@ def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, ND
     tracker = default_tracker() if tracker is None else tracker
     device = next(tracker.parameters()).device
     marks, scores = np.empty((len(frames), COUNT, 2), np.float32), np.empty(len(frames), np.float32)
-    for first in range(0, len(frames), _BATCH):
-        some = slice(first, first + _BATCH)
-        with torch.autocast(device.type, enabled=False):
+
+    def look(first: int) -> None:
+        some = slice(first, first + size)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             points, score = tracker(from_pixels(torch.from_numpy(np.ascontiguousarray(frames[some])).to(device)))
         marks[some], scores[some] = ((points + 1) * (_SIZE / 2)).cpu().numpy(), score.cpu().numpy()
+
+    size = _BATCH if device.type == "cpu" else _DEVICE_BATCH
+    side_by_side(look, range(0, len(frames), size))
     return marks, scores
 
 

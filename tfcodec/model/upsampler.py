@@ -61,7 +61,7 @@ class Upsampler(nn.Module):
             self.stage2 = Stage2(config) if config.stage2 else None
         self.restorer = KeyframeRestorer() if config.restoration else None
         self.tracker = FaceTracker() if config.motion else None
-        self.closeups = CloseUps(shape.closeups, shape.closeup_blocks) if config.closeups else None
+        self.closeups = CloseUps(shape) if config.closeups else None
 
     def encode_keyframe(
         self, picture: Tensor, marks: Tensor | None = None, face: Tensor | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -18,20 +19,42 @@ from .registry import ModelEntry, weights_file
 from .upsampler import Upsampler
 
 
-def save_weights(model: Upsampler, path: str | Path) -> None:
-    """Write the weights as float16 with the network's options, under a temporary name first."""
-    state = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(path, safetensors.torch.save(state, {"config": model.config.to_json()}))
+def save_weights(model: Upsampler, path: str | Path, base: Path | None = None) -> None:
+    """Write the weights as float16 with the network's options, under a temporary name first.
+
+    ``base``: another network's file; what is the same there is left out, and is read from there.
+    """
+    state, about = _halves(model), {"config": model.config.to_json()}
+    if base is not None:
+        known = _halves(read_weights(base))
+        state = {n: t for n, t in state.items() if n not in known or not torch.equal(t, known[n])}
+        about["base"] = base.name
+    write_atomically(path, safetensors.torch.save(state, about))
 
 
-def read_weights(path: str | Path) -> Upsampler:
-    """The network with weights from a file. Raises WeightsError if the file does not fit or its options are unknown."""
+def _halves(model: Upsampler) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
+
+
+def read_weights(path: str | Path, base: str | Path | None = None) -> Upsampler:
+    """The network with weights from a file; those that are not there from ``base``, another network's file. Without
+    ``base``, it is the file beside it that the file names, if it does.
+
+    Raises WeightsError if the files do not fit or the network's options are unknown.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         with torch.device("meta"):
             model = Upsampler(NetworkConfig.from_json(metadata.get("config")))
+        if base is None and "base" in metadata:
+            base = Path(path).parent / Path(metadata["base"]).name
+        if base is not None:
+            wanted = model.state_dict()
+            with safetensors.safe_open(base, framework="pt") as file:
+                names = [name for name in file.keys() if name in wanted and name not in state]  # noqa: SIM118
+                state |= {name: file.get_tensor(name) for name in names}
         model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
@@ -41,12 +64,20 @@ def read_weights(path: str | Path) -> Upsampler:
 _loading = threading.Lock()
 
 
-def load_model(entry: ModelEntry) -> Upsampler:
-    """A registered network, ready to run; kept in memory for the next call, and the same for all threads."""
+def load_model(entry: ModelEntry, device: str = "cpu") -> Upsampler:
+    """A registered network, ready to run on ``device``; kept in memory for the next call, and the same for all threads.
+
+    The device is one of torch's (see `device.find_device`).
+    """
     with _loading:
-        return _load(entry)
+        return _load(entry) if device == "cpu" else _load_on(entry, device)
+
+
+@lru_cache(maxsize=2)
+def _load_on(entry: ModelEntry, device: str) -> Upsampler:
+    return copy.deepcopy(_load(entry)).to(device)
 
 
 @lru_cache(maxsize=2)
 def _load(entry: ModelEntry) -> Upsampler:
-    return read_weights(weights_file(entry))
+    return read_weights(weights_file(entry), weights_file(entry.full) if entry.name else None)

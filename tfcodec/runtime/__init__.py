@@ -22,12 +22,24 @@ def check_runtime(runtime: str) -> Runtime:
     return runtime
 
 
-def open_renderer(entry: ModelEntry, *, fast: bool = False, runtime: Runtime = "torch") -> Drawer:
+def check_device(device: str, runtime: Runtime) -> str:
+    """The device that ``runtime`` draws on when ``device`` is asked for. Raises TfcodecError where it cannot."""
+    if runtime == "torch":
+        return device
+    if device not in ("auto", "cpu"):
+        raise TfcodecError(f'runtime="ncnn" draws on the processor: device must be "cpu" or "auto", not {device!r}')
+    return "cpu"
+
+
+def open_renderer(
+    entry: ModelEntry, *, fast: bool = False, device: str = "cpu", runtime: Runtime = "torch"
+) -> Drawer:
     """A network, ready to draw.
 
     Args:
         entry: which network.
         fast: as of `tfcodec.model.renderer.Renderer`; of no effect with ncnn, which is no faster in 16 bits.
+        device: where torch draws.
         runtime: what draws.
 
     Raises:
@@ -38,4 +50,4 @@ def open_renderer(entry: ModelEntry, *, fast: bool = False, runtime: Runtime = "
         from .renderer import NcnnRenderer
 
         return NcnnRenderer(entry)
-    return Renderer(entry, fast=fast)
+    return Renderer(entry, fast=fast, device=device)

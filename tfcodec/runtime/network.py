@@ -13,24 +13,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import WeightsError
-from ..model.config import NetworkConfig
+from ..model.config import SHAPES, NetworkConfig
 from ..model.places import LOOKS
-from . import full
-from . import light as light_network
 from .builder import Array, Blob, Builder
 from .landmarks import SQUARES
+from .stages import features, stage1, stage2
 
 KNOWN = {
     "audio": False, "keyframe": True, "window": True, "consistency": True, "projection": True, "stage2": True,
     "landmarks": True, "motion": True, "closeups": True, "recurrence": False, "second_reference": False,
     "restoration": True,
 }  # fmt: skip
-"""The options of networks that this runtime draws with; of any shape."""
+"""The options of networks that this runtime draws with; of any width and depth, but not light."""
 
 
 def check(config: NetworkConfig, title: str) -> None:
     """Raises WeightsError for a network of another kind."""
     other = [name for name, wanted in KNOWN.items() if getattr(config, name) != wanted]
+    if SHAPES[config.shape].light:
+        other.append("light")
     if other:
         raise WeightsError(
             f"network {title} is of another kind than runtime=\"ncnn\" draws with ({', '.join(other)}): "
@@ -38,16 +39,16 @@ def check(config: NetworkConfig, title: str) -> None:
         )
 
 
-def build(state: Mapping[str, Array], light: bool) -> Builder:
+def build(state: Mapping[str, Array]) -> Builder:
     """All parts of the network whose weights these are."""
     b = Builder(state)
     b.once = True
     _tracker(b)
     picture = _restored(b)
-    (light_network if light else full).features(b, picture)
+    features(b, picture)
     _key_squares(b)
     b.once = False
-    _close_ups(b, light_network.draw(b) if light else full.stage2(b, *full.stage1(b)))
+    _close_ups(b, stage2(b, *stage1(b)))
     return b
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError, WeightsError
-from ..model.config import SHAPES, NetworkConfig
+from ..model.config import NetworkConfig
 from ..model.mouth import MOUTH_PART
 from ..model.places import COUNT, FLOW_UNIT, FOUND
 from ..model.registry import ModelEntry, weights_file
@@ -30,7 +30,7 @@ from .tracker import track
 HALF = 128
 """Pixels between the middle of a picture and its edge."""
 MAX_THREADS = 8
-_MAPS = ("picture", "small", "small32", "f128", "f64", "f32", "f16", "f8", "k16", "k8")
+_MAPS = ("picture", "small", "f128", "f64", "f32", "f16", "k16", "k8")
 """Inputs of the frame's part that the keyframe's part makes."""
 _PACKED = 1
 """Asks ncnn for a blob as it lies in memory."""
@@ -79,6 +79,19 @@ class NcnnRenderer:
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
 
+    @property
+    def hears(self) -> bool:
+        """Networks that are drawn here do not."""
+        return False
+
+    def begin(
+        self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
+        motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+    ) -> Callable[[], NDArray[np.uint8]]:  # fmt: skip
+        """`render`, whose pictures the function gives that is returned."""
+        drawn = self.render(tiny, mel, coarse, motion, sound)
+        return lambda: drawn
+
     def prepare(self, coarse: bool = False) -> None:
         """Nothing: the network is ready when it is loaded."""
 
@@ -122,12 +135,11 @@ class Net:
 
     Args:
         state: weights by name, in float16 as they are stored.
-        light: whether they are a light network's.
     """
 
-    def __init__(self, state: Mapping[str, NDArray[Any]], light: bool = False) -> None:
+    def __init__(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._ncnn = ncnn = _ncnn()
-        made = build(state, light)
+        made = build(state)
         self._net = ncnn.Net()
         self._net.opt.num_threads = 1
         self._net.opt.use_vulkan_compute = False
@@ -301,7 +313,7 @@ def _loaded(entry: ModelEntry) -> Net:
             config = NetworkConfig.from_json((file.metadata() or {}).get("config"))
             check(config, entry.title)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        return Net(state, SHAPES[config.shape].light)
+        return Net(state)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
 

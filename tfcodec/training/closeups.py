@@ -51,29 +51,33 @@ def enlarged(square: Square) -> Square:
     return square._replace(left=x - a, right=x + a, top=y - b, bottom=y + b, width=width, height=height)
 
 
+
 KEPT = tuple(enlarged(square) for square in SQUARES)
 
 
 class Example(NamedTuple):
     """What close-ups look at, N frames: by square the keyframe's, the drawn and the wanted picture [N, 3, h, w] uint8;
-    landmarks [N, 70, 2] of keyframe and frame in the head's frame."""
+    landmarks [N, 70, 2] of keyframe and frame in the head's frame; the squares of the close-ups."""
 
     key: tuple[Tensor, ...]
     drawn: tuple[Tensor, ...]
     wanted: tuple[Tensor, ...]
     key_marks: Tensor
     marks: Tensor
+    squares: tuple[Square, ...] = SQUARES
 
     def of(self, which: Tensor) -> Example:
         """Some of them."""
         key, drawn, wanted = (tuple(x[which] for x in pictures) for pictures in self[:3])
-        return Example(key, drawn, wanted, self.key_marks[which], self.marks[which])
+        return Example(key, drawn, wanted, self.key_marks[which], self.marks[which], self.squares)
 
 
 @torch.no_grad()
 def collect(model: Upsampler, pack: Pack, count: int, seed: int = 0) -> Example:
     """About ``count`` frames of a pack, as the network draws them without close-ups."""
     assert model.tracker is not None
+    assert model.closeups is not None
+    squares = model.closeups.squares
     sampler = Sampler(pack, Drawing(keys=1, targets=4, seed=seed, speed=False))
     found: list[Example] = []
     for step in range(-(-count // 4)):
@@ -96,21 +100,23 @@ def collect(model: Upsampler, pack: Pack, count: int, seed: int = 0) -> Example:
         frame, key_frame = head_frame(batch.now), head_frame(batch.key_seen)
 
         def kept(picture: Tensor, where: HeadFrame) -> tuple[Tensor, ...]:
-            return tuple((cut_square(picture, where, s).clamp(0, 1) * 255).round().byte() for s in KEPT)
+            cuts = (cut_square(picture, where, enlarged(square)) for square in squares)
+            return tuple((cut.clamp(0, 1) * 255).round().byte() for cut in cuts)
 
         whole = Example(
             tuple(x[batch.owner] for x in kept(features.picture, key_frame)), kept(out.plain, frame),
             kept(batch.target, frame), in_head(batch.key_seen, key_frame)[batch.owner], in_head(batch.now, frame),
+            squares,
         )  # fmt: skip
         found.append(whole.of(told))
     if not found:
         raise TfcodecError("the tracker finds no face in the pack")
     keys, drawn, wanted = (
-        tuple(torch.cat([one[part][i] for one in found]) for i in range(len(SQUARES))) for part in range(3)
+        tuple(torch.cat([getattr(one, name)[i] for one in found]) for i in range(len(squares)))
+        for name in ("key", "drawn", "wanted")
     )
     key_marks, marks = (torch.cat([getattr(one, name) for one in found]) for name in ("key_marks", "marks"))
-    return Example(keys, drawn, wanted, key_marks, marks)
-
+    return Example(keys, drawn, wanted, key_marks, marks, squares)
 
 
 class Seen(NamedTuple):
@@ -125,7 +131,7 @@ class Seen(NamedTuple):
 
 def seen(some: Example, part: int, changed: bool) -> Seen:
     """The close-up ``part`` of some frames; ``changed``: of other people."""
-    square, wide, count = SQUARES[part], KEPT[part], len(some.marks)
+    square, wide, count = some.squares[part], enlarged(some.squares[part]), len(some.marks)
     places = points(square, square.width, square.height, some.marks.device).expand(count, -1, -1, -1)
     key_marks, marks = some.key_marks, some.marks
     if changed:
@@ -213,7 +219,7 @@ def pasted(change: Tensor, square: Square, distance: float) -> Tensor:
 def loss_of(closeups: CloseUps, some: Example, lpips: LPIPS, distance: float) -> Tensor:
     """Error of the squares, as `losses.square_terms` has it; LPIPS of half of them."""
     loss = torch.zeros(())
-    for part, square in enumerate(SQUARES):
+    for part, square in enumerate(some.squares):
         x = seen(some, part, changed=True)
         with torch.autocast("cpu", torch.bfloat16):
             change = closeups.parts[part](x.key, x.key_dots, x.drawn, x.dots).float()
@@ -241,7 +247,7 @@ def measure(closeups: nn.Module, some: Example, lpips: LPIPS) -> dict[str, float
     for part, name in enumerate(("mouth", "eyes")):
         x = seen(some, part, changed=False)
         change = closeups.parts[part](x.key, x.key_dots, x.drawn, x.dots)
-        drawn = x.drawn + change * fade(SQUARES[part], change.device)
+        drawn = x.drawn + change * fade(some.squares[part], change.device)
         for kind, picture in (("", drawn), ("_key", x.drawn)):
             out[f"{name}_lpips{kind}"] = float(lpips(upsample(picture.clamp(0, 1)), upsample(x.wanted)).mean())
             out[f"{name}_psnr{kind}"] = float(psnr(picture.clamp(0, 1), x.wanted).mean())
@@ -255,6 +261,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--minutes", type=float, default=60)
     p.add_argument("--batch", type=int, default=16)
     p.add_argument("--frames", type=int, default=6400, help="frames that are drawn first, a tenth of a second each")
+    p.add_argument("--report", type=float, default=60, help="seconds between measurements on val, which take ten")
     add_options(p)
     p.set_defaults(lr=3e-4)
     args = p.parse_args(argv)
@@ -276,7 +283,7 @@ def main(argv: list[str] | None = None) -> None:
         some = train.of(torch.from_numpy(rng.integers(len(train.marks), size=args.batch)))
         return loss_of(closeups, some, lpips, rng.uniform(*DISTANCES))
 
-    teacher = Teacher(closeups, args.lr, args.minutes)
+    teacher = Teacher(closeups, args.lr, args.minutes, args.report)
     before = measure(closeups, val, lpips)
     steps = teacher.run("closeups", step, lambda network: measure(network, val, lpips))
     closeups.load_state_dict(teacher.average.state_dict())

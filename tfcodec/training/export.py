@@ -1,6 +1,8 @@
 """Turn a run's averaged weights into the package's: ``python -m tfcodec.training.export RUN MODEL_ID``.
 
 ``RUN --to FILE`` writes them to a file of their own, as of an ablation that is to be measured.
+``FILE MODEL_ID --stand-in NAME`` registers a network as one that may stand in for the network MODEL_ID, which has to be
+registered in the same folder.
 """
 
 from __future__ import annotations
@@ -10,8 +12,12 @@ import hashlib
 import json
 from pathlib import Path
 
+import torch
+
+from ..errors import TfcodecError
 from ..model.registry import FOLDER
-from ..model.weights import save_weights
+from ..model.upsampler import Upsampler
+from ..model.weights import read_weights, save_weights
 from .evaluate import run_weights
 from .state import load_state
 
@@ -22,10 +28,22 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("model_id", type=int, nargs="?")
     p.add_argument("--to", type=Path, metavar="FILE", help="write this file alone")
     p.add_argument("--mix", nargs=2, metavar=("OTHER_RUN", "SHARE"), help="average with another state of it")
+    p.add_argument("--stand-in", metavar="NAME", help="RUN is the file of a network that may stand in for MODEL_ID's")
+    p.add_argument("--closeups", type=Path, metavar="FILE", help="of a stand-in: take the close-ups from this file")
     p.add_argument("--folder", type=Path, default=FOLDER)
     args = p.parse_args(argv)
     if (args.model_id is None) == (args.to is None):
         p.error("a MODEL_ID, or a file with --to")
+    if args.stand_in:
+        if args.model_id is None:
+            p.error("--stand-in needs a MODEL_ID")
+        model = read_weights(args.run)
+        if args.closeups and model.closeups is not None:
+            model.load_state_dict({
+                n: t for n, t in read_weights(args.closeups).state_dict().items() if n.startswith("closeups.")
+            }, strict=False)  # fmt: skip
+        print(register_stand_in(model, args.folder, args.model_id, args.stand_in))
+        return
     _, about = load_state(args.run / "state")
     model = run_weights(args.run)
     if args.mix:
@@ -41,6 +59,28 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{path}: step {about['step']}, {about['seconds'] / 60:.0f} minutes of training")
 
 
+def register_stand_in(model: Upsampler, folder: Path, number: int, name: str) -> Path:
+    """Write a network's file, without what it has in common with the registered one, and enter it into the registry.
+
+    Raises TfcodecError when it finds other landmarks in keyframes than that one: what is sent is relative to them.
+    """
+    file = folder / "registry.json"
+    lines = [x for x in json.loads(file.read_text()) if (x["model_id"], x.get("name")) != (number, name)]
+    (full,) = (x for x in lines if x["model_id"] == number and "name" not in x)
+    theirs = read_weights(folder / full["file"]).state_dict()
+    of_tracker = {n: t for n, t in model.state_dict().items() if n.startswith("tracker.")}
+    if not all(n in theirs and torch.equal(t.half(), theirs[n].half()) for n, t in of_tracker.items()):
+        raise TfcodecError(f"its tracker is not that of network {number}, so that it may not stand in for it")
+    partial = folder / "new.safetensors"
+    save_weights(model, partial, folder / full["file"])
+    sha = hashlib.sha256(partial.read_bytes()).hexdigest()
+    path = folder / f"tfcodec-{number}-{name}-{sha[:8]}.safetensors"
+    partial.rename(path)
+    lines.append({"model_id": number, "name": name, "file": path.name, "sha256": sha})
+    file.write_text(json.dumps(lines, indent=1) + "\n")
+    return path
+
+
 def register(partial: Path, number: int) -> Path:
     """Name a network's file by number and hash, and enter it into the registry beside it."""
     sha = hashlib.sha256(partial.read_bytes()).hexdigest()
@@ -48,7 +88,7 @@ def register(partial: Path, number: int) -> Path:
     partial.rename(path)
     file = partial.with_name("registry.json")
     lines = json.loads(file.read_text()) if file.exists() else []
-    lines = [x for x in lines if x["model_id"] != number]
+    lines = [x for x in lines if x["model_id"] != number or "name" in x]
     lines.append({"model_id": number, "file": path.name, "sha256": sha})
     file.write_text(json.dumps(lines, indent=1) + "\n")
     return path

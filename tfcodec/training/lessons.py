@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,10 +81,10 @@ def lesson(model: Upsampler, pack: Pack, sampler: Sampler, step: int) -> Lesson:
     def byte(picture: Tensor) -> Tensor:
         return (picture.float().clamp(0, 1) * 255).round().byte()
 
-    half = [x.half() for x in (features.f128, features.f64, features.f32)]
     return Lesson(
-        byte(features.picture), *half, batch.key_seen, batch.face, batch.owner, batch.tiny.half(), marks.float(),
-        byte(batch.target), byte(out.frame), out.coarse.picture.half(), out.flow.half(), batch.corner,
+        byte(features.picture), features.f128.half(), features.f64.half(), features.f32.half(), batch.key_seen,
+        batch.face, batch.owner, batch.tiny.half(), marks.float(), byte(batch.target), byte(out.frame),
+        out.coarse.picture.half(), out.flow.half(), batch.corner,
     )  # fmt: skip
 
 
@@ -101,10 +101,13 @@ def read(path: Path) -> Lesson:
     return Lesson(**torch.load(path, mmap=True, weights_only=True))
 
 
-def write(model: Upsampler, pack: Pack, folder: Path, steps: Iterator[int], seed: int) -> None:
-    """Write the lessons of some steps that are not there yet."""
+def write(
+    model: Upsampler, pack: Pack, folder: Path, steps: Iterable[int], seed: int = 0, keys: int = KEYS,
+    targets: int = TARGETS,
+) -> None:  # fmt: skip
+    """Write the lessons of some steps that are not there yet, of so many keyframes and so many frames of each."""
     folder.mkdir(parents=True, exist_ok=True)
-    sampler = Sampler(pack, Drawing(keys=KEYS, targets=TARGETS, seed=seed))
+    sampler = Sampler(pack, Drawing(keys=keys, targets=targets, seed=seed))
     for step in steps:
         path = folder / f"{step:05d}.pt"
         if not path.is_file():
@@ -128,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     model = read_weights(args.weights or weights_file(default_model()))
     if model.config.shape != "standard" or model.tracker is None:
         raise TfcodecError("the light network learns from a network of the standard shape with motion")
-    write(model, Pack(args.pack, args.split), args.folder, iter(range(-(-args.frames // (KEYS * TARGETS)))), args.seed)
+    write(model, Pack(args.pack, args.split), args.folder, range(-(-args.frames // (KEYS * TARGETS))), args.seed)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from ..model.weights import read_weights, save_weights
 from .lessons import Lesson, lessons, read
 from .losses import gradient_error, piece_error, region_weight
 from .plans import PIECE
-from .prune import is_shared
+from .start import is_shared
 from .steps import psnr, set_up
 from .teacher import Teacher, add_options
 
@@ -35,20 +35,18 @@ SILENCE = torch.zeros(1, 20, 80)
 
 
 class Drawn:
-    """A light network's picture [B, 3, 256, 256] of some frames of a lesson, without close-ups, and on the way to it."""
+    """A light network's picture [B, 3, 256, 256] of some frames of a lesson, without close-ups, and its way there."""
 
     def __init__(self, light: Upsampler, one: Lesson, some: Tensor) -> None:
         assert isinstance(light.keyframe, LightEncoder)
         assert light.stage2 is not None
         owner = one.owner[some]
-        keys, where = owner.unique(return_inverse=True)
+        keys, where = torch.unique(owner, return_inverse=True)
         picture = one.picture[keys].float() / 255
         maps = [getattr(one, name)[keys].float() for name in ("f128", "f64", "f32")]
         key: KeyframeFeatures = light.keyframe.told(picture, *maps)
         self.key = key._replace(marks=one.key_marks[keys], face=one.face[keys]).select(where)
-        self.coarse: CoarseFrame = light.stage1(
-            self.key, one.tiny[some].float(), SILENCE, marks=one.marks[some]
-        )
+        self.coarse: CoarseFrame = light.stage1(self.key, one.tiny[some].float(), SILENCE, marks=one.marks[some])
         self.frame: Tensor = light.stage2(self.key, self.coarse)[0]
 
 

@@ -43,6 +43,7 @@ VARIANTS: dict[str, list[str]] = {
     "wide": ["--shape", "wide"],
     "deep": ["--shape", "deep"],
     "large": ["--shape", "large"],
+    "light": ["--shape", "light"],
 }
 """Name of a variant -> what it changes. Two super-resolutions from the tiny frames alone: L1 and perceptual."""
 

@@ -18,7 +18,9 @@ def add_export(commands: Any) -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("format", choices=("onnx",), help="onnx")
     p.add_argument("folder", help="where to write; the folder is made")
-    p.add_argument("--network", type=int, help="its number in the registry (default: the newest)")
+    p.add_argument(
+        "--network", metavar="N|NAME", help="its number in the registry, or light: the light one (default: the newest)"
+    )
     p.add_argument("--quiet", action="store_true", help="no summary")
     return p
 
@@ -34,6 +36,7 @@ def add_play(commands: Any) -> argparse.ArgumentParser:
     p.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any that is free)")
     p.add_argument("--no-browser", action="store_true", help="only print the address")
     p.add_argument("--model", metavar="DIR", help="what `tfcodec export onnx` wrote (default: exported once, and kept)")
+    p.add_argument("--network", metavar="NAME", help="light: the light network, for machines that are not fast enough")
     p.add_argument(
         "--runtime", metavar="DIR|URL",
         help="onnxruntime-web's files, or the address that the page loads them from (default: what `make web` set up)",
@@ -47,12 +50,15 @@ def export(args: argparse.Namespace) -> int:
     """Run `tfcodec export`. Raises TfcodecError."""
     from ..errors import WeightsError
     from ..model.portable import export_onnx
-    from ..model.registry import default_model, models
+    from ..model.registry import default_model, models, stand_in
 
-    entries = {entry.model_id: entry for entry in models()}
-    entry = default_model() if args.network is None else entries.get(args.network)
-    if entry is None:
-        raise WeightsError(f"there is no network {args.network}: there are {', '.join(map(str, entries))}")
+    entries = {str(entry.model_id): entry for entry in models()}
+    if args.network is None or not args.network.isdigit():
+        entry = stand_in(default_model(), args.network)
+    elif args.network in entries:
+        entry = entries[args.network]
+    else:
+        raise WeightsError(f"there is no network {args.network}: there are {', '.join(entries)}")
     card = export_onnx(entry, args.folder)
     if not args.quiet:
         for part in card["graphs"].values():
@@ -69,7 +75,7 @@ def play(args: argparse.Namespace) -> int:
     from . import page
     from .server import Server
 
-    sources = page.Sources(args.input, args.model, args.runtime)
+    sources = page.Sources(args.input, args.model, args.runtime, args.network)
     if args.page is not None:
         page.write(args.page, sources, force=args.force)
         if not args.quiet:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import TfcodecError
+from ...model.registry import check_network
 from ...model.renderer import Drawer
 from ...rates import FPS, SAMPLES_PER_FRAME
 from ...runtime import Runtime, check_runtime, open_renderer
@@ -37,6 +38,7 @@ class Decoder:
         worker: see above. `close` ends the thread; a ``with`` block does so by itself.
         fast: compute in bfloat16 where the processor has it (see `tfcodec.model.renderer.Renderer`); by default in the
             worker only.
+        network: ``"light"`` draws with the light network, as `tfcodec.decode` does.
         runtime: what draws, as for `tfcodec.decode`.
 
     Attributes:
@@ -44,18 +46,20 @@ class Decoder:
     """
 
     def __init__(
-        self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None, runtime: Runtime = "torch"
+        self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None, network: str | None = None,
+        runtime: Runtime = "torch",
     ) -> None:
         if not isinstance(lookahead, int | np.integer) or lookahead not in (0, 1, 2):
             raise TfcodecError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
-        self.lookahead = int(lookahead)
+        check_network(network)
+        self.lookahead, self.network = int(lookahead), network
         self.fast = worker if fast is None else fast
         self.runtime = check_runtime(runtime)
         self._threaded = worker
         self._start()
 
     def _start(self) -> None:
-        self.call = CallState(self.lookahead)
+        self.call = CallState(self.lookahead, self.network)
         self._renderer: Drawer | None = None  # without a worker
         self._tick = 0
         self._shown_count = 0
@@ -133,7 +137,7 @@ class Decoder:
 
         Raises:
             UnsupportedVersion: the call needs a newer version of tfcodec.
-            WeightsError: the call names a network that is not installed.
+            WeightsError: the call names a network that is not installed, or ``network`` may not stand in for it.
             BitstreamError: the first packet is a piece of a file (`Encoder(latency="file")`): see `tfcodec.decode`.
             With a worker, what went wrong in its threads comes out of the next `push`.
         """

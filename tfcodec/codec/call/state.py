@@ -52,17 +52,18 @@ class CallState:
         receiver: keyframes, layers and speech that have come. With a worker it belongs to the worker's thread.
         playout: the playout clock, guarded by ``lock``.
         lock: held for microseconds.
-        entry: the network that the call names, once HEADER has come.
+        entry: the network that draws, once HEADER has come: the one that the call names, or its stand-in ``network``.
         pace: the sender's clock against this one's.
         senders: how many there have been, one after the other: it counts up when the other end begins anew.
     """
 
-    def __init__(self, lookahead: int) -> None:
+    def __init__(self, lookahead: int, network: str | None = None) -> None:
         self.receiver = Receiver()
         self.playout = Playout(lookahead)
         self.pace = Pace()
         self.lock = threading.Lock()
         self.entry: ModelEntry | None = None
+        self.network = network
         self.senders = 1
         self._origin: Origin[CallPacket] = Origin()
 
@@ -92,7 +93,7 @@ class CallState:
     def _take(self, packet: CallPacket) -> StreamHeader | None:
         header = self.receiver.take(packet)
         if header is not None:
-            self.entry = find_model(header.model_id, header.model_hash)
+            self.entry = find_model(header.model_id, header.model_hash, self.network)
         return header
 
     def tick(self) -> None:

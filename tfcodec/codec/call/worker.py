@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import TfcodecError
-from ...model.registry import ModelEntry, default_model
+from ...model.registry import ModelEntry, default_model, stand_ins
 from ...model.renderer import Drawer
 from ...runtime import Runtime, open_renderer
 from .conceal import Scene
@@ -78,7 +78,8 @@ class DrawingThread:
         self._thread.start()
         self._asked: set[ModelEntry] = set()
         self._recorded: set[ModelEntry] = set()
-        self._record(default_model())  # which the call will most likely name
+        newest = default_model()  # which the call will most likely name
+        self._record(stand_ins(newest).get(call.network or "", newest))
 
     def push(self, packet: bytes) -> None:
         if not self._packets.full():

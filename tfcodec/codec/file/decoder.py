@@ -65,23 +65,28 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_L
 
 def render_exact(
     parts: ExactParts, *, coarse: bool = False, fast: bool = False, only: NDArray[np.int64] | None = None,
-    runtime: Runtime = "torch",
+    network: str | None = None, runtime: Runtime = "torch",
 ) -> Iterator[NDArray[np.uint8]]:  # fmt: skip
     """Draw a stream's frames, in batches [n, 256, 256, 3] uint8. Raises WeightsError before the first one.
 
-    ``fast`` and ``runtime`` as in `tfcodec.runtime.open_renderer`, ``only`` as in `render_all`.
+    ``fast`` and ``runtime`` as in `tfcodec.runtime.open_renderer`, ``only`` as in `render_all`, ``network`` as for
+    `tfcodec.decode`.
     """
-    renderer = open_renderer(find_model(parts.header.model_id, parts.header.model_hash), fast=fast, runtime=runtime)
+    entry = find_model(parts.header.model_id, parts.header.model_hash, network)
+    renderer = open_renderer(entry, fast=fast, runtime=runtime)
     mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
     return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse, only=only, motion=parts.layers.get("motion"))
 
 
 def decode_bytes(
     data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, progress: Progress | None = None,
-    max_frames: int | None = None, runtime: Runtime = "torch",
+    max_frames: int | None = None, network: str | None = None, device: str = "cpu", batch: int | None = None,
+    runtime: Runtime = "torch",
 ) -> Clip:  # fmt: skip
     """A whole stream as a clip; see `tfcodec.decode`."""
-    reader = Reader(data, errors=errors, pixels=pixels, fast=fast, runtime=runtime)
+    reader = Reader(
+        data, errors=errors, pixels=pixels, fast=fast, network=network, device=device, batch=batch, runtime=runtime
+    )
     count = len(reader)
     most = (MAX_FRAMES if pixels else count) if max_frames is None else max_frames
     if count > most:
@@ -101,7 +106,10 @@ def decode_bytes(
         if progress is not None and frames is not None:
             progress(frame.number + 1, count)
     audio = None if reader.speech is None else reader.speech.whole(sound)
-    rest = (reader.fps, audio, SAMPLE_RATE, tiny, reader.keyframes(), reader.damaged, reader.speech_missing)
+    rest = (
+        reader.fps, audio, SAMPLE_RATE, tiny, reader.keyframes(), reader.damaged, reader.speech_missing,
+        reader.network,
+    )  # fmt: skip
     return Clip(None, *rest) if frames is None else DrawnClip(frames, *rest)
 
 

@@ -50,7 +50,7 @@ class FileEncoder:
     def __init__(self, options: EncodeOptions, audio: bool | None, expected_frames: int | None = None) -> None:
         self.frames = 0
         self.stream = StreamEncoder(
-            Sending(options.quality, "file", _refiner(options.refine), *follow(options.motion))
+            Sending(options.quality, "file", _refiner(options), *follow(options.motion), options.where())
         )
         self._voice = options.voice()
         self._audio, self._expected = audio if self._voice else False, expected_frames
@@ -170,7 +170,7 @@ class FileEncoder:
         if not self._window:
             return []
         out: list[Chunk] = []
-        first = self.frames - len(self._window)
+        first, frames = self.frames - len(self._window), np.stack(self._window)
         if self._wanted or (self._key is not None and policy.has_drifted(self._key, self._signatures)):
             best = policy.choose_keyframe(self._signatures, self._window)
             if self._key is None:
@@ -178,9 +178,9 @@ class FileEncoder:
             serves = policy.TYPICAL_FRAMES if self._expected is None else self._expected - first
             # After a cut there is nothing to refer to, and one that was asked for is to be a point to begin at.
             refer = self._options.inter_keyframes and not self._wanted
-            out.append(self.stream.keyframe(self._window[best], first, serves, refer=refer))
+            out.append(self.stream.keyframe(self._window[best], first, serves, refer=refer, ahead=frames))
             self._key, self._wanted = self._signatures[best], False
-        out += self.stream.chunks(np.stack(self._window), first)
+        out += self.stream.chunks(frames, first)
         self._window, self._signatures = [], []
         return out
 
@@ -206,14 +206,15 @@ def _time(chunk: Chunk, packet_ms: int) -> float:
     return chunk.frame_count / FPS if isinstance(chunk, EndChunk) else 0.0
 
 
-def _refiner(refine: bool | Refining) -> Refining | None:
-    if not isinstance(refine, bool):
-        return refine
-    if not refine:
+def _refiner(options: EncodeOptions) -> Refining | None:
+    if not isinstance(options.refine, bool):
+        return options.refine
+    if not options.refine:
         return None
     from ...model.weights import load_model
 
-    return Refiner(load_model(default_model()))
+    device = options.where()
+    return Refiner(load_model(default_model(), device), device=device)
 
 
 def encode_clip(

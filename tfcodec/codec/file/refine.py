@@ -28,19 +28,24 @@ Frames = NDArray[np.uint8]
 
 COARSE = 64
 """Side of stage 1's picture."""
+FURTHEST = 4.0
+"""Grey levels that a step goes at most."""
 
 
 @dataclass(frozen=True)
 class Descent:
     """How tiny frames are looked for. Defaults: `benchmarks/search/refine_search.py`, on clips of `train`."""
 
-    steps: int = 6
-    rate: float = 1.5
-    """Adam's step size, in grey levels; falls to a fifth in the last step."""
+    steps: int = 2
+    """How often stage 1 is asked for the slope of the error."""
+    rate: float = 2500.0
+    """Grey levels to go for a slope of 1 (an error that falls by 1 for each grey level)."""
     price: float = 1.0
     """What a squared grey level of change costs."""
-    stride: int = 4
+    stride: int = 6
     """Only every so many frames are searched; those between are interpolated."""
+    gain: float = 2.0
+    """How many times as far to go as the search says: coarse quantisation takes half of it back."""
 
 
 class Refiner:
@@ -52,15 +57,16 @@ class Refiner:
     Args:
         model: the receiver's network.
         descent: how.
+        device: where ``model`` is, as torch calls it.
     """
 
-    def __init__(self, model: Upsampler, descent: Descent | None = None) -> None:
+    def __init__(self, model: Upsampler, descent: Descent | None = None, device: str = "cpu") -> None:
         import torch
 
-        from ...model import blocks, marks
+        from ...model import blocks, marks, threads
 
-        self._torch, self._model, self._blocks, self._marks = torch, model, blocks, marks
-        self._descent, self._fast = descent or Descent(), has_bfloat16()
+        self._torch, self._model, self._blocks, self._marks, self._threads = torch, model, blocks, marks, threads
+        self._descent, self._device, self._fast = descent or Descent(), torch.device(device), has_bfloat16(device)
 
     def refine(
         self, keyframe: Frames, frames: Frames, planes: TinyPlanes, motion: NDArray[np.int32] | None = None
@@ -79,52 +85,80 @@ class Refiner:
         how, count = self._descent, len(frames)
         chosen = np.unique(np.append(np.arange(0, count, how.stride), count - 1))
         windows = np.clip(chosen[:, None] + np.arange(-REACH, WINDOW - REACH), 0, count - 1)
-        torch, blocks = self._torch, self._blocks
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            true = torch.from_numpy(planes.samples().astype(np.float32) / planes.scale)
-            around = _to_rgb(true)[torch.from_numpy(windows)]
-            key = self._model.encode_keyframe(
-                blocks.from_pixels(torch.from_numpy(np.ascontiguousarray(keyframe)[None]))
-            )
-            moved = [torch.zeros(1, true.shape[1], dtype=torch.float32, device="cpu")]
-            for at in range(0, len(chosen), BATCH):
-                some = chosen[at : at + BATCH]
-                target = blocks.box_down(blocks.from_pixels(torch.from_numpy(frames[some])), COARSE)
-                # Neighbours move alike: the search begins where the last one ended.
-                start = moved[-1][-1:].expand(len(some), -1)
-                near = around[at : at + BATCH]
-                marks = self._marks.frame_marks(self._model, key, near, None if motion is None else motion[some])
-                moved.append(self._descend(key, true[some], near, target, start, marks))
-        change = torch.cat(moved[1:]).numpy()
-        between = np.stack([np.interp(np.arange(count), chosen, line) for line in change.T], 1)
+        torch, blocks, device, there = self._torch, self._blocks, self._device, self._marks.to_device
+        # The pieces are the same whatever the number of threads, and so is what is found.
+        size = -(-len(chosen) // (2 * -(-len(chosen) // (2 * BATCH)))) if device.type == "cpu" else len(chosen)
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+            true = there(planes.samples().astype(np.float32) / planes.scale, device)
+            around = _to_rgb(true)[there(windows, device)]
+            key = self._model.encode_keyframe(blocks.from_pixels(there(keyframe[None], device)))
+            marks = self._marks.frame_marks(self._model, key, around, None if motion is None else motion[chosen])
+            # Stage 1 wants nothing of what is larger than 64x64.
+            key = key._replace(picture=key.small, f128=key.f64, mouth=None, mouth_dots=None, eyes=None, eyes_dots=None)
+            key = key.select(torch.zeros(size, dtype=torch.long, device=device))
+
+        def search(at: int) -> Tensor:
+            some = chosen[at : at + size]
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+                target = blocks.box_down(blocks.from_pixels(there(frames[some], device)), COARSE)
+                these = slice(at, at + size)
+                return self._descend(
+                    key.select(slice(len(some))), true[there(some, device)], around[these], target, marks[these]
+                )  # fmt: skip
+
+        change = torch.cat(self._threads.side_by_side(search, range(0, len(chosen), size)))
+        far = how.gain * change.cpu().numpy()
+        between = np.stack([np.interp(np.arange(count), chosen, line) for line in far.T], 1)
         return TinyPlanes.from_samples(planes.samples() + np.rint(between * planes.scale).astype(np.int64))
 
-    def _descend(
-        self, key: KeyframeFeatures, true: Tensor, around: Tensor, target: Tensor, start: Tensor, marks: Tensor
+    def _descend(self, key: KeyframeFeatures, true: Tensor, around: Tensor, target: Tensor, marks: Tensor) -> Tensor:
+        """How far to move ``true`` [N, 96], in grey levels.
+
+        Steps downhill, each from the place where the slope would be least if it changed evenly along the steps before
+        (Anderson's acceleration of 1965): two of them reach what Adam needs six for.
+        """
+        torch, how = self._torch, self._descent
+        change = torch.zeros_like(true)
+        steps: list[Tensor] = []
+        bends: list[Tensor] = []  # how much the slope changed by each
+        before = change
+        for step in range(how.steps):
+            slope = self._slope(key, true, change, around, target, marks)
+            best, left = change, slope
+            if step:
+                bends.append(slope - before)
+                went, bent = torch.stack(steps, -1), torch.stack(bends, -1)
+                # A step along which the slope grew steeper leads away from the valley and says nothing about it.
+                bent = bent * ((went * bent).sum(1, keepdim=True) > 0)
+                gram = bent.transpose(1, 2) @ bent
+                ridge = 1e-4 * gram.diagonal(dim1=1, dim2=2).sum(-1) + 1e-20
+                gram = gram + ridge[:, None, None] * torch.eye(step, dtype=torch.float32, device=true.device)
+                share = torch.linalg.solve(gram, bent.transpose(1, 2) @ slope[..., None])
+                best, left = change - (went @ share)[..., 0], slope - (bent @ share)[..., 0]
+            after = change + (best - how.rate * left - change).clamp(-FURTHEST, FURTHEST)
+            steps.append(after - change)
+            change, before = after, slope
+        return change
+
+    def _slope(
+        self, key: KeyframeFeatures, true: Tensor, change: Tensor, around: Tensor, target: Tensor, marks: Tensor
     ) -> Tensor:
-        """How far to move ``true`` [N, 96], in grey levels."""
-        torch, how, count = self._torch, self._descent, len(true)
-        key = key.select(torch.zeros(count, dtype=torch.long, device="cpu"))
+        """How fast each frame's error grows with ``change`` [N, 96]."""
+        torch, count = self._torch, len(true)
         given = marks if self._model.config.motion else None
-        silence = torch.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, dtype=torch.float32, device="cpu")
+        silence = torch.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, dtype=torch.float32, device=true.device)
         with torch.enable_grad():
-            change = start.clone().requires_grad_()
-            optimiser = torch.optim.Adam([change], how.rate, betas=(0.8, 0.95))
-            for step in range(how.steps):
-                optimiser.param_groups[0]["lr"] = how.rate * (1 - 0.8 * step / max(1, how.steps - 1))
-                now = _to_rgb(true + change)[:, None]
-                tiny = torch.cat((around[:, :REACH], now, around[:, REACH + 1 :]), 1)
-                with torch.autocast("cpu", torch.bfloat16, enabled=self._fast):
-                    drawn = self._model.stage1(key, tiny, silence, None, given).picture.float()
-                error = drawn - target
-                edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-                loss = 6 * error.abs().mean() + 40 * error.square().mean() + 4 * edges
-                loss = loss + how.price / 255 * change.square().sum() / (64 * count)
-                optimiser.zero_grad()
-                (count * loss).backward()
-                with torch.device("cpu"):  # the optimiser's own numbers, which it makes at its first step
-                    optimiser.step()
-        return change.detach()
+            change = change.clone().requires_grad_()
+            now = _to_rgb(true + change)[:, None]
+            tiny = torch.cat((around[:, :REACH], now, around[:, REACH + 1 :]), 1)
+            with torch.autocast(true.device.type, torch.bfloat16, enabled=self._fast):
+                drawn = self._model.stage1(key, tiny, silence, None, given).picture.float()
+            error = drawn - target
+            edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+            loss = 6 * error.abs().mean() + 40 * error.square().mean() + 4 * edges
+            loss = loss + self._descent.price / 255 * change.square().sum() / (64 * count)
+            (slope,) = torch.autograd.grad(count * loss, change)
+        return slope
 
 
 def _to_rgb(samples: Tensor) -> Tensor:

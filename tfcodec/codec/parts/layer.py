@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +51,21 @@ class Sending:
     """Say how the face moves."""
     tracker: FaceTracker | None = None
     """Follows the face; None: the one that comes with the network."""
+    device: str = "cpu"
+    """Where that one computes, as torch calls it."""
 
 
 def follow(motion: bool | FaceTracker) -> tuple[bool, FaceTracker | None]:
     """`Sending.motion` and `Sending.tracker` of what a user asks for: yes, no, or with a tracker of their own."""
     return (motion, None) if isinstance(motion, bool) else (True, motion)
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """What a layer's encoder may do besides: work that needs no keyframe, while that is still being coded."""
+
+    def look(self, frames: Frames) -> None:
+        """The next `encode` will be of these very frames, [n, 256, 256, 3] uint8."""
 
 
 class LayerEncoder(Protocol):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ...model.tracker import FaceTracker
     from ...model.tracking import Points
 
+Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 Numbers = NDArray[np.int32]
 """[n, 17]: the 16 numbers of each frame, then 1 if there is a face, so that they were sent, and 0 if not."""
 
@@ -48,16 +49,20 @@ def numbers(values: NDArray[Any], present: NDArray[np.bool_]) -> Numbers:
 class MotionLayerEncoder:
     """Tracks the face and codes how it moved."""
 
-    def __init__(self, coder: MotionEncoder, tracker: FaceTracker | None, mode: str) -> None:
+    def __init__(self, coder: MotionEncoder, tracker: FaceTracker | None, mode: str, device: str) -> None:
         from ...model import tracking
         from ...model.tracker import FOUND
 
         self._coder, self._tracking, self._threshold = coder, tracking, FOUND
-        self._tracker = tracking.default_tracker() if tracker is None else tracker
+        self._tracker = tracking.default_tracker(device) if tracker is None else tracker
         self._weights = tracking.FILE if mode == "file" else tracking.CALL
         self._before: tuple[Points, NDArray[np.bool_]] | None = None
         self._reference: Points | None = None
         self._said = np.zeros((0, NUMBERS + 1), np.int32)
+        self._looked: tuple[Frames, Found] | None = None
+
+    def look(self, frames: Frames) -> None:
+        self._looked = frames, self._tracking.find(frames, self._tracker)
 
     def reset(self, keyframe: Frames) -> None:
         marks, scores = self._tracking.find(keyframe[None], self._tracker)
@@ -84,7 +89,11 @@ class MotionLayerEncoder:
 
     def _track(self, frames: Frames) -> tuple[Points, NDArray[np.bool_]]:
         """Landmarks of the frames, smoothed with what is known of those before."""
-        marks, scores = self._tracking.find(frames, self._tracker)
+        looked, self._looked = self._looked, None
+        if looked is not None and looked[0] is frames:
+            marks, scores = looked[1]
+        else:
+            marks, scores = self._tracking.find(frames, self._tracker)
         found = scores > self._threshold
         kept = 0
         if self._before is not None:
@@ -145,7 +154,7 @@ def encoder(sending: Sending) -> MotionLayerEncoder | None:
     if not sending.motion:
         return None
     coder = MotionEncoder(policy.motion_quality(sending.quality), sending.mode, refresh=NEVER)
-    return MotionLayerEncoder(coder, sending.tracker, sending.mode)
+    return MotionLayerEncoder(coder, sending.tracker, sending.mode, sending.device)
 
 
 def decoder(announced: MotionTablesChunk) -> MotionLayerDecoder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -26,7 +28,7 @@ from ...tinyframe import TABLES_ID
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .keyframes import Chain, KeyframeDecoder
-from .layer import Frames, LayerDecoder, LayerEncoder, Sending, State, layer
+from .layer import Frames, LayerDecoder, LayerEncoder, Looking, Sending, State, layer
 
 Values = dict[str, NDArray[Any]]
 """What each layer says of some frames, [n, ...], by the layer's name."""
@@ -37,6 +39,12 @@ def stream_header(audio: AudioConfig | None, frames: int = 0) -> StreamHeader:
     """The HEADER of a stream that this version writes; ``frames`` 0: not known yet."""
     entry = default_model()
     return StreamHeader(frames, entry.model_id, entry.hash_prefix, TABLES_ID, audio)
+
+
+def _cores() -> int:
+    """Cores that the program may use: torch's threads, which there are none of where nothing has imported it."""
+    torch = sys.modules.get("torch")
+    return 1 if torch is None else torch.get_num_threads()
 
 
 class _Layers:
@@ -76,8 +84,9 @@ class StreamEncoder(_Layers):
         self._sending = sending
 
     def keyframe(
-        self, frame: Frames, index: int, serves: int = policy.TYPICAL_FRAMES, *, refer: bool = False
-    ) -> KeyframeChunk:
+        self, frame: Frames, index: int, serves: int = policy.TYPICAL_FRAMES, *, refer: bool = False,
+        ahead: Frames | None = None,
+    ) -> KeyframeChunk:  # fmt: skip
         """Code a frame [256, 256, 3] uint8 as keyframe, from which all layers begin anew.
 
         Args:
@@ -85,20 +94,33 @@ class StreamEncoder(_Layers):
             index: number of the first frame that refers to it.
             serves: frames that will; the more, the more bytes it is worth.
             refer: it may refer to the keyframe before, if that is cheaper.
+            ahead: the frames that `chunks` will be asked for next; the face is followed in them meanwhile, if there is
+                a core for that.
         """
-        quality = policy.keyframe_quality(self._sending.quality, serves)
-        fast = self._sending.mode == "call"
-        data = encode_keyframe(frame, quality, fast=fast)
         self.tag = (self.tag + 1) % TAGS
-        chunk = KeyframeChunk(index, data, self.tag)
-        if refer and self.chain and (shorter := encode_inter_keyframe(frame, self.chain, data, fast=fast)) is not None:
-            chunk = InterKeyframeChunk.after(self.chain[-1], index, shorter, self.tag)
+        looking = [one for one in self.layers.values() if isinstance(one, Looking)]
+        if ahead is not None and looking and _cores() > 1:
+            with ThreadPoolExecutor(1, "tfcodec-keyframe") as pool:
+                coded = pool.submit(self._code, frame, index, serves, refer)
+                for one in looking:
+                    one.look(ahead)
+                chunk = coded.result()
+        else:
+            chunk = self._code(frame, index, serves, refer)
         decoder = KeyframeDecoder(self.chain)
         picture = decoder.decode(chunk)  # what the receiver will have
         self.chain = decoder.chain
         for coder in self.layers.values():
             coder.reset(picture)
         return chunk
+
+    def _code(self, frame: Frames, index: int, serves: int, refer: bool) -> KeyframeChunk:
+        quality = policy.keyframe_quality(self._sending.quality, serves)
+        fast = self._sending.mode == "call"
+        data = encode_keyframe(frame, quality, fast=fast)
+        if refer and self.chain and (shorter := encode_inter_keyframe(frame, self.chain, data, fast=fast)) is not None:
+            return InterKeyframeChunk.after(self.chain[-1], index, shorter, self.tag)
+        return KeyframeChunk(index, data, self.tag)
 
     @property
     def quality(self) -> int:

@@ -1,4 +1,4 @@
-"""The full network's stages (`tfcodec.model.stage1`, `stage2`) and its keyframe's features as ncnn layers."""
+"""The network's stages (`tfcodec.model.stage1`, `stage2`) and its keyframe's features as ncnn layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from ..model.places import FLOW_UNIT
 from .builder import Blob, Builder, beside
-from .tail import finish, wrong
 
 _UNIT = np.float32(1 / FLOW_UNIT)
 
@@ -50,13 +49,13 @@ def stage1(b: Builder) -> tuple[Blob, ...]:
     moved = b.sample(small, b.grid(flow, 64))
     f16 = b.sample(b.input("f16", w16, 16, 16), b.grid(flow, 16))
     weight, bias = b.of("stage1.refine16")
-    rest = b.join([b.up(wrong(b, moved), 2), b.plus(b.box(moved, 16), 0.5)])
+    rest = b.join([b.up(_wrong(b, moved), 2), b.plus(b.box(moved, 16), 0.5)])
     x = b.merged([(x, weight[:, :w16]), (f16, weight[:, w16 : 2 * w16]), (rest, weight[:, 2 * w16 :])], bias)
     x = b.block(x, "stage1.trunk16b")
     flow = b.plus(flow, b.conv(b.silu(x), "stage1.flow16b", scale=FLOW_UNIT))
 
     moved = b.sample(small, b.grid(flow, 64))
-    error = wrong(b, moved)
+    error = _wrong(b, moved)
     flow = b.up(flow, 2)
     f32 = b.sample(b.input("f32", w32, 32, 32), b.grid(flow, 32))
     x = b.up(b.conv(x, "stage1.up32"), 2)
@@ -81,7 +80,7 @@ def stage1(b: Builder) -> tuple[Blob, ...]:
     cut = 2 * w64
     parts = [
         (x, weight[:, :w64]), (b.sample(f64, grid), weight[:, w64:cut]),
-        (b.up(wrong(b, moved), 8), weight[:, cut : cut + 3]), (moved, weight[:, cut + 3 : cut + 6]),
+        (b.up(_wrong(b, moved), 8), weight[:, cut : cut + 3]), (moved, weight[:, cut + 3 : cut + 6]),
         (told, beside(hint[:, :3], weight[:, cut + 6 :])), (flow, -_UNIT * hint[:, :2].astype(np.float32)),
         (b.sample(drawn, grid), hint[:, 3:]),
     ]  # fmt: skip
@@ -95,7 +94,7 @@ def stage1(b: Builder) -> tuple[Blob, ...]:
     grid = b.grid(flow, 64)
     coarse = b.plus(b.sample(small, grid), paint)
     b.name(coarse, "coarse")
-    return x, b.sample(f64, grid), coarse, paint, flow, b.sample(drawn, grid), wrong(b, coarse)
+    return x, b.sample(f64, grid), coarse, paint, flow, b.sample(drawn, grid), _wrong(b, coarse)
 
 
 def _heads(b: Builder, x: Blob) -> Blob:
@@ -132,4 +131,21 @@ def stage2(
     cut = 2 * w128
     parts = [(x, weight[:, :w128]), (f128, weight[:, w128:cut]), (b.unshuffle(pixels), weight[:, cut:])]
     x = b.blocks(b.block(b.merged(parts, bias), "stage2.block128"), "stage2.more128")
-    return finish(b, x, pixels, coarse)
+    return _finish(b, x, pixels, coarse)
+
+
+def _wrong(b: Builder, picture: Blob) -> Blob:
+    """What a picture's box means lack of the tiny frame, four times."""
+    return b.times(b.minus(b.input("now", 3, 8, 8), b.box(picture, 8)), 4.0)
+
+
+def _finish(b: Builder, x: Blob, pixels: Blob, coarse: Blob) -> Blob:
+    """The picture before its close-ups, of stage 2's features and the keyframe's pixels, moved."""
+    paint, blend = b.split(b.shuffle(b.conv(b.silu(x), "stage2.paint", shift=-4.0)), 3)
+    change = b.minus(b.up(coarse, 4), pixels)
+    picture = b.plus(b.plus(pixels, b.times(b.sigmoid(blend), change)), paint)
+    share = 1 / (1 + np.exp(-np.float64(b.state["stage2.projection"])))
+    lacking = b.times(b.minus(b.input("now", 3, 8, 8), b.box(picture, 8)), float(share))
+    picture = b.plus(picture, b.up(lacking, 32, bicubic=True))
+    b.name(picture, "frame")
+    return picture
