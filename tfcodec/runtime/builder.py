@@ -229,17 +229,17 @@ class Builder:
         self.add("Noop", [x], x[1:], name=name)
 
     def _keep(self, weight: Array) -> None:
-        with np.errstate(over="ignore"):
-            halves = weight.astype("<f2")
-        if np.array_equal(halves.astype(np.float32), weight):
-            data = halves.tobytes()
+        if weight.dtype == np.float16:
+            data = weight.astype("<f2").tobytes()
             self._weights.append(np.uint32(_HALVES).astype("<u4").tobytes() + data + bytes(-len(data) % 4))
         else:
             self._weights.append(np.uint32(_FLOATS).astype("<u4").tobytes() + weight.astype("<f4").tobytes())
 
 
-def beside(*weights: Array) -> NDArray[np.float32]:
-    """Weights [out, in, k, k] of several inputs as those of all."""
+def beside(*weights: Array) -> Array:
+    """Weights [out, in, k, k] of several inputs as those of all; in float16 if all are."""
+    if all(x.dtype == np.float16 for x in weights):
+        return np.concatenate(weights, 1)
     return np.concatenate([np.asarray(x, np.float32) for x in weights], 1)
 
 
