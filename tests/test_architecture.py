@@ -33,7 +33,7 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     "codec.results": GROUND,
     "codec.frames": GROUND,
     "codec.parts": (*GROUND, "bitstream", *CODERS, "model.registry", "model.tracker", "model.tracking", "codec.policy"),
-    "codec.options": (*GROUND, "bitstream", "speech", "codec.parts", "codec.policy", "model.tracker"),
+    "codec.options": (*GROUND, "bitstream", "speech", "codec.parts", "codec.policy", "model.device", "model.tracker"),
     "codec.file": ROAD,
     "codec.call": ROAD,
     "codec.encoder": (*GROUND, "codec", "model.tracker"),

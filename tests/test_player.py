@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import find_chromium
+from conftest import find_chromium, there
 from test_spec import DATA as EXAMPLE
 from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_without_a_decoder
 
@@ -42,6 +42,14 @@ PICTURES = """async (numbers) => {
     out.push(btoa(text));
   }
   return out;
+}"""
+DRAW = """async ([text, frame]) => {
+  const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+  const { data } = await clip.picture(frame);
+  await clip.close();
+  let out = "";
+  for (let at = 0; at < data.length; at += 32768) out += String.fromCharCode(...data.subarray(at, at + 32768));
+  return btoa(out);
 }"""
 KEYFRAME = """async ([text, frame]) => {
   try {
@@ -151,6 +159,20 @@ def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> N
     wanted = tfcodec.probe(stream)
     assert (info["frames"], info["keyframes"], info["modelHash"]) == (FRAMES, wanted.keyframes, wanted.model_hash)
     assert info["bytes"] == wanted.bytes
+
+
+def test_lips_move_with_the_speech_where_no_motion_was_sent(
+    player: Any, moving_face: tuple[np.ndarray, np.ndarray]
+) -> None:
+    frames, sound = moving_face[0][:FRAMES], moving_face[1][: 640 * FRAMES]
+    options: dict[str, Any] = {"fps": 25, "refine": False, "crop": "none", "motion": False, "silence": "send"}
+    heard, mute = (tfcodec.encode(frames, audio=audio, sample_rate=16000, **options) for audio in (sound, None))
+    wanted, unmoved = (there(tfcodec.decode(data).frames) for data in (heard, mute))
+    found = player.evaluate(DRAW, [base64.b64encode(heard).decode(), FRAMES - 1])
+    drawn = np.frombuffer(base64.b64decode(found), np.uint8).reshape(256, 256, 4)[..., :3]
+    error, without = (np.square(drawn.astype(np.float64) - x[-1]).mean() for x in (wanted, unmoved))
+    assert error < 255**2 / 10**4.6
+    assert without > 4 * error, "the sound does something"
 
 
 def test_threads_need_isolation_and_have_it(player: Any) -> None:
@@ -350,7 +372,7 @@ def call_page(
     assert "Traceback" not in output, output
 
 
-def test_a_call_to_a_page(call_page: Any) -> None:
+def test_a_call_to_a_page(call_page: Any, browser: Any) -> None:
     """Over WebRTC: the page decodes and draws by itself, and says what it lacks."""
     from playwright.sync_api import TimeoutError
 
@@ -395,8 +417,8 @@ def test_a_call_to_a_page(call_page: Any) -> None:
     tab.evaluate("loss.value = 0; loss.oninput()")
     wait(f"call.pictured > {stuck} && !call.stats.waitingForKeyframe && call.stats.lost > 0")
     # A second page takes the call; nobody is left hanging.
-    other = tab.context.new_page()
+    other = browser.new_page()
     other.goto(tab.url)
-    other.wait_for_function("window.figures && figures.pictured > 0", timeout=100_000)
+    other.wait_for_function("window.figures && figures.received > 0 && !call.stats.waitingForKeyframe", timeout=100_000)
     wait("document.getElementById('state').textContent.startsWith('another page')")
     other.close()

@@ -31,6 +31,7 @@ def encode(
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
     inter_keyframes: bool = True, silence: Silence = "gate", kbps: float | None = None,
     progress: Progress | None = None, strict: bool = False, warn: Callable[[str], None] | None = None,
+    device: str = "cpu",
 ) -> bytes: ...  # fmt: skip
 @overload
 def encode(
@@ -39,6 +40,7 @@ def encode(
     crop: Literal["auto", "none"] = "auto", refine: bool = True, motion: bool = True, speech: str = "auto",
     inter_keyframes: bool = True, silence: Silence = "gate", kbps: float | None = None,
     progress: Progress | None = None, strict: bool = False, warn: Callable[[str], None] | None = None,
+    device: str = "cpu",
 ) -> StreamInfo: ...  # fmt: skip
 def encode(
     source: Source | NDArray[np.uint8],
@@ -58,6 +60,7 @@ def encode(
     progress: Progress | None = None,
     strict: bool = False,
     warn: Callable[[str], None] | None = None,
+    device: str = "cpu",
 ) -> bytes | StreamInfo:
     """Encode a talking-face video.
 
@@ -87,6 +90,8 @@ def encode(
         progress: called with (frames done, frames in all).
         strict: make an error of what would be a warning.
         warn: called with each warning: what could be read, but not as it was meant (see docs/inputs.md).
+        device: where the networks compute, the face finder's included: ``"cpu"``, ``"cuda"`` (also ``"cuda:1"``),
+            ``"mps"``, or ``"auto"``: CUDA where there is such a card, else the processor (see docs/devices.md).
 
     Returns:
         The stream's bytes, or with ``out`` its StreamInfo, which lists the ``warnings``.
@@ -96,7 +101,7 @@ def encode(
         MediaError: the source cannot be read or has no frames, or the sound is of another type or shape, or not finite.
         SpeechCodecMissing: the speech codec is not installed.
         WeightsError: with ``refine`` or ``motion``, if the network's weights are not there.
-        TfcodecError: an argument is out of range.
+        TfcodecError: an argument is out of range, or there is no such device.
     """
     from dataclasses import replace
 
@@ -104,14 +109,16 @@ def encode(
     from .codec.file.encoder import encode_clip
     from .codec.options import EncodeOptions
     from .media import open_source
+    from .model.device import find_device
 
     if kbps is not None and quality is not None:
         raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
-    options = EncodeOptions(5 if quality is None else quality, refine, motion, speech, inter_keyframes, silence)
+    options = EncodeOptions(5 if quality is None else quality, refine, motion, speech, inter_keyframes, silence, device)
     if out is not None and not isinstance(out, str | os.PathLike) and not hasattr(out, "write"):
         raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
     with open_source(
-        source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn
+        source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn,
+        device=find_device(device) if crop == "auto" else "cpu",
     ) as clip:
         if kbps is not None:
             data = encode_within(kbps, clip.frames_iter, clip.frame_count, clip.audio, options, progress)
@@ -131,12 +138,14 @@ def encode(
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: Literal[True] = True, fast: bool = False,
-    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None,
+    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None, device: str = "cpu",
+    batch: int | None = None,
 ) -> DrawnClip: ...  # fmt: skip
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: bool, fast: bool = False,
-    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None,
+    progress: Progress | None = None, max_frames: int | None = None, network: str | None = None, device: str = "cpu",
+    batch: int | None = None,
 ) -> Clip: ...  # fmt: skip
 def decode(
     source: Source,
@@ -147,6 +156,8 @@ def decode(
     progress: Progress | None = None,
     max_frames: int | None = None,
     network: str | None = None,
+    device: str = "cpu",
+    batch: int | None = None,
 ) -> Clip:
     """Decode a stream, all at once; `open` gives frame after frame, in memory that does not grow with the length.
 
@@ -162,6 +173,9 @@ def decode(
             pixels any number.
         network: which network draws: None for the one that the stream names, ``"light"`` for one that may stand in for
             it, for a quarter of the arithmetic (see docs/light.md). ``clip.network`` says which it was.
+        device: where to draw: ``"cpu"``, ``"cuda"`` (also ``"cuda:1"``), ``"mps"``, or ``"auto"``: CUDA where there is
+            such a card, else the processor (see docs/devices.md). Everything but the pictures is the same anywhere.
+        batch: frames to draw together; None: 8, on a graphics card 64.
 
     Returns:
         A DrawnClip, whose ``frames`` are [T, 256, 256, 3] uint8; with ``pixels=False`` a Clip without.
@@ -180,7 +194,7 @@ def decode(
         raise TfcodecError(f"max_frames must be at least 1, not {max_frames!r}")
     return decode_bytes(
         read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress,
-        max_frames=max_frames, network=network,
+        max_frames=max_frames, network=network, device=device, batch=batch,
     )  # fmt: skip
 
 
@@ -192,6 +206,8 @@ def open(
     fast: bool = False,
     coarse: bool = False,
     network: str | None = None,
+    device: str = "cpu",
+    batch: int | None = None,
 ) -> Reader:
     """Open a stream, to decode it frame by frame.
 
@@ -199,7 +215,7 @@ def open(
         source: path, bytes or binary file object.
         errors: as for `decode`; what is damaged is listed in the reader's ``damaged`` as it is come upon.
         pixels: False leaves out the network: frames' ``pixels`` are None, everything else is there.
-        fast, network: as for `decode`; the reader's ``network`` says which it is.
+        fast, network, device, batch: as for `decode`; the reader's ``network`` says which it is.
         coarse: give stage 1's 64x64 pictures instead of 256x256 ones.
 
     Returns:
@@ -215,8 +231,9 @@ def open(
     from .codec.file.reader import Reader
 
     return Reader(
-        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse, network=network
-    )
+        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse, network=network,
+        device=device, batch=batch,
+    )  # fmt: skip
 
 
 def decode_to(
@@ -228,6 +245,8 @@ def decode_to(
     coarse: bool = False,
     fast: bool = False,
     network: str | None = None,
+    device: str = "cpu",
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Reader:
     """Decode a stream into a video file, in memory that does not grow with the length.
@@ -236,7 +255,7 @@ def decode_to(
         source: path, bytes or binary file object.
         out: .mp4 or .mkv file. It is there whole or not at all.
         lossless: FFV1 and PCM in .mkv: exactly what was decoded.
-        errors, coarse, fast, network: as for `open`.
+        errors, coarse, fast, network, device, batch: as for `open`.
         progress: called with (frames done, frames in all).
 
     Returns:
@@ -250,7 +269,7 @@ def decode_to(
     from .media import VideoWriter
     from .rates import SAMPLE_RATE
 
-    reader = open(source, errors=errors, coarse=coarse, fast=fast, network=network)
+    reader = open(source, errors=errors, coarse=coarse, fast=fast, network=network, device=device, batch=batch)
     sound = None if reader.speech is None else ()
     with VideoWriter(out, reader.fps, 64 if coarse else 256, sound, SAMPLE_RATE, lossless) as writer:
         for frame in reader:

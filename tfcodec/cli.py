@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--no-motion", action="store_true", help="do not say how the face moves: 10 bits a frame less")
     p.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
+    _device(p)
     _common(p)
 
     p = commands.add_parser("decode", help=".tfc -> video")
@@ -75,6 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--coarse", action="store_true", help="stage 1's 64x64 video instead of the 256x256 one")
     p.add_argument("--fast", action="store_true", help="draw in bfloat16 where the processor has it")
     p.add_argument("--network", metavar="NAME", help="light: draw with the light network, faster and not quite as well")
+    _device(p)
+    p.add_argument("--batch", type=int, metavar="N", help="frames to draw together (default 8, on a graphics card 64)")
     _common(p)
 
     p = commands.add_parser("info", help="what a stream holds, and where its bytes go")
@@ -117,6 +120,13 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--lyra", metavar="FOLDER", help="check Lyra's model files there (else in the folder TFCODEC_LYRA)")
     p.add_argument("--json", action="store_true", help="machine-readable")
     return parser
+
+
+def _device(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--device", default="cpu", metavar="WHERE",
+        help="where networks compute: cpu (default), cuda, cuda:1, mps, or auto: cuda where there is such a card",
+    )  # fmt: skip
 
 
 def _common(p: argparse.ArgumentParser) -> None:
@@ -220,7 +230,7 @@ def _encode(args: argparse.Namespace) -> int:
         data = encode(
             source, quality=args.quality, crop=args.crop, refine=not args.no_refine,
             motion=not args.no_motion, speech=args.speech, silence=args.silence, kbps=args.kbps,
-            progress=progress, strict=args.strict, warn=_warn,
+            progress=progress, strict=args.strict, warn=_warn, device=args.device,
         )  # fmt: skip
     if args.output == "-":
         write_to(_standard_output(), data)
@@ -240,7 +250,8 @@ def _decode(args: argparse.Namespace) -> int:
         with _bar("decode", args.quiet) as progress:
             reader = decode_to(
                 _read(args.input), target, lossless=args.lossless, errors="conceal" if args.conceal else "raise",
-                coarse=args.coarse, fast=args.fast, network=args.network, progress=progress,
+                coarse=args.coarse, fast=args.fast, network=args.network,
+                device=args.device, batch=args.batch, progress=progress,
             )  # fmt: skip
         for line in reader.damaged:
             print(f"tfcodec: concealed: {line}", file=sys.stderr)

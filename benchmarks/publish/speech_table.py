@@ -49,7 +49,7 @@ def measured() -> str:
     few = result["mean_of_first"]
     lines += ["", f"Clips differ more than codecs. Of the first {few['source']['clips']} clips alone, and of all:", "",
               "| codec | Distill-MOS | of all | PER | of all |", "|---|---|---|---|---|"]  # fmt: skip
-    for codec in ("source", "opus:9000", "lyra:3200", "lyra:2400", "lyra:1600"):
+    for codec in (codec for codec, row in few.items() if "distillmos" in row and codec in codecs):
         pairs = [f"{of[codec][key]:.2f}" for key in ("distillmos", "per") for of in (few, codecs)]
         lines.append(f"| {label(codec)} | {' | '.join(pairs)} |")
     lines += ["", "Whole streams, mean of the clips of 5 s and more:", "",

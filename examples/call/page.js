@@ -21,6 +21,7 @@ let connection = null;
 let socket = null;
 let began = null;
 let losing = false;
+let elsewhere = false;
 let state = "waiting for the call ...";
 
 const seconds = () => performance.now() / 1000;
@@ -58,9 +59,10 @@ function connect() {
     if (said.offer) await answer(said.offer);
     if (said.began) ({ began } = said);
     if (said.elsewhere) {
-      state = "another page has the call";
+      elsewhere = true;
       socket.onclose = null;
       socket.close();
+      connection?.close();
     }
     if (said.bytes) {
       sent.push(said);
@@ -134,7 +136,7 @@ function show() {
   $("undrawn").textContent = Math.max(0, stats.shown - stats.drawn);
   $("frame").textContent = figures.frame ?? "";
   const waiting = stats.waitingForKeyframe ? "waiting for a keyframe ..." : pictured === null ? state : "";
-  $("state").textContent = state || waiting || (call.notice ?? "");
+  $("state").textContent = elsewhere ? "another page has the call" : state || waiting || (call.notice ?? "");
 }
 
 const ask = (wish) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(wish));

@@ -28,6 +28,7 @@ def encode_batch(
     inter_keyframes: bool = True,
     silence: Literal["gate", "send"] = "gate",
     strict: bool = False,
+    device: str = "cpu",
     jobs: int = 1,
     dask: str | None = None,
     retry: bool = False,
@@ -57,7 +58,8 @@ def encode_batch(
             disk, a missing codec, a worker that was killed) is tried again in any case.
         force: make everything anew, and overwrite files that are not of this batch.
         progress: called with (bytes of sources done, bytes in all, the `Report` so far).
-        quality, kbps, crop, refine, motion, speech, inter_keyframes, silence, strict: as for `tfcodec.encode`.
+        quality, kbps, crop, refine, motion, speech, inter_keyframes, silence, strict, device: as for `tfcodec.encode`.
+            With a graphics card, as many processes share it as there are ``jobs``.
 
     Returns:
         A Report: counts, and the manifest's rows by name.
@@ -71,7 +73,7 @@ def encode_batch(
     from .options import Encoding
     from .run import run
 
-    options = Encoding(quality, kbps, crop, no_face, refine, motion, speech, inter_keyframes, silence, strict)
+    options = Encoding(quality, kbps, crop, no_face, refine, motion, speech, inter_keyframes, silence, strict, device)
     return run(source, out, options, jobs=jobs, retry=retry, force=force, progress=progress, engine=_engine(dask))
 
 
@@ -83,6 +85,7 @@ def decode_batch(
     errors: Literal["raise", "conceal"] = "raise",
     coarse: bool = False,
     fast: bool = False,
+    device: str = "cpu",
     jobs: int = 1,
     dask: str | None = None,
     retry: bool = False,
@@ -94,7 +97,7 @@ def decode_batch(
     Args:
         source: as for `encode_batch`; of a folder its ``.tfc`` files.
         out: folder for the videos (``.mp4``; ``.mkv`` with ``lossless``) and the manifest.
-        lossless, errors, coarse, fast: as for `tfcodec.decode_to`.
+        lossless, errors, coarse, fast, device: as for `tfcodec.decode_to`.
         jobs, dask, retry, force, progress: as for `encode_batch`.
 
     Returns, raises: as `encode_batch`.
@@ -102,7 +105,7 @@ def decode_batch(
     from .options import Decoding
     from .run import run
 
-    options = Decoding(lossless, errors == "conceal", coarse, fast)
+    options = Decoding(lossless, errors == "conceal", coarse, fast, device)
     return run(source, out, options, jobs=jobs, retry=retry, force=force, progress=progress, engine=_engine(dask))
 
 

@@ -33,6 +33,9 @@ def add_batch(commands: Any) -> argparse.ArgumentParser:
     p.add_argument("--retry", action="store_true", help="try again what failed because of the file itself")
     p.add_argument("-f", "--force", action="store_true", help="make everything anew; overwrite other files")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    p.add_argument(
+        "--device", default="cpu", metavar="WHERE", help="where networks compute, as for the command encode"
+    )
     e = p.add_argument_group("encoding, as for the command encode")
     e.add_argument("-q", "--quality", type=int)
     e.add_argument("--kbps", type=float, metavar="N")
@@ -88,9 +91,9 @@ def _options(args: argparse.Namespace) -> Options:
         option = f"--{wrong[0].replace('_', '-')}"
         raise TfcodecError(f"{option} is for encoding" if args.decode else f"{option} is for --decode")
     if args.decode:
-        return Decoding(*(getattr(args, name) for name in _DECODING))
+        return Decoding(args.lossless, args.conceal, args.coarse, args.fast, args.device)
     given = {name: getattr(args, name) for name in ("quality", "kbps", "crop", "no_face", "speech")}
     return Encoding(
         **{name: value for name, value in given.items() if value is not None}, refine=not args.no_refine,
-        motion=not args.no_motion, strict=args.strict,
+        motion=not args.no_motion, strict=args.strict, device=args.device,
     )  # fmt: skip

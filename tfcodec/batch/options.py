@@ -26,10 +26,12 @@ class Encoding:
     inter_keyframes: bool = True
     silence: Literal["gate", "send"] = "gate"
     strict: bool = False
+    device: str = "cpu"
 
     def check(self) -> None:
         """Raises TfcodecError where an option is out of range, SpeechCodecMissing."""
         from ..codec.options import EncodeOptions
+        from ..model.device import check_device
 
         if self.kbps is not None and self.quality is not None:
             raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
@@ -40,6 +42,7 @@ class Encoding:
         if self.no_face not in ("crop", "skip", "fail"):
             raise TfcodecError(f'no_face must be "crop", "skip" or "fail", not {self.no_face!r}')
         EncodeOptions(5 if self.quality is None else self.quality, speech=self.speech, silence=self.silence)
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,13 @@ class Decoding:
     conceal: bool = False
     coarse: bool = False
     fast: bool = False
+    device: str = "cpu"
 
     def check(self) -> None:
-        """Nothing can be out of range."""
+        """Raises TfcodecError where an option is out of range."""
+        from ..model.device import check_device
+
+        check_device(self.device)
 
 
 Options = Encoding | Decoding
@@ -89,9 +96,11 @@ def with_columns(options: Options, row: Mapping[str, Any]) -> Options:
 def same(before: Mapping[str, Any], options: Options) -> bool:
     """Whether a row of the manifest was made with these options.
 
-    What becomes of a file without a face is no difference for a file that has one.
+    Where networks compute is no difference, and neither is, for a file that has a face, what becomes of one without.
     """
     then, now = dict(before.get("options") or {}), dataclasses.asdict(options)
+    then.pop("device", None)
+    now.pop("device", None)
     if before.get("face") is not False:
         then.pop("no_face", None)
         now.pop("no_face", None)

@@ -65,6 +65,7 @@ class Encoder:
             and what the transport adds. For files use `tfcodec.encode`, which tries, where you can.
         origin: in calls, the number of the first packet, 0 to 65535; None: a random one, by which a receiver tells a
             call that begins anew from the one before. With a given one the packets are the same every time.
+        device: where the networks compute, as for `tfcodec.encode`.
 
     Raises:
         TfcodecError: an argument out of range.
@@ -90,12 +91,13 @@ class Encoder:
         silence: Silence = "gate",
         kbps: float | None = None,
         origin: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self._settings: dict[str, Any] = {
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
             "refine": refine, "motion": motion, "speech": speech, "inter_keyframes": inter_keyframes,
-            "silence": silence, "kbps": kbps, "origin": origin,
+            "silence": silence, "kbps": kbps, "origin": origin, "device": device,
         }  # fmt: skip
         if latency not in ("call", "file"):
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
@@ -110,8 +112,8 @@ class Encoder:
             voice = "none" if choice is None else choice
             control = typical.RateControl(kbps, quality, typical.speech_kbps(choice, latency))
         options = EncodeOptions(
-            5 if quality is None else quality, refine, motion, voice, inter_keyframes, silence, bundle, redundancy,
-            refresh, origin,
+            5 if quality is None else quality, refine, motion, voice, inter_keyframes, silence, device, bundle,
+            redundancy, refresh, origin,
         )  # fmt: skip
         self.quality = options.quality
         self.latency: Latency = latency

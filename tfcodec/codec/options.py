@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from ..bitstream import MAX_UNIT_FRAMES, MAX_UNITS
 from ..bitstream.sequence import WRAP
 from ..errors import TfcodecError
+from ..model.device import check_device, find_device
 from ..speech.choice import Choice, choose
 from .parts.layer import Refining
 from .parts.speech import Silence, check_silence
@@ -35,6 +36,7 @@ class EncodeOptions:
     speech: str | Choice = "auto"
     inter_keyframes: bool = True
     silence: Silence = "gate"
+    device: str = "cpu"
     bundle: int = 2
     redundancy: Redundancy = "auto"
     refresh: int = 25
@@ -43,6 +45,8 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "quality", check_quality(self.quality))
         check_silence(self.silence)
+        if check_device(self.device) != "auto":
+            find_device(self.device)
         if not 1 <= self.bundle <= MAX_UNIT_FRAMES:
             raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {self.bundle!r}")
         if self.redundancy != "auto" and self.redundancy not in range(MAX_UNITS):
@@ -52,6 +56,10 @@ class EncodeOptions:
         if self.origin is not None and not 0 <= self.origin < WRAP:
             raise TfcodecError(f"origin must be 0 to {WRAP - 1}, not {self.origin!r}")
         self.voice()
+
+    def where(self) -> str:
+        """The device of the networks that encoding asks, as torch calls it; "cpu" if it asks none."""
+        return find_device(self.device) if self.refine or self.motion else "cpu"
 
     def voice(self) -> Choice | None:
         """The codec of the speech and its bit rate; None: speech is left out."""

@@ -19,19 +19,26 @@ from .results import Packet
 
 Latency = Literal["call", "file"]
 
-# From benchmarks/results/typical_rates.json, in kbit/s by quality 0...10.
-FILE_KBPS = (0.0,) * 11
+# By quality 0...10, in kbit/s; put together by benchmarks/publish/typical.py.
+FILE_KBPS = (1.11, 1.18, 1.33, 1.5, 1.72, 2.03, 2.48, 3.2, 4.43, 6.02, 8.07)
 """Pictures in files of 8 s, all told: half of it is the keyframe."""
-LAYERS_KBPS = (0.0,) * 11
+LAYERS_KBPS = (0.56, 0.61, 0.65, 0.76, 0.82, 0.89, 0.95, 1.11, 1.27, 1.48, 1.93)
 """Motion and tiny frames in calls."""
-HEADER_KBPS = 0.0
+HEADER_KBPS = 1.1
 """Packets' headers in calls, with speech, at two frames a packet."""
-
-# From benchmarks/results/speech_val.json, in kbit/s by nominal bit/s, while somebody speaks.
 SPEECH_KBPS: dict[Latency, dict[Name, dict[int, float]]] = {
-    "file": {"opus": {}, "codec2": {}, "lyra": {}},
-    "call": {"opus": {}, "codec2": {}, "lyra": {}},
+    "file": {
+        "opus": {6000: 5.26, 7000: 6.03, 8300: 7.25, 9000: 8.27, 10500: 9.67, 15500: 14.32, 24000: 22.45},
+        "codec2": {1200: 1.21},
+        "lyra": {1600: 1.29, 2400: 1.96, 3200: 2.68},
+    },
+    "call": {
+        "opus": {7000: 6.29, 9000: 8.65, 15500: 14.98},
+        "codec2": {1200: 1.21},
+        "lyra": {1600: 1.45, 2400: 2.16, 3200: 2.9},
+    },
 }
+"""By codec and nominal bit/s, in kbit/s, while somebody speaks."""
 
 SPAN = 5 * FPS
 """Frames after which a call looks at what it has sent."""
@@ -40,11 +47,13 @@ SPREAD = 2
 
 
 def speech_kbps(choice: Choice | None, latency: Latency) -> float:
-    """What a speech codec typically takes; of rates between the known ones by interpolation."""
+    """What a speech codec typically takes; at other rates than the known ones the share of the nominal rate is like
+    theirs."""
     if choice is None:
         return 0.0
     known = SPEECH_KBPS[latency][choice.name]
-    return float(np.interp(choice.bit_rate, list(known), list(known.values())))
+    shares = [kbps / rate for rate, kbps in known.items()]
+    return choice.bit_rate * float(np.interp(choice.bit_rate, list(known), shares))
 
 
 def video_kbps(quality: int, latency: Latency) -> float:

@@ -65,12 +65,14 @@ def track(
     scale: Callable[[int], float],
     count: int,
     progress: Callable[[int, int], None] | None,
+    device: str = "cpu",
 ) -> Found:
     """Look for the face in five frames a second.
 
     smaller   smaller(short_side) gives the clip's frames at 25 a second, scaled down to about that size
     scale     scale(short_side) is source pixels per pixel of those
     count     how many frames there are
+    device    where to look, as torch calls it
 
     Where there are several faces, the sightings are of the one that is largest and longest in the picture, and of
     the next one only while that one is away: for more than ten seconds, before or after, or in another scene. Raises
@@ -78,7 +80,7 @@ def track(
     """
     from tfcodec.media.mtcnn import Detector
 
-    detector = Detector()
+    detector = Detector(device)
     looks = -(-count // LOOK_EVERY)
     best = 0
     for side in SHORT_SIDES:

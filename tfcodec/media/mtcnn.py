@@ -49,20 +49,24 @@ class DetectorMissing(MediaError):
 
 
 class Detector:
-    """Finds faces. `Detector()(picture)` -> list of Face, best first. Raises MediaError without the `face` extra."""
+    """Finds faces. `Detector()(picture)` -> list of Face, best first. Raises MediaError without the `face` extra.
 
-    def __init__(self) -> None:
+    `device` is where it looks, as torch calls it.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
         import torch
 
         folder = _weights_folder()
-        self._nets = {name: [torch.from_numpy(w) for w in _load(folder, name)] for name in _SHA256}
+        self._device = torch.device(device)
+        self._nets = {name: [torch.from_numpy(w).to(self._device) for w in _load(folder, name)] for name in _SHA256}
 
     def __call__(self, picture: Picture, min_face: float = 20.0) -> list[Face]:
         """Faces at least `min_face` pixels wide in `picture`, [H, W, 3] uint8 RGB."""
         import torch
 
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
+        with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+            image = torch.from_numpy(np.array(picture)).to(self._device).permute(2, 0, 1)[None].float()
             image = (image - 127.5) / 128
             boxes = self._propose(image, min_face)
             if not len(boxes):
@@ -95,11 +99,11 @@ class Detector:
             size = [max(_CELL, round(side * scale)) for side in image.shape[2:]]
             level = F.interpolate(image, size=size, mode="bilinear", antialias=True)
             score, offset = _pnet(level, self._nets["pnet"])
-            score_map = score.numpy()
+            score_map = score.cpu().numpy()
             rows, columns = np.nonzero(score_map > _THRESHOLDS[0])
             corner = np.stack([columns, rows], axis=1) * 2.0
             boxes = np.concatenate([corner, corner + _CELL], axis=1)
-            boxes += offset.numpy()[:, rows, columns].T * _CELL
+            boxes += offset.cpu().numpy()[:, rows, columns].T * _CELL
             ratio = np.array([image.shape[3] / size[1], image.shape[2] / size[0]] * 2)
             boxes = np.concatenate([boxes * ratio, score_map[rows, columns, None]], axis=1).astype(np.float32)
             found.append(boxes[_suppress(boxes, 0.5)])
@@ -119,14 +123,14 @@ class Detector:
         for left, top, right, bottom in np.rint(boxes[:, :4]).astype(int):
             x0, y0, x1, y1 = max(0, left), max(0, top), min(width, right), min(height, bottom)
             if x1 <= x0 or y1 <= y0:
-                patches.append(torch.zeros(1, 3, size, size, dtype=torch.float32, device="cpu"))
+                patches.append(torch.zeros(1, 3, size, size, dtype=torch.float32, device=self._device))
                 continue
             inside = image[:, :, y0:y1, x0:x1]
             outside = (x0 - left, right - x1, y0 - top, bottom - y1)  # beyond the picture: the mean grey, 0
             patches.append(F.interpolate(F.pad(inside, outside), size=(size, size), mode="bilinear", antialias=True))
         run = _rnet if net == "rnet" else _onet
         scores, offsets, points = run(torch.cat(patches), self._nets[net])
-        return scores.numpy(), offsets.numpy(), points.numpy()
+        return scores.cpu().numpy(), offsets.cpu().numpy(), points.cpu().numpy()
 
 
 def _conv(x: torch.Tensor, w: list[torch.Tensor], at: int) -> torch.Tensor:

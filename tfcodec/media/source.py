@@ -116,6 +116,7 @@ def open_source(
     progress: Progress | None = None,
     strict: bool = False,
     warn: Callable[[str], None] | None = None,
+    device: str = "cpu",
 ) -> SourceClip:
     """Open a video for encoding.
 
@@ -131,6 +132,7 @@ def open_source(
     progress     called as progress(done, total) while the face is looked for, in frames
     strict       make an error of what would be a warning
     warn         called with each warning, besides its being listed in the clip's `warnings`
+    device       where the face is looked for, as torch calls it
 
     Raises MediaError for what cannot be read or has no pictures, NoFaceError when crop="auto" finds no face.
     """
@@ -163,6 +165,7 @@ def open_source(
                     lambda side: float(1 / scale(side)),
                     clip.frame_count,
                     progress,
+                    device,
                 )
                 clip.crop = crops.plan(found, clip.width, clip.height)
             else:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import TfcodecError
 from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .registry import ModelEntry
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .graph import Recording
+    from .marks import Standing
     from .stage1 import KeyframeFeatures
 
 MEL_SILENCE = -1.0
@@ -32,40 +35,53 @@ class Renderer:
         fast: compute in bfloat16 where this processor has instructions for it, which takes about three quarters of the
             time; elsewhere without effect. Pixels move by a grey level or two: a test holds it above 54 dB, and the
             specification asks a decoder for 48.
+        device: where to draw, as `device.find_device` names it.
 
     Raises:
         WeightsError: the weights are not there or do not fit.
+        TfcodecError: the device cannot be used, or has not enough memory; also raised later.
     """
 
-    def __init__(self, entry: ModelEntry, *, fast: bool = False) -> None:
+    def __init__(self, entry: ModelEntry, *, fast: bool = False, device: str = "cpu") -> None:
         import torch
 
         from . import graph, marks
         from .weights import load_model
 
         self._torch, self._graph, self._marks = torch, graph, marks
-        self._model = load_model(entry)
-        self.fast = fast and has_bfloat16()
+        self._device = torch.device(device)
+        with self._explained():
+            self._model = load_model(entry, device)
+        self.fast = fast and has_bfloat16(device)
         self._key: KeyframeFeatures | None = None
+        self._stands: Standing | None = None
         self._drawings: dict[bool, Recording | None] = {}  # by `coarse`
         self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
 
+    @property
+    def hears(self) -> bool:
+        """Whether the network uses the ``mel`` that `render` is given."""
+        return self._model.config.audio
+
     def prepare(self, coarse: bool = False) -> None:
         """Record the network as a graph (see `tfcodec.model.graph`), from which `render` draws from now on.
 
-        Takes half a second the first time, which pays after 50 frames.
+        Takes half a second the first time, which pays after 50 frames. Without effect on a graphics card.
         """
+        if self._device.type != "cpu":
+            return
         self._drawings[coarse] = self._graph.record(self._model, fast=self.fast, coarse=coarse)
 
     def set_keyframe(self, picture: NDArray[np.uint8]) -> None:
         """Use the decoded keyframe [256, 256, 3] uint8 from now on; costs about as much as a third of a frame."""
         torch = self._torch
         # whatever the caller has set: the dtype and the device are named everywhere, and its autocast ends here
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+        with self._explained(), torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+            tensor = self._marks.to_device(picture, self._device).permute(2, 0, 1)[None].float() / 255
             key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
+            self._stands = self._marks.standing(key)
             self._key = self._graph.reduced(key, self.fast)
         self.keyframe = picture
 
@@ -87,22 +103,59 @@ class Renderer:
         Returns:
             [N, 256, 256, 3] uint8 RGB, or [N, 64, 64, 3] with ``coarse``.
         """
-        torch = self._torch
+        return self.begin(tiny, mel, coarse, motion, sound)()
+
+    def begin(
+        self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
+        motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+    ) -> Callable[[], NDArray[np.uint8]]:  # fmt: skip
+        """`render` in two parts, so that a graphics card draws while the caller does something else.
+
+        Returns:
+            A function that waits until the pictures are there, and gives them.
+        """
+        torch, device = self._torch, self._device
         key, drawing = self._key, self._drawings.get(coarse)
         if key is None:
             raise RuntimeError("set_keyframe comes first")
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            windows = torch.from_numpy(np.ascontiguousarray(tiny)).permute(0, 1, 4, 2, 3).float() / 255
-            heard = torch.from_numpy(np.ascontiguousarray(mel, np.float32))
-            marks = self._marks.frame_marks(self._model, key, windows, motion, sound)
+        with self._explained(), torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            windows = self._marks.to_device(tiny, device).permute(0, 1, 4, 2, 3).float() / 255
+            heard = self._marks.to_device(np.asarray(mel, np.float32), device)
+            marks = self._marks.frame_marks(self._model, key, windows, motion, sound, self._stands)
             if drawing is None:
-                key = key.select(torch.zeros(len(tiny), dtype=torch.long, device="cpu"))
-                with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
+                key = key.select(torch.zeros(len(tiny), dtype=torch.long, device=device))
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
                     pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse)
             else:
                 each = [[whole[i : i + 1] for i in range(len(tiny))] for whole in (windows, heard, marks)]
                 pictures = torch.cat(self._side_by_side(drawing, key, *each))
-            return np.ascontiguousarray(pictures.numpy())
+            if device.type != "cuda":
+                drawn = np.ascontiguousarray(pictures.cpu().numpy())
+                return lambda: drawn
+            # Into memory that the card writes to by itself, while it goes on with what it is given next.
+            out = torch.empty(pictures.shape, dtype=torch.uint8, device="cpu", pin_memory=True)
+            out.copy_(pictures, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record(torch.cuda.current_stream(device))
+
+        def wait() -> NDArray[np.uint8]:
+            with self._explained():
+                done.synchronize()
+            return np.array(out.numpy())
+
+        return wait
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What a graphics card complains of, as a TfcodecError."""
+        try:
+            yield
+        except RuntimeError as error:  # torch's OutOfMemoryError and AcceleratorError are such
+            if self._device.type == "cpu":
+                raise
+            first = str(error).strip().partition("\n")[0]
+            enough = "; draw fewer frames at once (batch=)" if "out of memory" in first else ""
+            raise TfcodecError(f'device="{self._device}" cannot draw: {first}{enough}') from error
 
     def _side_by_side(
         self, drawing: Recording, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor],
@@ -122,10 +175,12 @@ class Renderer:
         return list(self._threads.map(draw, windows, sound, marks))
 
 
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16; where it does not, emulation is slower than float32."""
+def has_bfloat16(device: str = "cpu") -> bool:
+    """Whether this processor or card multiplies in bfloat16; where it does not, emulation is slower than float32."""
     import torch
 
+    if device != "cpu":
+        return device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

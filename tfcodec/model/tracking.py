@@ -27,6 +27,8 @@ Points = NDArray[np.float32]
 Weights = Mapping[tuple[int, ...], tuple[float, ...]]
 
 _BATCH = 16
+_DEVICE_BATCH = 128
+"""Of a graphics card."""
 _SIZE = 256
 _JUMP = 0.35
 """How far the landmarks may go between frames, in eye distances: the mean of all, beyond which it is another scene."""
@@ -76,9 +78,10 @@ def smooth(marks: Points, found: NDArray[np.bool_], weights: Weights = FILE) -> 
     return out
 
 
-def default_tracker() -> FaceTracker:
-    """The tracker that comes with the newest network. Raises WeightsError when its weights are not there."""
-    tracker = load_model(default_model()).tracker
+def default_tracker(device: str = "cpu") -> FaceTracker:
+    """The tracker that comes with the newest network, on one of torch's devices. Raises WeightsError when its weights
+    are not there."""
+    tracker = load_model(default_model(), device).tracker
     if tracker is None:
         raise WeightsError("the newest network here comes without a face tracker")
     return tracker
@@ -96,12 +99,13 @@ def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, ND
     marks, scores = np.empty((len(frames), COUNT, 2), np.float32), np.empty(len(frames), np.float32)
 
     def look(first: int) -> None:
-        some = slice(first, first + _BATCH)
+        some = slice(first, first + size)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             points, score = tracker(from_pixels(torch.from_numpy(np.ascontiguousarray(frames[some])).to(device)))
         marks[some], scores[some] = ((points + 1) * (_SIZE / 2)).cpu().numpy(), score.cpu().numpy()
 
-    side_by_side(look, range(0, len(frames), _BATCH))
+    size = _BATCH if device.type == "cpu" else _DEVICE_BATCH
+    side_by_side(look, range(0, len(frames), size))
     return marks, scores
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -63,10 +64,18 @@ def read_weights(path: str | Path, base: str | Path | None = None) -> Upsampler:
 _loading = threading.Lock()
 
 
-def load_model(entry: ModelEntry) -> Upsampler:
-    """A registered network, ready to run; kept in memory for the next call, and the same for all threads."""
+def load_model(entry: ModelEntry, device: str = "cpu") -> Upsampler:
+    """A registered network, ready to run on ``device``; kept in memory for the next call, and the same for all threads.
+
+    The device is one of torch's (see `device.find_device`).
+    """
     with _loading:
-        return _load(entry)
+        return _load(entry) if device == "cpu" else _load_on(entry, device)
+
+
+@lru_cache(maxsize=2)
+def _load_on(entry: ModelEntry, device: str) -> Upsampler:
+    return copy.deepcopy(_load(entry)).to(device)
 
 
 @lru_cache(maxsize=2)

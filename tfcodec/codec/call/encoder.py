@@ -62,7 +62,7 @@ class CallEncoder:
         self.fraction_lost = 0.0
         self.drift = Drift()
         self._options = options
-        self.stream = StreamEncoder(Sending(options.quality, "call", None, *follow(options.motion)))
+        self.stream = StreamEncoder(Sending(options.quality, "call", None, *follow(options.motion), options.where()))
         self._policy = policy.CallPolicy()
         self._requested = False
         self._sequence = first_number() if options.origin is None else options.origin

@@ -77,10 +77,10 @@ def render_exact(
 
 def decode_bytes(
     data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, progress: Progress | None = None,
-    max_frames: int | None = None, network: str | None = None,
+    max_frames: int | None = None, network: str | None = None, device: str = "cpu", batch: int | None = None,
 ) -> Clip:  # fmt: skip
     """A whole stream as a clip; see `tfcodec.decode`."""
-    reader = Reader(data, errors=errors, pixels=pixels, fast=fast, network=network)
+    reader = Reader(data, errors=errors, pixels=pixels, fast=fast, network=network, device=device, batch=batch)
     count = len(reader)
     most = (MAX_FRAMES if pixels else count) if max_frames is None else max_frames
     if count > most:

@@ -50,7 +50,7 @@ class FileEncoder:
     def __init__(self, options: EncodeOptions, audio: bool | None, expected_frames: int | None = None) -> None:
         self.frames = 0
         self.stream = StreamEncoder(
-            Sending(options.quality, "file", _refiner(options.refine), *follow(options.motion))
+            Sending(options.quality, "file", _refiner(options), *follow(options.motion), options.where())
         )
         self._voice = options.voice()
         self._audio, self._expected = audio if self._voice else False, expected_frames
@@ -206,14 +206,15 @@ def _time(chunk: Chunk, packet_ms: int) -> float:
     return chunk.frame_count / FPS if isinstance(chunk, EndChunk) else 0.0
 
 
-def _refiner(refine: bool | Refining) -> Refining | None:
-    if not isinstance(refine, bool):
-        return refine
-    if not refine:
+def _refiner(options: EncodeOptions) -> Refining | None:
+    if not isinstance(options.refine, bool):
+        return options.refine
+    if not options.refine:
         return None
     from ...model.weights import load_model
 
-    return Refiner(load_model(default_model()))
+    device = options.where()
+    return Refiner(load_model(default_model(), device), device=device)
 
 
 def encode_clip(

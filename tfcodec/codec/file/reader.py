@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
 from ...errors import BitstreamError, TfcodecError
+from ...model.device import FRAMES_AT_ONCE, check_batch, find_device
 from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, find_model
@@ -41,11 +42,12 @@ class Reader:
                 ...
 
     The file is held in memory, decoded frames are not, so that memory hardly grows with the length. Frames are drawn in
-    batches of 8. A reader belongs to one thread.
+    batches of 8, on a graphics card of 64, and there one batch while the one before is handed out. A reader belongs to
+    one thread.
 
     Args:
         data: the file's bytes.
-        errors, pixels, fast, coarse, network: as for `tfcodec.open`.
+        errors, pixels, fast, coarse, network, device, batch: as for `tfcodec.open`.
         limits: what the file may ask for; a larger one is refused.
 
     Attributes:
@@ -65,12 +67,16 @@ class Reader:
 
     def __init__(
         self, data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, coarse: bool = False,
-        network: str | None = None, limits: Limits = DEFAULT_LIMITS,
+        network: str | None = None, device: str = "cpu", batch: int | None = None, limits: Limits = DEFAULT_LIMITS,
     ) -> None:  # fmt: skip
         self._stream = read_stream(data, errors=errors, limits=limits)
         self.info: StreamInfo = describe(self._stream, len(data))
         self._strict = errors == "raise"
         self._fast, self._coarse = fast, coarse
+        check_batch(batch)
+        self._device = find_device(device) if pixels else "cpu"
+        self._ahead = self._device != "cpu"
+        self._batch = batch or (FRAMES_AT_ONCE if self._ahead else BATCH)
         header = self._stream.header
         self._entry = find_model(header.model_id, header.model_hash, network) if pixels else None
         self.network = "" if self._entry is None else self._entry.title
@@ -209,6 +215,32 @@ class Reader:
         Raises:
             BitstreamError: the stream is damaged there.
         """
+        before: Iterator[DecodedFrame] = iter(())
+        drawing = self._batches(wanted)
+        while True:
+            try:
+                batch = next(drawing, None)
+            except BitstreamError:
+                yield from before
+                raise
+            if batch is None:
+                break
+            yield from before
+            before = self._frames_of(batch)
+            if not self._ahead:
+                yield from before
+        yield from before
+
+    def _frames_of(self, batch: _Batch) -> Iterator[DecodedFrame]:
+        pictures = None if batch.pictures is None else batch.pictures()
+        for i, number in enumerate(batch.numbers):
+            sound = self._sound_of(number) if batch.sound is None else batch.sound[i]
+            yield DecodedFrame(
+                number, float(number / self._rate), None if pictures is None else pictures[i], sound, batch.tiny[i],
+                batch.keyframe, bool(batch.held[i]),
+            )  # fmt: skip
+
+    def _batches(self, wanted: Sequence[int]) -> Iterator[_Batch]:
         if not len(wanted):
             return
         track = Track(self._stream.header, self._stream.chunks, strict=self._strict)
@@ -224,7 +256,7 @@ class Reader:
                 while given < len(wanted) and wanted[given] < block.end:
                     waiting.wanted.append(int(wanted[given]))
                     given += 1
-                yield from self._draw(waiting, prepare, waiting.ripe(last=given == len(wanted)))
+                yield from self._draw(waiting, prepare, waiting.ripe(self._batch, last=given == len(wanted)))
                 if given == len(wanted) and not waiting.wanted:
                     return
                 self._remember(walk.place)
@@ -232,10 +264,10 @@ class Reader:
         finally:
             self._noted.update(dict.fromkeys(track.damaged))
 
-    def _draw(self, waiting: _Waiting, prepare: bool, numbers: list[int]) -> Iterator[DecodedFrame]:
+    def _draw(self, waiting: _Waiting, prepare: bool, numbers: list[int]) -> Iterator[_Batch]:
         """Draw frames that wait, by their numbers, then drop what no later frame needs."""
-        for at in range(0, len(numbers), BATCH):
-            batch = numbers[at : at + BATCH]
+        for at in range(0, len(numbers), self._batch):
+            batch = numbers[at : at + self._batch]
             keyframe = waiting.keyframe
             if keyframe is None:
                 raise BitstreamError("the stream has no keyframe that can be decoded")
@@ -243,28 +275,30 @@ class Reader:
             pictures = None if self._entry is None else self._pictures(self._entry, waiting, keyframe, batch, places)
             if pictures is not None and prepare and self._renderer is not None:
                 self._renderer.prepare(self._coarse)  # after the first batch, so that it does not delay the first frame
-            for i, number in enumerate(batch):
-                yield DecodedFrame(
-                    number, float(number / self._rate), None if pictures is None else pictures[i],
-                    self._sound_of(number), waiting.layers["tiny"][places[i]], keyframe.number,
-                    bool(waiting.held[places[i]]),
-                )  # fmt: skip
+            # Speech is read in order: before that of the next batch, if that comes first.
+            sound = [self._sound_of(number) for number in batch] if self._ahead else None
+            yield _Batch(
+                batch, pictures, sound, waiting.layers["tiny"][places], keyframe.number, waiting.held[places]
+            )  # fmt: skip
         waiting.let_go(len(numbers))
 
     def _pictures(
         self, entry: ModelEntry, waiting: _Waiting, keyframe: Keyframe, batch: list[int], places: NDArray[np.int64]
-    ) -> NDArray[np.uint8]:
+    ) -> Callable[[], NDArray[np.uint8]]:
         if self._renderer is None:
-            self._renderer = Renderer(entry, fast=self._fast)
+            self._renderer = Renderer(entry, fast=self._fast, device=self._device)
         if self._renderer.keyframe is not keyframe.picture:
             self._renderer.set_keyframe(keyframe.picture)
         windows = tiny_windows(waiting.layers["tiny"], places)
-        mel = np.concatenate([self._mel(number) for number in batch])
+        # Networks that are told the motion do not listen; log-mel windows would cost more than all else but drawing.
+        mel = np.full((len(batch), MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+        if self._renderer.hears and self.speech is not None:
+            mel = np.concatenate([self._mel(number) for number in batch])
         others = {name: values[places] for name, values in waiting.layers.items() if name != "tiny"}
         sound = None
         if self.speech is not None and ("motion" not in others or (others["motion"][:, -1] != SENT).any()):
             sound = np.concatenate([self._mel(number, LIPS_REACH) for number in batch])
-        return self._renderer.render(windows, mel, self._coarse, **others, sound=sound)
+        return self._renderer.begin(windows, mel, self._coarse, **others, sound=sound)
 
     def _mel(self, number: int, past: int = REACH) -> NDArray[np.float32]:
         """The log-mel window of a frame, [1, 20, 80]; with ``past=LIPS_REACH`` the lips' longer one, [1, 148, 80]."""
@@ -311,6 +345,19 @@ class Reader:
             self._places.insert(at, place)
 
 
+class _Batch(NamedTuple):
+    """Frames that are drawn together."""
+
+    numbers: list[int]
+    pictures: Callable[[], NDArray[np.uint8]] | None
+    """Waits for them."""
+    sound: list[NDArray[np.float32] | None] | None
+    """None: to be read as the frames are handed out."""
+    tiny: NDArray[np.uint8]
+    keyframe: int
+    held: NDArray[np.bool_]
+
+
 class _Waiting:
     """Decoded frames under one keyframe that wait to be drawn, and the numbers of those that were asked for."""
 
@@ -335,10 +382,10 @@ class _Waiting:
         # Frames before the first keyframe exist only in damaged streams; they are drawn with it as well.
         self.keyframe = block.keyframe
 
-    def ripe(self, *, last: bool) -> list[int]:
+    def ripe(self, batch: int, *, last: bool) -> list[int]:
         """Numbers of frames whose windows are complete: in whole batches, unless they are the ``last`` asked for."""
         count = sum(number + REACH < self.end for number in self.wanted) if self.keyframe is not None else 0
-        return self.wanted[: count if last and count == len(self.wanted) else count // BATCH * BATCH]
+        return self.wanted[: count if last and count == len(self.wanted) else count // batch * batch]
 
     def let_go(self, given: int) -> None:
         del self.wanted[:given]

@@ -44,6 +44,8 @@ class Descent:
     """What a squared grey level of change costs."""
     stride: int = 6
     """Only every so many frames are searched; those between are interpolated."""
+    gain: float = 2.0
+    """How many times as far to go as the search says: coarse quantisation takes half of it back."""
 
 
 class Refiner:
@@ -55,15 +57,16 @@ class Refiner:
     Args:
         model: the receiver's network.
         descent: how.
+        device: where ``model`` is, as torch calls it.
     """
 
-    def __init__(self, model: Upsampler, descent: Descent | None = None) -> None:
+    def __init__(self, model: Upsampler, descent: Descent | None = None, device: str = "cpu") -> None:
         import torch
 
         from ...model import blocks, marks, threads
 
         self._torch, self._model, self._blocks, self._marks, self._threads = torch, model, blocks, marks, threads
-        self._descent, self._fast = descent or Descent(), has_bfloat16()
+        self._descent, self._device, self._fast = descent or Descent(), torch.device(device), has_bfloat16(device)
 
     def refine(
         self, keyframe: Frames, frames: Frames, planes: TinyPlanes, motion: NDArray[np.int32] | None = None
@@ -82,31 +85,30 @@ class Refiner:
         how, count = self._descent, len(frames)
         chosen = np.unique(np.append(np.arange(0, count, how.stride), count - 1))
         windows = np.clip(chosen[:, None] + np.arange(-REACH, WINDOW - REACH), 0, count - 1)
-        torch, blocks = self._torch, self._blocks
+        torch, blocks, device, there = self._torch, self._blocks, self._device, self._marks.to_device
         # The pieces are the same whatever the number of threads, and so is what is found.
-        size = -(-len(chosen) // (2 * -(-len(chosen) // (2 * BATCH))))
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            true = torch.from_numpy(planes.samples().astype(np.float32) / planes.scale)
-            around = _to_rgb(true)[torch.from_numpy(windows)]
-            key = self._model.encode_keyframe(
-                blocks.from_pixels(torch.from_numpy(np.ascontiguousarray(keyframe)[None]))
-            )
+        size = -(-len(chosen) // (2 * -(-len(chosen) // (2 * BATCH)))) if device.type == "cpu" else len(chosen)
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+            true = there(planes.samples().astype(np.float32) / planes.scale, device)
+            around = _to_rgb(true)[there(windows, device)]
+            key = self._model.encode_keyframe(blocks.from_pixels(there(keyframe[None], device)))
             marks = self._marks.frame_marks(self._model, key, around, None if motion is None else motion[chosen])
             # Stage 1 wants nothing of what is larger than 64x64.
             key = key._replace(picture=key.small, f128=key.f64, mouth=None, mouth_dots=None, eyes=None, eyes_dots=None)
-            key = key.select(torch.zeros(size, dtype=torch.long, device="cpu"))
+            key = key.select(torch.zeros(size, dtype=torch.long, device=device))
 
         def search(at: int) -> Tensor:
             some = chosen[at : at + size]
-            with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-                target = blocks.box_down(blocks.from_pixels(torch.from_numpy(frames[some])), COARSE)
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+                target = blocks.box_down(blocks.from_pixels(there(frames[some], device)), COARSE)
                 these = slice(at, at + size)
                 return self._descend(
-                    key.select(slice(len(some))), true[some], around[these], target, marks[these]
+                    key.select(slice(len(some))), true[there(some, device)], around[these], target, marks[these]
                 )  # fmt: skip
 
-        change = torch.cat(self._threads.side_by_side(search, range(0, len(chosen), size))).numpy()
-        between = np.stack([np.interp(np.arange(count), chosen, line) for line in change.T], 1)
+        change = torch.cat(self._threads.side_by_side(search, range(0, len(chosen), size)))
+        far = how.gain * change.cpu().numpy()
+        between = np.stack([np.interp(np.arange(count), chosen, line) for line in far.T], 1)
         return TinyPlanes.from_samples(planes.samples() + np.rint(between * planes.scale).astype(np.int64))
 
     def _descend(self, key: KeyframeFeatures, true: Tensor, around: Tensor, target: Tensor, marks: Tensor) -> Tensor:
@@ -144,12 +146,12 @@ class Refiner:
         """How fast each frame's error grows with ``change`` [N, 96]."""
         torch, count = self._torch, len(true)
         given = marks if self._model.config.motion else None
-        silence = torch.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, dtype=torch.float32, device="cpu")
+        silence = torch.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, dtype=torch.float32, device=true.device)
         with torch.enable_grad():
             change = change.clone().requires_grad_()
             now = _to_rgb(true + change)[:, None]
             tiny = torch.cat((around[:, :REACH], now, around[:, REACH + 1 :]), 1)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self._fast):
+            with torch.autocast(true.device.type, torch.bfloat16, enabled=self._fast):
                 drawn = self._model.stage1(key, tiny, silence, None, given).picture.float()
             error = drawn - target
             edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()

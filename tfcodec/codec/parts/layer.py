@@ -51,6 +51,8 @@ class Sending:
     """Say how the face moves."""
     tracker: FaceTracker | None = None
     """Follows the face; None: the one that comes with the network."""
+    device: str = "cpu"
+    """Where that one computes, as torch calls it."""
 
 
 def follow(motion: bool | FaceTracker) -> tuple[bool, FaceTracker | None]:

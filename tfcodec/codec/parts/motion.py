@@ -49,12 +49,12 @@ def numbers(values: NDArray[Any], present: NDArray[np.bool_]) -> Numbers:
 class MotionLayerEncoder:
     """Tracks the face and codes how it moved."""
 
-    def __init__(self, coder: MotionEncoder, tracker: FaceTracker | None, mode: str) -> None:
+    def __init__(self, coder: MotionEncoder, tracker: FaceTracker | None, mode: str, device: str) -> None:
         from ...model import tracking
         from ...model.tracker import FOUND
 
         self._coder, self._tracking, self._threshold = coder, tracking, FOUND
-        self._tracker = tracking.default_tracker() if tracker is None else tracker
+        self._tracker = tracking.default_tracker(device) if tracker is None else tracker
         self._weights = tracking.FILE if mode == "file" else tracking.CALL
         self._before: tuple[Points, NDArray[np.bool_]] | None = None
         self._reference: Points | None = None
@@ -154,7 +154,7 @@ def encoder(sending: Sending) -> MotionLayerEncoder | None:
     if not sending.motion:
         return None
     coder = MotionEncoder(policy.motion_quality(sending.quality), sending.mode, refresh=NEVER)
-    return MotionLayerEncoder(coder, sending.tracker, sending.mode)
+    return MotionLayerEncoder(coder, sending.tracker, sending.mode, sending.device)
 
 
 def decoder(announced: MotionTablesChunk) -> MotionLayerDecoder:

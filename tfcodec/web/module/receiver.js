@@ -18,6 +18,7 @@ const PACKETS = "tfcodec";
 const KEYFRAMES = "tfcodec.keyframes";
 const PROTOCOL = "tfcodec.call.1";
 const SIDE = 256;
+const SENT = 1; // behind a frame's motion numbers: they are its own
 const PERIOD = 1 / FPS;
 const TURN = 10; // ms from one look at the clock to the next
 const DELAY = 0.06; // seconds from a tick to when it is seen and heard: speech has to be decoded, a picture to be drawn
@@ -268,11 +269,12 @@ export class Receiver extends EventTarget {
       for (let frame = this.wanted(); frame !== null && !this.closed; frame = this.wanted()) {
         const { senders } = this;
         const { keyframe, windows, motion } = sceneOf(this.call.reception, frame);
+        const sound = motion?.[16] === SENT ? null : this.voice?.heardBy(frame) ?? null;
         this.begun = frame;
         const before = performance.now();
         const picture = keyframe === this.key ? null : keyframe.picture;
         this.key = keyframe;
-        const { pixels } = await this.remote.call("scene", { picture, windows, motion });
+        const { pixels } = await this.remote.call("scene", { picture, windows, motion, sound });
         const took = (performance.now() - before) / 1000;
         this.cost = this.drawn > 1 ? 0.7 * this.cost + 0.3 * took : 0;
         this.drawn++;

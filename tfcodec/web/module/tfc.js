@@ -113,13 +113,13 @@ export const Tfc = {
    * Open a stream: an address, a Blob or bytes.
    *
    * `model` and `runtime` are the addresses of the network's folder and of onnxruntime-web's, `threads` how many
-   * WebAssembly may take, `limits` stricter ones than the specification's. Throws BitstreamError or one of its kinds,
+   * WebAssembly may take, `backend` "webgpu" or "wasm" (by default WebGPU where there is a graphics card), `limits` stricter ones than the specification's. Throws BitstreamError or one of its kinds,
    * MediaError.
    */
-  async open(source, { model = "model/", runtime = "runtime/", threads, limits } = {}) {
+  async open(source, { model = "model/", runtime = "runtime/", threads, backend, limits } = {}) {
     const bytes = await bytesOf(source);
     shared ??= new Remote();
-    const where = { model: absolute(model), runtime: absolute(runtime), threads };
+    const where = { model: absolute(model), runtime: absolute(runtime), threads, backend };
     return new Clip(shared, await shared.call("open", { bytes, limits }, [bytes]), where);
   },
 };

@@ -3,11 +3,17 @@
 import { OPUS } from "./chunks.js";
 import { GapFiller } from "./comfort.js";
 import { BitstreamError } from "./errors.js";
+import { SAMPLES_PER_FRAME } from "./jitter.js";
+import { LogMel } from "./mel.js";
 import { SAMPLE_RATE, checkPacket, lostPacket } from "./speech.js";
 
 const OPUS_RATE = 48000;
 const STEP = OPUS_RATE / SAMPLE_RATE;
 const KEPT = 2 * SAMPLE_RATE;
+const FPS = 25;
+const MARGIN = 120; // samples behind a frame that its columns reach into
+
+const at = (time) => ((time % KEPT) + KEPT) % KEPT;
 
 /**
  * Takes what `SpeechSchedule.until` gives, and calls `ready()` whenever more has been decoded. A packet that is damaged
@@ -34,6 +40,7 @@ export class Voice {
     this.pausing = false;
     this.decoder = null;
     this.count = 0;
+    this.mel = new LogMel((i) => (i > this.end - KEPT && i < this.end ? this.pcm[at(i)] : 0), FPS);
   }
 
   /** Take packets in turn. */
@@ -118,7 +125,7 @@ export class Voice {
       const { first, kind, samples } = this.waiting.shift();
       if (first > (this.end ?? first)) this.pcm.fill(0); // after a long gap nobody can hear what was before it
       if (!this.notice) this.filler.next(samples, kind);
-      for (let i = 0; i < samples.length; i++) this.pcm[(((first + i) % KEPT) + KEPT) % KEPT] = samples[i];
+      for (let i = 0; i < samples.length; i++) this.pcm[at(first + i)] = samples[i];
       this.end = first + samples.length;
     }
     if (any) this.ready();
@@ -127,7 +134,14 @@ export class Voice {
   /** Samples [count] from a time on, which have to be there; null before they are. */
   read(first, count) {
     if (this.end === null || this.end < first + count) return null;
-    return Float32Array.from({ length: count }, (_, i) => this.pcm[(((first + i) % KEPT) + KEPT) % KEPT]);
+    return Float32Array.from({ length: count }, (_, i) => this.pcm[at(first + i)]);
+  }
+
+  /** Log-mel [148 * 80] of what a frame's lips listen to, as far as it is there; null without speech. */
+  heardBy(frame) {
+    if (this.notice || this.end === null) return null;
+    // A window that is not whole would be another one when the rest has come.
+    return this.mel.window(frame, Math.floor((this.end - MARGIN) / SAMPLES_PER_FRAME));
   }
 
   close() {
