@@ -96,6 +96,7 @@ class Refiner:
 
         self._torch, self._model, self._blocks, self._marks, self._threads = torch, model, blocks, marks, threads
         self._descent, self._device, self._fast = descent or Descent(), torch.device(device), has_bfloat16(device)
+        self._known: tuple[Frames, KeyframeFeatures] | None = None  # the last keyframe
 
     def refine(
         self, keyframe: Frames, frames: Frames, planes: TinyPlanes, motion: NDArray[np.int32] | None = None
@@ -139,13 +140,19 @@ class Refiner:
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
             means = there(planes.samples().astype(np.float32) / planes.scale, device)
             tiny = _to_rgb(means)[there(around, device)]
-            key = self._model.encode_keyframe(blocks.from_pixels(there(keyframe[None], device)))
+            key = self._features(keyframe)
             marks = self._marks.frame_marks(self._model, key, tiny, None if motion is None else motion[chosen])
             target = blocks.box_down(blocks.from_pixels(there(frames[chosen], device)), COARSE)
             # Stage 1 wants nothing of what is larger than 64x64.
             key = key._replace(picture=key.small, f128=key.f64, mouth=None, mouth_dots=None, eyes=None, eyes_dots=None)
             key = key.select(torch.zeros(size, dtype=torch.long, device=device))
             return _Window(chosen, around, size, key, means[there(chosen, device)], tiny, target, marks)
+
+    def _features(self, keyframe: Frames) -> KeyframeFeatures:
+        if self._known is None or self._known[0] is not keyframe:
+            picture = self._blocks.from_pixels(self._marks.to_device(keyframe[None], self._device))
+            self._known = keyframe, self._model.encode_keyframe(picture)
+        return self._known[1]
 
     def _search(self, window: _Window) -> NDArray[np.float32]:
         """How far to move each of the chosen frames, [N, 96] in grey levels."""
