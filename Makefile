@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py $(if $(INPUT),--input "$(INPUT)")
 
-call: $(STAMP)
+call: $(STAMP) web
 	$(BIN)/python examples/call/call.py $(if $(INPUT),--input "$(INPUT)")
 
 lint: $(STAMP)

@@ -13,7 +13,7 @@ import torch
 import tfcodec
 from tfcodec.cli import main
 from tfcodec.codec.call.worker import DrawingThread
-from tfcodec.errors import MediaError, WeightsError
+from tfcodec.errors import MediaError, TfcodecError, WeightsError
 from tfcodec.metrics.files import find_weights
 from tfcodec.model import registry
 from tfcodec.model.blocks import enlarge_smoothly, upsample
@@ -54,9 +54,12 @@ def test_a_frame_costs_a_gigaflop_at_most() -> None:
 
 
 def test_there_are_no_other_light_networks() -> None:
-    for change in ({"audio": True}, {"recurrence": True}, {"window": False}, {"stage2": False}):
+    for other in (
+        replace(LIGHT, audio=True), replace(LIGHT, recurrence=True), replace(LIGHT, window=False),
+        replace(LIGHT, stage2=False),
+    ):  # fmt: skip
         with pytest.raises(WeightsError, match="no variants"):
-            Upsampler(replace(LIGHT, **change))
+            Upsampler(other)
     assert Upsampler(replace(LIGHT, closeups=False)).closeups is None
 
 
@@ -70,7 +73,7 @@ def test_squares_pasted_at_once_are_those_pasted_one_by_one() -> None:
     closeups = CloseUps(SHAPES["light"])
     changes = [torch.randn(2, 3, s.height, s.width) for s in LIGHT_SQUARES]
     for part, change in zip(closeups.parts, changes, strict=True):
-        part.forward = lambda *_, change=change: change  # type: ignore[method-assign]
+        part.forward = lambda *_, change=change: change
     marks = torch.zeros(2, 70, 2)
     marks[:, 36:42, 0], marks[:, 42:48, 0], marks[:, :, 1] = -0.2, 0.25, -0.1
     marks[1, 42:48, 1] = 0.05  # a tilted head
@@ -128,7 +131,9 @@ def test_it_draws_the_same_streams(stream: bytes, light: registry.ModelEntry) ->
     assert tfcodec.decode(stream, pixels=False).network == ""
     with tfcodec.open(stream, network="light") as reader:
         assert reader.network == light.title
-        assert np.abs(reader[0].pixels.astype(int) - ours.frames[0]).max() <= 1
+        first = reader[0].pixels
+        assert first is not None
+        assert np.abs(first.astype(int) - ours.frames[0]).max() <= 1
     with pytest.raises(WeightsError, match="no network 'lite'"):
         tfcodec.decode(stream, network="lite")
 
@@ -180,9 +185,10 @@ def test_it_comes_out_of_the_full_one_and_learns(
     prepared_pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("cv2", reason="training needs OpenCV: pip install 'tfcodec[train]'")
-    from tfcodec.training import export, lessons, prune
+    from tfcodec.training import export, lessons, options, prune
     from tfcodec.training import light as training
     from tfcodec.training.data import Pack
+    from tfcodec.training.start import is_shared, start_network
 
     with pytest.raises(MediaError, match="no lessons"):
         lessons.lessons(tmp_path)
@@ -196,7 +202,6 @@ def test_it_comes_out_of_the_full_one_and_learns(
     for one in some:
         drawn = training.Drawn(start, one, torch.arange(2)).frame
         wanted, still = one.drawn / 255, one.picture[one.owner] / 255
-        print((drawn - wanted).abs().mean() , (still - wanted).abs().mean())
         assert (drawn - wanted).abs().mean() < 0.7 * (still - wanted).abs().mean()
 
     out = tmp_path / "light.safetensors"
@@ -210,8 +215,15 @@ def test_it_comes_out_of_the_full_one_and_learns(
     learnt = read_weights(out).state_dict()
     for name, tensor in start.state_dict().items():
         same = torch.equal(tensor, learnt[name])
-        assert same or not (prune.is_shared(name) or name.startswith("closeups.")), name
+        assert same or not (is_shared(name) or name.startswith("closeups.")), name
     assert not torch.equal(learnt["stage1.see64.weight"], start.state_dict()["stage1.see64.weight"])
+
+    network = start_network(options.parse(
+        ["-", "-", "--shape", "light", "--fitting", "--weights", str(registry.weights_file(entry))]
+    ))  # fmt: skip
+    for name, tensor in network.named_parameters():
+        assert tensor.requires_grad != is_shared(name), name
+        assert tensor.requires_grad or torch.equal(tensor, full.state_dict()[name]), name
 
     folder = tmp_path / "weights"
     folder.mkdir()
@@ -223,4 +235,6 @@ def test_it_comes_out_of_the_full_one_and_learns(
     listed = json.loads((folder / "registry.json").read_text())
     assert listed[0] == lines[0]
     assert [line.get("name") for line in listed] == [None, "light"]
+    with pytest.raises(TfcodecError, match="tracker"):
+        export.register_stand_in(Upsampler(LIGHT), folder, entry.model_id, "light")
     assert torch.equal(read_weights(folder / listed[1]["file"]).state_dict()["stage1.trust"], learnt["stage1.trust"])

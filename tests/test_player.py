@@ -1,4 +1,4 @@
-"""The page that plays a stream, in a real browser: pictures and sound of a clip are those of Python."""
+"""The pages, in a real browser: one plays a stream, and its pictures and sound are Python's; one is called."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import base64
 import functools
 import hashlib
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +19,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import find_chromium
+from conftest import find_chromium, there
 from test_spec import DATA as EXAMPLE
 from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_without_a_decoder
 
 import tfcodec
 from tfcodec.cli import main
+from tfcodec.codec.parts import speech
 from tfcodec.errors import BitstreamError, MediaError
+from tfcodec.media import write_video
 from tfcodec.web import page
 from tfcodec.web.server import Server
 
+ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 10
 PICTURES = """async (numbers) => {
   const out = [];
@@ -33,6 +42,14 @@ PICTURES = """async (numbers) => {
     out.push(btoa(text));
   }
   return out;
+}"""
+DRAW = """async ([text, frame]) => {
+  const clip = await tfc.Tfc.open(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+  const { data } = await clip.picture(frame);
+  await clip.close();
+  let out = "";
+  for (let at = 0; at < data.length; at += 32768) out += String.fromCharCode(...data.subarray(at, at + 32768));
+  return btoa(out);
 }"""
 KEYFRAME = """async ([text, frame]) => {
   try {
@@ -50,6 +67,19 @@ OPEN = """async (text) => {
   const failure = await clip.picture(0).catch(({ name }) => name);
   await clip.close();
   return [info, speech && [...speech], failure];
+}"""
+VOICE = """async ([items, audio]) => {
+  const { Voice } = await import("./tfc/voice.js");
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const end = items.at(-1)[0] + audio.packetSamples / 3;
+  return new Promise((done) => {
+    const out = [];
+    const voice = new Voice(audio, () => {
+      for (let piece; (piece = voice.read(out.length, 8)); ) out.push(...piece);
+      if (voice.end >= end) done(out);
+    });
+    for (const [first, text] of items) voice.feed([{ first, packet: text === null ? null : bytes(text) }]);
+  });
 }"""
 DROP = """([text, name]) => {
   const file = new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name);
@@ -131,6 +161,20 @@ def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> N
     assert info["bytes"] == wanted.bytes
 
 
+def test_lips_move_with_the_speech_where_no_motion_was_sent(
+    player: Any, moving_face: tuple[np.ndarray, np.ndarray]
+) -> None:
+    frames, sound = moving_face[0][:FRAMES], moving_face[1][: 640 * FRAMES]
+    options: dict[str, Any] = {"fps": 25, "refine": False, "crop": "none", "motion": False, "silence": "send"}
+    heard, mute = (tfcodec.encode(frames, audio=audio, sample_rate=16000, **options) for audio in (sound, None))
+    wanted, unmoved = (there(tfcodec.decode(data).frames) for data in (heard, mute))
+    found = player.evaluate(DRAW, [base64.b64encode(heard).decode(), FRAMES - 1])
+    drawn = np.frombuffer(base64.b64decode(found), np.uint8).reshape(256, 256, 4)[..., :3]
+    error, without = (np.square(drawn.astype(np.float64) - x[-1]).mean() for x in (wanted, unmoved))
+    assert error < 255**2 / 10**4.6
+    assert without > 4 * error, "the sound does something"
+
+
 def test_threads_need_isolation_and_have_it(player: Any) -> None:
     assert player.evaluate("crossOriginIsolated")
     assert player.evaluate("tfc.threads") >= 1
@@ -166,6 +210,30 @@ def test_pauses_keep_their_length(player: Any) -> None:
             assert not a.any()
         elif a.size:
             assert 0.7 < a.std() / b.std() < 1.4, k
+
+
+def test_speech_of_a_call_is_decoded_as_it_comes(player: Any) -> None:
+    """Packets are Python's, but for a lost one; a damaged one counts as lost; pauses are noise."""
+    data, sent = pausing()
+    chunks = tfcodec.bitstream.read_stream(data).chunks
+    packets: list[bytes | None] = [p for c in chunks if isinstance(c, tfcodec.bitstream.SpeechChunk) for p in c.packets]
+    lost, damaged = 3, 6
+    assert sent[lost]
+    assert sent[damaged]
+    packets[lost], packets[damaged] = None, b"\xff\xff"
+    coded = [None if p is None else base64.b64encode(p).decode() for p in packets]
+    items = [[1920 * k - 104, text] for k, text in enumerate(coded)]
+    found = np.array(player.evaluate(VOICE, [items, {"codec": 1, "packetSamples": 5760}]), np.float32)
+    found = np.pad(found, (104, 0))
+    decoder = speech.decoder(tfcodec.bitstream.AudioConfig(5760, 312))
+    for k, here in enumerate(sent):
+        wanted = decoder.decode(None if k == damaged else packets[k])
+        late = 160 if k and sent[k - 1] != here else 0
+        a, b = found[1920 * k + late : 1920 * (k + 1)], wanted[late:]
+        if here:
+            assert np.abs(a - b).max() < (0.2 if k in (lost, damaged) else 0.02), k
+        elif k:
+            assert 0.5 < a.std() / b.std() < 2, k
 
 
 def test_the_api_of_the_module(player: Any) -> None:
@@ -263,3 +331,94 @@ def test_pages_are_whole_or_not_written(tmp_path: Path, stream: bytes) -> None:
     source.write_bytes(stream[:-3])
     with pytest.raises(BitstreamError):
         page.write(tmp_path / "other", remote)
+
+
+# ---- the page that is called ----
+
+
+@pytest.fixture
+def call_page(
+    browser: Any, exported: Path, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> Iterator[Any]:
+    """The example, running, and its page."""
+    pytest.importorskip("aiohttp", reason="needs the extra webrtc")
+    pytest.importorskip("aiortc", reason="needs the extra webrtc")
+    if not (page.RUNTIME / page.RUNTIME_FILES[0]).is_file():
+        pytest.skip("needs onnxruntime-web: `make web` sets it up")
+    frames, audio = moving_face
+    clip = tmp_path / "face.mp4"
+    write_video(clip, np.concatenate([frames, frames[::-1]]), 25, np.tile(audio, 2), 16000)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(ROOT / "examples/call/call.py"), "--input", str(clip), "--port", str(port)]
+    peers = subprocess.Popen(
+        [*command, "--model", str(exported)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 150
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert peers.poll() is None, peers.communicate()[0]
+            assert time.monotonic() < end, "the example does not answer"
+            time.sleep(0.2)
+        tab = browser.new_page(viewport={"width": 960, "height": 1000})
+        tab.goto(f"http://127.0.0.1:{port}/")
+        yield tab
+        tab.close()
+    finally:
+        peers.send_signal(signal.SIGTERM)
+        output = peers.communicate(timeout=30)[0]
+    assert "Traceback" not in output, output
+
+
+def test_a_call_to_a_page(call_page: Any, browser: Any) -> None:
+    """Over WebRTC: the page decodes and draws by itself, and says what it lacks."""
+    from playwright.sync_api import TimeoutError
+
+    tab = call_page
+    pixels = "id => Array.from(document.getElementById(id).getContext('2d').getImageData(0, 0, 256, 256).data)"
+
+    def picture(canvas: str) -> np.ndarray:
+        return np.array(tab.evaluate(pixels, canvas)).reshape(256, 256, 4)[..., :3]
+
+    def wait(condition: str, seconds: float = 100) -> None:
+        try:
+            tab.wait_for_function(f"window.failure || ({condition})", timeout=1000 * seconds)
+        except TimeoutError:
+            raise AssertionError(f"after {seconds} s not yet {condition}: {tab.evaluate('window.figures')}") from None
+        assert tab.evaluate("window.failure") is None
+
+    wait("window.figures && figures.pictured > 0")
+    first, shown = picture("decoded"), tab.evaluate("figures.pictured")
+    wait(f"figures.pictured > {shown} + 3 && figures.kbps.total > 0")
+    again = picture("decoded")
+    assert first.std() > 20, "a picture, not a grey square"
+    assert (first != again).any()
+    assert np.abs(again - picture("source")).mean() < 40
+    kbps = tab.evaluate("figures.kbps")
+    names = ("motion", "tiny", "header", "keyframe", "redundancy", "speech", "transport")
+    assert sum(kbps[name] for name in names) == pytest.approx(kbps["total"])
+    assert kbps["transport"] > kbps["tiny"] > 0
+    assert "ms" in tab.inner_text("#delay")
+    # Feedback, and sound, whose clock then leads.
+    wait("figures.kbps.feedback > 0")
+    tab.click("#sound")
+    wait("call.spoken > 20")
+    assert tab.evaluate("call.notice") is None
+    tab.click("#sound")
+    # A keyframe; all is lost for a while, and then nothing any more.
+    tab.click("#keyframe")
+    wait("figures.kbps.keyframe > 0")
+    tab.evaluate("loss.value = 100; loss.oninput()")
+    held = tab.evaluate("call.stats.held")
+    wait(f"call.stats.held > {held} + 12")
+    stuck = tab.evaluate("call.shown.number")
+    tab.evaluate("loss.value = 0; loss.oninput()")
+    wait(f"call.pictured > {stuck} && !call.stats.waitingForKeyframe && call.stats.lost > 0")
+    # A second page takes the call; nobody is left hanging.
+    other = browser.new_page()
+    other.goto(tab.url)
+    other.wait_for_function("window.figures && figures.received > 0 && !call.stats.waitingForKeyframe", timeout=100_000)
+    wait("document.getElementById('state').textContent.startsWith('another page')")
+    other.close()

@@ -273,10 +273,42 @@ def test_codec2_packets(rate: int) -> None:
 @needs_lyra
 def test_lyra_s_indices_are_nested_and_a_new_encoder_begins_anew() -> None:
     sound = voice(0.4)
-    few, many = lyra.LyraEncoder(16, 400), lyra.LyraEncoder(30, 400)
+    few, many = lyra.LyraEncoder(16, 400, 0), lyra.LyraEncoder(30, 400, 0)
     first = IndexDecoder(16, 20).decode(few.push(sound)[0])
     assert np.array_equal(first, IndexDecoder(30, 20).decode(many.push(sound)[0])[:, :16])
-    assert np.array_equal(first, IndexDecoder(16, 20).decode(lyra.LyraEncoder(16, 400).push(sound)[0]))
+    assert np.array_equal(first, IndexDecoder(16, 20).decode(lyra.LyraEncoder(16, 400, 0).push(sound)[0]))
+
+
+@needs_lyra
+def test_lyra_s_own_quantiser_finds_the_nearest_too() -> None:
+    encoder, sound = lyra.LyraEncoder(20, 400, 0), voice(0.4)
+    features = np.stack([encoder._frame(frame) for frame in sound.reshape(20, lyra.FRAME)])
+    own = lyra._interpreter("quantizer.tflite").get_signature_runner("encode")
+    said = [own(input_frames=f.reshape(1, 1, -1), num_quantizers=np.int32(20))["output_0"][:20, 0, 0] for f in features]
+    assert np.array_equal(IndexEncoder(20, 20).find(features, lyra.codebooks(), 0.0), np.stack(said))
+
+
+@pytest.mark.parametrize("quantisers", [8, 20])
+def test_a_price_for_bits_saves_some(quantisers: int) -> None:
+    rng = np.random.default_rng(4)
+    books = rng.normal(0, 0.8 ** np.arange(46)[:, None, None], (46, 16, 12))
+    features = rng.normal(0, 2, (50, 12))
+    encoder, reader = IndexEncoder(quantisers, 50), IndexDecoder(quantisers, 50)
+    sizes, distances = [], []
+    for price in (0.0, 1.0, 1e9):
+        found = encoder.find(features, books, price)
+        packet = encoder.encode(found)
+        assert np.array_equal(reader.decode(packet), found)
+        sizes.append(len(packet))
+        rest = features - sum(books[at][found[:, at]] for at in range(quantisers))
+        distances.append(np.square(rest).sum(1).mean())
+    nearest = features.copy()
+    for row in nearest:
+        for at in range(quantisers):
+            row -= books[at][np.square(row - books[at]).sum(1).argmin()]
+    assert distances[0] == pytest.approx(np.square(nearest).sum(1).mean(), rel=1e-3)
+    assert sizes[0] > sizes[1] > 2 * sizes[2]
+    assert distances[0] < distances[1] < distances[2]
 
 
 @needs_lyra

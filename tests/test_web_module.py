@@ -34,6 +34,8 @@ from tfcodec.errors import BitstreamError
 from tfcodec.keyframe import av1, decode_inter_keyframe, decode_keyframe, encode_keyframe
 from tfcodec.keyframe.colour import to_rgb
 from tfcodec.keyframe.still import split
+from tfcodec.model.logmel import log_mel
+from tfcodec.model.renderer import sound_windows
 from tfcodec.motion import MotionDecoder, MotionEncoder, motion_hash, synthesise
 from tfcodec.speech import packet_duration_ms
 from tfcodec.speech.comfort import ComfortNoise
@@ -47,6 +49,7 @@ FILES = sorted(path for group in ("valid", "faulty", "layers") for path in (VECT
 RUNS = json.loads((VECTORS / "motion/payloads.json").read_text(encoding="utf-8"))
 FAULTY = json.loads((VECTORS / "motion/faulty.json").read_text(encoding="utf-8"))
 NODE = shutil.which("node")
+MEL_FRAMES = [0, 3, 12, 19]
 SAYS = {
     "no valid symbol": 50, "in a zero byte": 51, "at most were needed": 52, "holds only zeros": 53, "out of range": 54,
 }  # fmt: skip
@@ -325,6 +328,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "chains": [[payload.hex() for payload in chain] for chain in keyframe_chains()],
         "gaps": [["", "08aa", "08bb", "", "", "48cc", ""]],
         "comfort": [{"path": str(noise), "sent": pausing()[1], "size": 640}],
+        "mel": {"path": str(noise), "fps": [25, 30], "frames": MEL_FRAMES},
         "lost": [(c, n) for c in range(32) for n in (960, 1920, 2880, 3840, 4800, 5760)],
         "pictures": [str(planes)],
         "marks": [{"reference": a.ravel().tolist(), "numbers": b.tolist()} for a, b in marks],
@@ -470,6 +474,14 @@ def test_pauses_are_noise_like_that_before_them(job: dict[str, Any]) -> None:
         else:
             assert 0.5 < np.std(made[k, 160:]) / np.std(sound[6 * 640 : 8 * 640]) < 1.5
             assert not (made[k, 160:] == before[k, 160:]).any()
+
+
+def test_what_lips_hear(job: dict[str, Any]) -> None:
+    sound = pausing()[0]
+    for fps, found in zip((25, 30), job["answers_mel"], strict=True):
+        count = len(sound) * fps // 16000
+        wanted = sound_windows(log_mel(sound, count, fps), np.array(MEL_FRAMES))
+        np.testing.assert_allclose(np.array(found).reshape(wanted.shape), wanted, atol=1e-4)
 
 
 def test_colours(job: dict[str, Any]) -> None:

@@ -1,27 +1,21 @@
-"""Calls over WebRTC: two peers in one process, and the example in a browser."""
+"""Calls over WebRTC: two peers in one process. The example, whose other peer is a page, is in test_player.py."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from conftest import find_chromium
 
 import tfcodec
-from tfcodec.media import write_video
 from tfcodec.simulator import Link
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -312,103 +306,3 @@ def test_errors_of_the_encoder_come_out_of_push() -> None:
         await pc.close()
 
     asyncio.run(run())
-
-
-# In a browser
-
-
-@pytest.fixture
-def call_page(moving_face: Face, tmp_path: Path) -> Iterator[Any]:
-    """The example, running, and its page in headless Chromium."""
-    pytest.importorskip("aiohttp", reason="needs the extra webrtc")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("needs Chromium: install it, or name it with TFCODEC_CHROMIUM")
-    frames, audio = moving_face
-    write_video(tmp_path / "face.mp4", np.concatenate([frames, frames[::-1]]), 25, np.tile(audio, 2), 16000)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    example, clip = ROOT / "examples/call/call.py", tmp_path / "face.mp4"
-    command = [sys.executable, str(example), "--input", str(clip), "--port", str(port)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    peers = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        end = time.monotonic() + 150
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert peers.poll() is None, peers.communicate()[0]
-                assert time.monotonic() < end, "the example does not answer"
-                time.sleep(0.2)
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(viewport={"width": 960, "height": 1000})
-            page.goto(f"http://127.0.0.1:{port}/")
-            yield page
-            browser.close()
-    finally:
-        peers.send_signal(signal.SIGTERM)
-        output = peers.communicate(timeout=30)[0]
-    assert "Traceback" not in output, output
-
-
-def test_the_example_in_a_browser(call_page: Any) -> None:
-    from playwright.sync_api import TimeoutError
-
-    page = call_page
-    pixels = "id => document.getElementById(id).getContext('2d').getImageData(0, 0, 256, 256).data.join()"
-
-    def picture(canvas: str) -> str:
-        return str(page.evaluate(pixels, canvas))
-
-    def wait(condition: str, seconds: float = 60) -> None:
-        try:
-            page.wait_for_function(condition, timeout=1000 * seconds)
-        except TimeoutError:
-            figures = page.evaluate("window.figures")
-            raise AssertionError(f"after {seconds} s not yet {condition}: {figures}") from None
-
-    wait("window.figures && figures.shown > 25 && figures.kbps.total > 0")
-    for canvas in ("decoded", "source"):
-        before = picture(canvas)
-        wait("figures.frame > " + str(page.evaluate("figures.frame")) + " + 10")
-        assert picture(canvas) != before
-        values = np.array([int(x) for x in before.split(",")])
-        assert values.std() > 20  # a picture, not a grey square
-    difference = np.abs(
-        np.array([int(x) for x in picture("decoded").split(",")]) - [int(x) for x in picture("source").split(",")]
-    )
-    assert difference.mean() < 40
-
-    # figures
-    figures = page.evaluate("figures")
-    names = ("motion", "tiny", "header", "keyframe", "redundancy", "speech", "transport")
-    parts = [figures["kbps"][part] for part in names]
-    assert figures["kbps"]["motion"] > 0
-    assert sum(parts) == pytest.approx(figures["kbps"]["total"])
-    assert figures["kbps"]["transport"] > figures["kbps"]["tiny"] > 0
-    assert page.inner_text("#fps")
-    assert "ms" in page.inner_text("#delay")
-    assert float(page.inner_text("[data-part=speech]")) > 1
-
-    # a keyframe
-    page.click("#keyframe")
-    wait("figures.kbps.keyframe > 0")
-
-    # a burst, and recovery
-    page.evaluate("loss.value = 100; loss.oninput()")
-    wait("figures.loss == 1")
-    held = page.evaluate("figures.held")
-    wait(f"figures.held > {held} + 8")
-    stuck = page.evaluate("figures.frame")
-    page.evaluate("loss.value = 0; loss.oninput()")
-    wait(f"figures.frame > {stuck} + 25")
-    wait("!figures.waiting_for_keyframe && figures.lost > 0")
-    assert page.inner_text("#lost").startswith(str(page.evaluate("figures.lost"))[:1])
-    if "TFCODEC_SCREENSHOTS" in os.environ:
-        page.screenshot(path=Path(os.environ["TFCODEC_SCREENSHOTS"]) / "call.png")
-    assert json.dumps(page.evaluate("figures"))

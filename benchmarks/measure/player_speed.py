@@ -119,7 +119,8 @@ def agreement(tab: Any, numbers: list[int], pictures: list[Any]) -> dict[str, fl
 
 
 def loaded(folder: Path) -> dict[str, int]:
-    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tfc", ".ts")]
+    other = (*page.WEBGPU_FILES, page.LIPS_FILE)  # only with a graphics card; only with a stream that needs it
+    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tfc", ".ts") and p.name not in other]
     return {
         "files": sum(p.stat().st_size for p in files),
         "compressed": sum(len(gzip.compress(p.read_bytes(), 6)) for p in files),

@@ -59,10 +59,12 @@ class Network:
     model: Upsampler
     in_time: bool = True
     """Draw all frames and judge their changes in time as well."""
+    stand_in: bool = False
+    """Draw the stream that was encoded with the first network."""
 
     @classmethod
-    def load(cls, path: Path, in_time: bool = True) -> Network:
-        return cls(path, read_weights(path), in_time)
+    def load(cls, path: Path, in_time: bool = True, stand_in: bool = False) -> Network:
+        return cls(path, read_weights(path), in_time, stand_in)
 
     def describe(self) -> dict[str, Any]:
         parameters = sum(p.numel() for p in self.model.parameters())
@@ -185,9 +187,12 @@ def measure(path: Path, plan: Plan, networks: dict[str, Network], judges: Judges
     source = read_clip(path)
     plain = encode_call(path, plan.quality) if plan.call else tfcodec.encode(path, quality=plan.quality, refine=False)
     exact = read_exact(plain)
-    streams = {
-        name: plain if plan.call else encode_with(n, path, plan.quality) for name, n in networks.items() if n.in_time
-    }
+    streams: dict[str, bytes] = {}
+    for name, network in networks.items():
+        if network.in_time and network.stand_in:
+            streams[name] = next(iter(streams.values()))
+        elif network.in_time:
+            streams[name] = plain if plan.call else encode_with(network, path, plan.quality)
     info = tfcodec.probe(next(iter(streams.values())))
     at = np.arange(0, len(source), plan.every)
     judged = np.ascontiguousarray(source[at])

@@ -1,7 +1,8 @@
 """Quality of the decoded pictures on `val`, what each prior brings, and whether one network is better than another.
 
-    python -m benchmarks.measure.quality_val [--weights FILE] [--compare OLD] [--also NAME=FILE ...] [--brief] [--call]
-                                     [--quality 5] [--every 4] [--openings-every 1] [--clips N] [--jobs 2] [-o JSON]
+    python -m benchmarks.measure.quality_val [--weights FILE] [--compare OLD] [--also NAME=FILE ...] [--stand-in NAME]
+                                     [--brief] [--call] [--quality 5] [--every 4] [--openings-every 1] [--clips N]
+                                     [--jobs 2] [-o JSON]
 
 Every clip is encoded, and its stream is drawn by the network as it ships, from a stream whose tiny frames are box means
 (and not those that the encoder found the network to draw best from), without the speech (the network hears what
@@ -18,6 +19,9 @@ the same figures of the source's pictures as JPEG, and of the landmarks of anoth
 
 `--also NAME=FILE`: further networks, such as ablations, on the streams with box means, judged by single pictures;
 `no-keyframe` (super-resolution without priors) and `no-audio` have rows of their own in the table.
+
+`--stand-in light`: the registered network of that name draws, too, and the very same streams as the first one, and is
+judged in the same ways as that is with `--brief`; with all clips and the shipped weights it writes `light_val.json`.
 
 `--compare OLD`: encodes and draws with the weights OLD as well and says whether the new ones are better; the exit
 status is 3 if they are not. New weights replace shipped ones only when they are better by this.
@@ -62,7 +66,7 @@ from tfcodec.files import write_json
 from tfcodec.metrics.frechet import frechet_distance
 from tfcodec.metrics.openings import BlinkCount
 from tfcodec.metrics.selftest import selftest
-from tfcodec.model.registry import default_model, weights_file
+from tfcodec.model.registry import default_model, stand_in, weights_file
 
 OLD = "compared"
 NO_KEYFRAME, NO_AUDIO = "no-keyframe", "no-audio"
@@ -85,13 +89,13 @@ _judges: Judges
 """Each process's own."""
 
 
-def _start(weights: dict[str, Path], others: list[str]) -> None:
+def _start(weights: dict[str, Path], others: list[str], stand_in: str | None) -> None:
     import torch
 
     # Two processes of one thread each finish sooner than one of two.
     torch.set_num_threads(1)
     global _networks, _judges
-    _networks = {name: Network.load(path, name not in others) for name, path in weights.items()}
+    _networks = {name: Network.load(path, name not in others, name == stand_in) for name, path in weights.items()}
     _judges = Judges.load()
 
 
@@ -99,10 +103,12 @@ def _run(path: Path, plan: Plan) -> ClipResult:
     return measure(path, plan, _networks, _judges)
 
 
-def run_all(paths: list[Path], weights: dict[str, Path], others: list[str], plan: Plan, jobs: int) -> list[ClipResult]:
+def run_all(
+    paths: list[Path], weights: dict[str, Path], others: list[str], stand_in: str | None, plan: Plan, jobs: int
+) -> list[ClipResult]:
     longest_first = sorted(paths, key=lambda p: -p.stat().st_size)
     done: dict[str, ClipResult] = {}
-    with ProcessPoolExecutor(jobs, initializer=_start, initargs=(weights, others)) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_start, initargs=(weights, others, stand_in)) as pool:
         waiting = [pool.submit(_run, path, plan) for path in longest_first]
         for future in tqdm(as_completed(waiting), total=len(waiting), unit="clip"):
             result = future.result()
@@ -236,6 +242,16 @@ def table(
     ]  # fmt: skip
 
 
+def against_full(rows: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """A stand-in against the network whose streams it draws."""
+    ratios = ("lpips", "mouth_lpips", "eye_lpips", "mouth_distance", "frame_difference_error")
+    changes = ("psnr", "identity_cosine", "mouth_opening_correlation", "eye_opening_correlation")
+    return {
+        **{f"{m}_ratio": round(mean_of(rows, name, m) / mean_of(rows, DECODED, m), 5) for m in ratios},
+        **{f"{m}_change": round(mean_of(rows, name, m) - mean_of(rows, DECODED, m), 5) for m in changes},
+    }
+
+
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
@@ -290,6 +306,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--weights", type=Path, help="safetensors file of the network to measure; default: the one shipped")
     p.add_argument("--compare", type=Path, metavar="OLD", help="weights that the measured ones are to be better than")
     p.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="a further network; repeatable")
+    p.add_argument("--stand-in", metavar="NAME", help="a registered network that draws the first one's streams")
     p.add_argument("--quality", type=int, default=5)
     p.add_argument("--every", type=int, default=4, help="judge every n-th frame")
     p.add_argument("--openings-every", type=int, default=1, choices=(1, 2), metavar="{1,2}",
@@ -312,11 +329,13 @@ def main(argv: list[str] | None = None) -> None:
     if reserved := taken & set(others):
         p.error(f"--also: another name than {', '.join(map(repr, reserved))}")
     weights |= {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}
+    if args.stand_in:
+        weights[args.stand_in] = weights_file(stand_in(default_model(), args.stand_in))
     networks = {name: Network.load(path).describe() for name, path in weights.items()}
     backbone = Judges.load().backbone.name
     tested = self_test(clips())
     plan = Plan(args.quality, args.every, args.openings_every, args.call, not args.brief)
-    results = run_all(paths, weights, others, plan, args.jobs)
+    results = run_all(paths, weights, others, args.stand_in, plan, args.jobs)
     rows, distances = [r.row for r in results], frechet(results)
     gflop = networks[DECODED]["gflop_per_frame"]
     long = [row for row in rows if row["frames"] >= 25 * LONG_SECONDS]
@@ -324,6 +343,7 @@ def main(argv: list[str] | None = None) -> None:
         "environment": environment(), "minutes": round((time.monotonic() - begin) / 60, 1), "jobs": args.jobs,
         "networks": networks, "quality": args.quality, "latency": "call" if args.call else "file",
         "judged_every": args.every, "openings_every": args.openings_every, "clip_list": clip_list(paths),
+        "stand_in": against_full(rows, args.stand_in) if args.stand_in else None,
         "table": table(rows, distances, gflop, backbone, others),
         "verdict": verdict(rows, distances, gflop) if args.compare else None,
         "blinks": blinks(rows), "clips_whose_eyes_move": sum(row["eyes_move"] for row in rows),
@@ -337,13 +357,17 @@ def main(argv: list[str] | None = None) -> None:
     for line in result["table"]:
         met = {None: "", True: "met", False: "NOT met"}[line["met"]]
         print(f"{line['measure']:64} {line['value']:9.4f}  {line['at_least'] or '':9} {met}")
+    if result["stand_in"]:
+        print(args.stand_in, "against the full one:", json.dumps(result["stand_in"]))
     for arm, scores in result["mean"].items():
         print(f"{arm:16}", " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     for arm, counts in result["blinks"].items():
         print(f"{arm:16}", "blinks", " ".join(f"{k} {v}" for k, v in counts.items()))
     output = args.output
     whole = args.weights is None and args.clips is None and args.quality == 5
-    if output is None and whole and (args.call or not args.brief):
+    if output is None and whole and args.stand_in:
+        output = RESULTS / f"{args.stand_in}_val.json"
+    elif output is None and whole and (args.call or not args.brief):
         output = RESULTS / ("quality_val_call.json" if args.call else "quality_val.json")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ DOCUMENT = ROOT / "docs" / "speech.md"
 BEGIN, END = "<!-- measured: written by benchmarks/publish/speech_table.py -->\n", "<!-- end of measured -->\n"
 COLUMNS = {
     "kbps": "file, kbit/s", "call_kbps": "call, kbit/s", "pesq": "PESQ", "stoi": "STOI", "visqol": "ViSQOL",
-    "dnsmos": "DNSMOS", "distillmos": "Distill-MOS", "per": "PER",
+    "dnsmos": "DNSMOS", "distillmos": "Distill-MOS", "per": "PER", "per_pooled": "PER, pooled",
 }  # fmt: skip
 
 
@@ -26,7 +26,9 @@ def load(name: str) -> dict[str, Any]:
 def label(codec: str) -> str:
     """As `tfcodec info` names a codec; of Opus with its bit rate."""
     name, _, rate = codec.partition(":")
-    return f"Opus {rate}" if name == "opus" else "AMR-NB 4750" if name == "amr" else Choice.named(codec, 5).label
+    if name in ("source", "amr"):
+        return "source" if name == "source" else "AMR-NB 4750"
+    return f"Opus {rate}" if name == "opus" else Choice.named(codec, 5).label
 
 
 def measured() -> str:
@@ -44,6 +46,12 @@ def measured() -> str:
     for codec, row in codecs.items():
         cells = [f"{row[key]:.2f}" if key in row else "" for key in shown]
         lines.append(f"| {label(codec)} | " + " | ".join(cells) + " |")
+    few = result["mean_of_first"]
+    lines += ["", f"Clips differ more than codecs. Of the first {few['source']['clips']} clips alone, and of all:", "",
+              "| codec | Distill-MOS | of all | PER | of all |", "|---|---|---|---|---|"]  # fmt: skip
+    for codec in (codec for codec, row in few.items() if "distillmos" in row and codec in codecs):
+        pairs = [f"{of[codec][key]:.2f}" for key in ("distillmos", "per") for of in (few, codecs)]
+        lines.append(f"| {label(codec)} | {' | '.join(pairs)} |")
     lines += ["", "Whole streams, mean of the clips of 5 s and more:", "",
               "| quality, speech | clips | in all, kbit/s | video, kbit/s |", "|---|---|---|---|"]  # fmt: skip
     for name, row in means.items():

@@ -1,11 +1,11 @@
-"""A call between two peers on this machine, watched in a browser: what `make call` runs.
+"""A call to a browser on this machine: what `make call` runs.
 
     python examples/call/call.py                     # the synthetic clip, made first
     python examples/call/call.py --input me.mp4      # a video of one's own
     python examples/call/call.py --camera /dev/video0
 
-Two processes talk over a real WebRTC connection: `sender.py` encodes and sends, `receiver.py` decodes and serves the
-page.
+The page is the other peer: it answers `sender.py` over a WebRTC connection of its own, and decodes and draws by itself.
+`server.py` serves it, and carries offer and answer between the two.
 """
 
 from __future__ import annotations
@@ -29,18 +29,21 @@ def main() -> int:
     parser.add_argument("--camera", help="a camera instead: /dev/video0 (Linux), 0 (macOS), video=NAME (Windows)")
     parser.add_argument("--port", type=int, default=8765, help="of the page (default: 8765; 0: any)")
     parser.add_argument("--seconds", type=float, help="end after so long; without it: Ctrl-C")
+    parser.add_argument("--model", help="what `tfcodec export onnx` wrote (default: exported once, and kept)")
+    parser.add_argument("--runtime", help="onnxruntime-web's files or address (default: what `make web` set up)")
     options = parser.parse_args()
     port = options.port or free_port()
     if options.camera is None and options.input is None:
         options.input = synthetic_clip()
     source = ["--camera", options.camera] if options.camera is not None else [str(options.input)]
-    receiver = subprocess.Popen([sys.executable, str(HERE / "receiver.py"), "--port", str(port)])
+    parts = {"--model": options.model, "--runtime": options.runtime}
+    given = [word for name, value in parts.items() if value is not None for word in (name, value)]
+    server = subprocess.Popen([sys.executable, str(HERE / "server.py"), "--port", str(port), *given])
     sender = subprocess.Popen(
-        [sys.executable, str(HERE / "sender.py"), *source, "--receiver", f"http://127.0.0.1:{port}"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # the encoder needs no second one; the other peer does
+        [sys.executable, str(HERE / "sender.py"), *source, "--server", f"http://127.0.0.1:{port}"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # the encoder needs no second one; the browser does
     )
-    peers = (receiver, sender)
-    print(f"open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the call", flush=True)
+    peers = (server, sender)
     until = time.monotonic() + options.seconds if options.seconds is not None else float("inf")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""JPEG for the page. Not part of the call: a browser has no tfcodec, so pictures reach it like this on loopback."""
+"""JPEG of the source, for the page to compare with. Not part of the call."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ const { groupsOf, groupAt } = await use("exact");
 const { chainPackets } = await use("chain");
 const { decoderInput, packetsOf, lostPacket } = await use("speech");
 const { fillGaps, filterOf } = await use("comfort");
+const { LogMel } = await use("mel");
 const { makeTables } = await use("tables");
 const { TinyDecoder, MotionDecoder } = await use("layers");
 const { planesToRgb, tinyOfPicture, tinyToRgb } = await use("planes");
@@ -138,6 +139,11 @@ const answers = {
     const heard = sound.slice(0, sent.indexOf(false) * size);
     fillGaps(sound, sent, size);
     return { filter: [...filterOf(heard)], sound: [...sound] };
+  }),
+  mel: job.mel.fps.map((fps) => {
+    const sound = new Float32Array(readFileSync(job.mel.path).buffer);
+    const mel = new LogMel((i) => sound[i] ?? 0, fps, Math.floor((sound.length * fps) / 16000));
+    return job.mel.frames.flatMap((frame) => [...mel.window(frame)]);
   }),
   pictures: job.pictures.map((path) => {
     const planes = new Uint8Array(readFileSync(path));

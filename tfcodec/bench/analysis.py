@@ -284,7 +284,7 @@ def reach(curves: dict[str, list[Row]]) -> list[Row]:
 
 
 STREAMS: tuple[tuple[int, str], ...] = (
-    (5, "opus:9000"), (5, "amr:4750"), (5, "lyra:3200"), (5, "codec2:1200"), (0, "opus:6000"), (0, "lyra:1600"),
+    (5, "opus:9000"), (5, "amr:4750"), (5, "lyra:3600"), (5, "codec2:1200"), (0, "opus:6000"), (0, "lyra:1800"),
     (0, "codec2:1200"),
 )  # fmt: skip
 """Qualities of pictures and codecs of speech that go together in a whole stream."""
@@ -309,7 +309,7 @@ def whole_streams(part: Row, speech: dict[str, Row]) -> list[Row]:
     pictures += [
         (f"{TITLES[e['rival']]} at equal LPIPS", e["kbps"], codec)
         for e in part["equal_lpips"] if e["delay"] == "file" and e["rival"] in CLASSICAL
-        for codec in ("opus:9000", "lyra:3200")
+        for codec in ("opus:9000", "lyra:3600")
     ]  # fmt: skip
     return [
         {"title": title, "speech": codec, "video_kbps": video, "speech_kbps": speech[codec]["kbps"]}

@@ -11,7 +11,7 @@ from .runner import Row
 
 
 def rows_of(path: Path, result: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of codecs that ``result`` has none of, of the same clips, and what is to be said of their run.
+    """Rows of the same clips, for all settings that ``result`` has not measured, and what is to be said of their run.
 
     Args:
         path: results.json of an earlier run.
@@ -33,11 +33,11 @@ def rows_of(path: Path, result: dict[str, Any]) -> tuple[list[Row], dict[str, An
     for name, value in settings.items():
         if value != result[name]:
             raise TfcodecError(f"{path} was made with {name}={value}, this run with {name}={result[name]}")
-    ours = {row["codec"] for row in result["rows"]}
+    ours = {row["arm"] for row in result["rows"]}
     same = {clip["clip"] for clip in result["clips"] if hashes.get(clip["clip"]) == clip["sha256"]}
-    wanted = [row for row in rows if row["clip"] in same and row["codec"] not in ours]
+    wanted = [row for row in rows if row["clip"] in same and row["arm"] not in ours]
     if not wanted:
-        raise TfcodecError(f"{path} has no row of another codec for these clips")
+        raise TfcodecError(f"{path} has no other rows for these clips")
     lacking = sorted({name for row in wanted for name in result["metrics"] if name not in row["metrics"]})
     if lacking:
         raise TfcodecError(f"{path} has no {', '.join(lacking)}: name the others with metrics")

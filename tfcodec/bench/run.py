@@ -51,8 +51,8 @@ class Options:
         jobs: processes.
         crop: as of `encode`.
         players: whether to make the side-by-side videos.
-        earlier: results.json of an earlier run over the same clips, of which rows of all codecs are taken that OUT has
-            none of; there are no side-by-side videos then.
+        earlier: results.json of an earlier run over the same clips, of which rows of all settings are taken that OUT
+            has none of; there are no side-by-side videos then.
 
     Raises:
         TfcodecError: ``every`` or ``jobs`` is less than 1.

@@ -28,13 +28,13 @@ from .sources import MAX_SECONDS, digest
 
 CODECS: dict[str, tuple[int, ...]] = {
     "opus": tuple(bitrate_of(quality) for quality in (0, 3, 5, 7, 10)),
-    "lyra": (6000, 3200, 2400, 1600),
+    "lyra": (6000, 3600, 2600, 1800),
     "codec2": (3200, 2400, 1600, 1300, 1200),
     "amr": (4750,),
 }
 """Rates in bit/s: Opus' at qualities of tfcodec's ladder, the others' own."""
 TITLES = {"opus": "Opus", "lyra": "Lyra v2", "codec2": "Codec2", "amr": "AMR-NB"}
-QUICK = ("opus:9000", "lyra:3200", "codec2:1200", "amr:4750")
+QUICK = ("opus:9000", "lyra:3600", "codec2:1200", "amr:4750")
 METRICS: dict[str, Metric] = {
     "pesq": Metric("PESQ", "MOS", +1, "P.862.2, wide-band", 2),
     "stoi": Metric("STOI", "", +1, "short-time objective intelligibility", 3),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,8 @@ from .. import rates
 from ..errors import TfcodecError
 from ..resample import Resampler, is_rate
 from ..samples import check_samples
+from ..speech.choice import Choice
+from . import typical
 from .call.encoder import CallEncoder
 from .file.encoder import FileEncoder
 from .file.refine import Refiner
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from ..model.tracker import FaceTracker
 
 Frame = NDArray[np.uint8]
-Latency = Literal["call", "file"]
+Latency = typical.Latency
 
 
 class Encoder:
@@ -33,7 +35,7 @@ class Encoder:
     ``latency="file"``: looks up to 5 seconds ahead, costs fewer bits; the packets put together are a `.tfc` file.
 
     Args:
-        quality: 0 (fewest bits) to 10 (best picture and sound).
+        quality: 0 (fewest bits) to 10 (best picture and sound); None: 5, or what goes with ``kbps``.
         latency: see above.
         audio: whether there will be speech; None: decided by the first `push`.
         sample_rate: of the speech that is pushed, in Hz, a whole number from 1000 to 768000. Other speech than that at
@@ -57,6 +59,10 @@ class Encoder:
             before that refuse such streams.
         silence: ``"gate"`` leaves out speech packets in which nobody speaks, and the receiver makes noise like that of
             the pause; ``"send"`` sends them all.
+        kbps: in place of ``quality``, a budget for everything, speech and packets' own headers included, in kbit/s:
+            quality and, of ``"auto"``, speech codec are those that typically keep to it. Calls then watch what they
+            send and go on with coarser or finer pictures, every 5 s; only the first keyframe (1 to 2 KB) comes on top,
+            and what the transport adds. For files use `tfcodec.encode`, which tries, where you can.
         origin: in calls, the number of the first packet, 0 to 65535; None: a random one, by which a receiver tells a
             call that begins anew from the one before. With a given one the packets are the same every time.
         device: where the networks compute, as for `tfcodec.encode`.
@@ -69,7 +75,7 @@ class Encoder:
 
     def __init__(
         self,
-        quality: int = 5,
+        quality: int | None = None,
         latency: Latency = "call",
         *,
         audio: bool | None = None,
@@ -83,6 +89,7 @@ class Encoder:
         speech: str = "auto",
         inter_keyframes: bool = True,
         silence: Silence = "gate",
+        kbps: float | None = None,
         origin: int | None = None,
         device: str = "cpu",
     ) -> None:
@@ -90,15 +97,24 @@ class Encoder:
             "quality": quality, "latency": latency, "audio": audio, "sample_rate": sample_rate,
             "expected_frames": expected_frames, "bundle": bundle, "redundancy": redundancy, "refresh": refresh,
             "refine": refine, "motion": motion, "speech": speech, "inter_keyframes": inter_keyframes,
-            "silence": silence, "origin": origin, "device": device,
+            "silence": silence, "kbps": kbps, "origin": origin, "device": device,
         }  # fmt: skip
         if latency not in ("call", "file"):
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
         if not is_rate(sample_rate):
             raise TfcodecError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate!r}")
+        voice: str | Choice = speech
+        control = None
+        if kbps is not None:
+            if quality is not None:
+                raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
+            quality, choice = typical.within(kbps, latency, speech, audio is not False and speech != "none")
+            voice = "none" if choice is None else choice
+            control = typical.RateControl(kbps, quality, typical.speech_kbps(choice, latency))
         options = EncodeOptions(
-            quality, refine, motion, speech, inter_keyframes, silence, device, bundle, redundancy, refresh, origin
-        )
+            5 if quality is None else quality, refine, motion, voice, inter_keyframes, silence, device, bundle,
+            redundancy, refresh, origin,
+        )  # fmt: skip
         self.quality = options.quality
         self.latency: Latency = latency
         self.sample_rate = int(sample_rate)
@@ -106,7 +122,9 @@ class Encoder:
         same = self.sample_rate == rates.SAMPLE_RATE
         self._resampler = None if same else Resampler(prompt=latency == "call")
         self._road: CallEncoder | FileEncoder = (
-            CallEncoder(options, audio) if latency == "call" else FileEncoder(options, audio, expected_frames)
+            CallEncoder(options, audio, control)
+            if latency == "call"
+            else FileEncoder(options, audio, expected_frames)
         )
 
     @property

@@ -140,7 +140,7 @@ class StreamInfo:
         has_audio: whether there is speech.
         bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``audio``, which sum to the ``total``, exactly.
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
-        speech: the speech codec: ``"Opus"``, ``"Codec2 1200"``, ``"Lyra 3200"``; empty without speech.
+        speech: the speech codec: ``"Opus"``, ``"Codec2 1200"``, ``"Lyra 3600"``; empty without speech.
         warnings: what of the source could be read, but not as it was meant, one sentence each; only from
             `tfcodec.encode`.
     """

@@ -141,6 +141,7 @@ class CallSender:
         self._wire, self._reliable = _Wire(self._loop, link), _Wire(self._loop, None)
         self._wire.channel, self._reliable.channel = packets, keyframes
         self._jobs: deque[tuple[str, Any, Any]] = deque()
+        self._urgent: deque[tuple[str, Any, Any]] = deque()  # not to wait for the frames before it
         self._wake = threading.Event()
         self._closed = False
         self.error: TfcodecError | None = None
@@ -183,7 +184,7 @@ class CallSender:
 
     def request_keyframe(self) -> None:
         """Send a keyframe with the next frame, whether the receiver asked for one or not."""
-        self._put("keyframe", None, None)
+        self._put("keyframe", None, None, urgent=True)
 
     def close(self) -> None:
         """Send what is left and the end of the call; the encoder's thread then ends."""
@@ -191,21 +192,21 @@ class CallSender:
         self._closed = True
         self._wake.set()
 
-    def _put(self, what: str, first: Any, second: Any) -> None:
-        self._jobs.append((what, first, second))
+    def _put(self, what: str, first: Any, second: Any, *, urgent: bool = False) -> None:
+        (self._urgent if urgent else self._jobs).append((what, first, second))
         self._wake.set()
 
     def _take_feedback(self, message: bytes | str) -> None:
         if isinstance(message, bytes):
-            self._put("feedback", message, None)
+            self._put("feedback", message, None, urgent=True)
 
     def _run(self) -> None:
         picture: Frame | None = None
         while True:
             self._wake.wait()
             self._wake.clear()
-            while self._jobs:
-                what, first, second = self._jobs.popleft()
+            while self._urgent or self._jobs:
+                what, first, second = (self._urgent or self._jobs).popleft()
                 out: list[Packet] = []
                 try:
                     if what == "frame":

@@ -15,7 +15,7 @@ NAMES: tuple[Name, ...] = ("opus", "codec2", "lyra")
 LABELS = {"opus": "Opus", "codec2": "Codec2", "lyra": "Lyra"}
 
 _CODEC2_LADDER = (1200, 1200, 1300, 1400, 1600, 2400, 2400, 3200, 3200, 3200, 3200)
-_LYRA_LADDER = (1600, 1600, 2400, 2400, 3200, 3200, 3200, 6000, 6000, 9200, 9200)
+_LYRA_LADDER = (1800, 1800, 2600, 2600, 3600, 3600, 3600, 6000, 6000, 9200, 9200)
 LYRA_RATES = range(lyra.BIT_RATE, lyra.BIT_RATE * QUANTISERS + 1, lyra.BIT_RATE)
 
 
@@ -41,7 +41,7 @@ class Choice:
 
     @property
     def label(self) -> str:
-        """"Opus", "Codec2 1200", "Lyra 3200"."""
+        """"Opus", "Codec2 1200", "Lyra 3600"."""
         return LABELS[self.name] if self.name == "opus" else f"{LABELS[self.name]} {self.bit_rate}"
 
     def missing(self) -> str:

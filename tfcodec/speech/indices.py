@@ -213,6 +213,29 @@ class IndexEncoder:
             return followed
         return min(self._encode(values, plain=True), followed, key=len)
 
+    def find(self, features: npt.ArrayLike, codebooks: npt.ArrayLike, price: float) -> Indices:
+        """The indices of a packet's frames, each taken for how near it comes to the features and for what it costs.
+
+        Args:
+            features: [n, width], what the indices stand for.
+            codebooks: [quantisers or more, 16, width], what each index of each quantiser adds.
+            price: squared distance that a bit is worth; 0: always the nearest, as Lyra does.
+
+        Returns:
+            [n, quantisers] uint8. Decoders need not agree on how they were found.
+        """
+        expectation = Expectation(self._tables, self.quantisers)
+        books, left = np.asarray(codebooks, np.float32), np.array(features, np.float32)
+        found = np.zeros((len(left), self.quantisers), np.uint8)
+        for rest, row in zip(left, found, strict=True):
+            for at in range(self.quantisers):
+                weights = np.array(expectation.weights(), np.float32)
+                cost = np.square(rest - books[at]).sum(1) - price * np.log2(weights)
+                row[at] = value = int(cost.argmin())
+                rest -= books[at, value]
+                expectation.take(value)
+        return found
+
     def _encode(self, values: npt.NDArray[np.generic], *, plain: bool) -> bytes:
         coder = RangeEncoder()
         # A packet of no bytes would be a missing one: what comes first is never all zeros.

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tfcodec.errors import MediaError, SpeechCodecMissing
 from tfcodec.rates import SAMPLE_RATE
 from tfcodec.samples import Samples
-from tfcodec.speech.indices import QUANTISERS, IndexDecoder, IndexEncoder
+from tfcodec.speech.indices import QUANTISERS, VALUES, IndexDecoder, IndexEncoder
 from tfcodec.speech.packets import FADE, FrameEncoder
 
 FOLDER = "TFCODEC_LYRA"
@@ -33,6 +33,8 @@ FILES = {
 """SHA-256 of each."""
 FRAME_MS = 20
 FRAME = SAMPLE_RATE * FRAME_MS // 1000
+ECONOMY = 1.0
+"""How much the encoder looks at what an index costs: settled by benchmarks/search/lyra_economy.py."""
 BIT_RATE = 200
 """Bit/s of one quantiser before its indices are coded with contexts."""
 SILENCE = (
@@ -67,7 +69,29 @@ def check_folder(folder: str) -> str:
     return ""
 
 
-class LyraEncoder(FrameEncoder[Indices]):
+def price_of(quantisers: int) -> float:
+    """Squared distance of features that a bit is worth: about what the last quantiser gets for one, in the mean over
+    speech (clips of `train`)."""
+    return 9.4 * (8 / quantisers) ** 0.75
+
+
+@cache
+def codebooks() -> Samples:
+    """What each index of each quantiser adds to the features, [46, 16, 64]. Raises SpeechCodecMissing."""
+    dequantise = _interpreter("quantizer.tflite").get_signature_runner("decode")
+    known, books = np.full((QUANTISERS, 1, 1), -1, np.int32), []
+    low: Samples | float = 0.0
+    for at in range(QUANTISERS):
+        sums = []
+        for value in range(VALUES):
+            known[at] = value
+            sums.append(np.asarray(dequantise(encoding_indices=known)["output_0"], np.float32).reshape(-1))
+        books.append(np.stack(sums) - low)
+        known[at], low = 0, sums[0]
+    return np.stack(books)
+
+
+class LyraEncoder(FrameEncoder[Samples]):
     """Lyra encoder for a stream of sound.
 
     Which indices it finds is not the same on every machine; what they stand for is.
@@ -75,30 +99,29 @@ class LyraEncoder(FrameEncoder[Indices]):
     Args:
         quantisers: 1 to 46.
         packet_ms: duration of a packet, a multiple of 20.
+        economy: how much to look at the bits that an index costs, 1 being as much as the last quantiser is worth;
+            0: not at all, as Lyra itself.
 
     Raises:
         SpeechCodecMissing: `ai-edge-litert` or a model file is missing.
         MediaError: no such number or duration.
     """
 
-    def __init__(self, quantisers: int, packet_ms: int) -> None:
+    def __init__(self, quantisers: int, packet_ms: int, economy: float = ECONOMY) -> None:
         if quantisers not in range(1, QUANTISERS + 1):
             raise MediaError(f"Lyra has 1 to {QUANTISERS} quantisers, not {quantisers!r}")
         if packet_ms % FRAME_MS or not 0 < packet_ms <= 250 * FRAME_MS:
             raise MediaError(f"Lyra's packets last 1 to 250 frames of {FRAME_MS} ms, not {packet_ms!r} ms")
         super().__init__(FRAME, packet_ms // FRAME_MS, 0)
-        self._quantisers = np.int32(quantisers)
         self._features = _Network("soundstream_encoder.tflite")
-        self._quantise = _interpreter("quantizer.tflite").get_signature_runner("encode")
+        self._price, self._codebooks = economy * price_of(quantisers), codebooks()
         self._indices = IndexEncoder(quantisers, self._frames)
 
-    def _frame(self, samples: Samples) -> Indices:
-        features = self._features(samples.reshape(1, FRAME))
-        found = self._quantise(input_frames=features, num_quantizers=self._quantisers)["output_0"]
-        return np.asarray(found[: self._quantisers, 0, 0], np.uint8)
+    def _frame(self, samples: Samples) -> Samples:
+        return self._features(samples.reshape(1, FRAME)).reshape(-1)
 
-    def _packet(self, frames: list[Indices]) -> bytes:
-        return self._indices.encode(np.stack(frames))
+    def _packet(self, frames: list[Samples]) -> bytes:
+        return self._indices.encode(self._indices.find(np.stack(frames), self._codebooks, self._price))
 
 
 class LyraDecoder:

@@ -112,7 +112,8 @@ def collect(model: Upsampler, pack: Pack, count: int, seed: int = 0) -> Example:
     if not found:
         raise TfcodecError("the tracker finds no face in the pack")
     keys, drawn, wanted = (
-        tuple(torch.cat([one[part][i] for one in found]) for i in range(len(squares))) for part in range(3)
+        tuple(torch.cat([getattr(one, name)[i] for one in found]) for i in range(len(squares)))
+        for name in ("key", "drawn", "wanted")
     )
     key_marks, marks = (torch.cat([getattr(one, name) for one in found]) for name in ("key_marks", "marks"))
     return Example(keys, drawn, wanted, key_marks, marks, squares)
@@ -260,6 +261,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--minutes", type=float, default=60)
     p.add_argument("--batch", type=int, default=16)
     p.add_argument("--frames", type=int, default=6400, help="frames that are drawn first, a tenth of a second each")
+    p.add_argument("--report", type=float, default=60, help="seconds between measurements on val, which take ten")
     add_options(p)
     p.set_defaults(lr=3e-4)
     args = p.parse_args(argv)
@@ -281,7 +283,7 @@ def main(argv: list[str] | None = None) -> None:
         some = train.of(torch.from_numpy(rng.integers(len(train.marks), size=args.batch)))
         return loss_of(closeups, some, lpips, rng.uniform(*DISTANCES))
 
-    teacher = Teacher(closeups, args.lr, args.minutes)
+    teacher = Teacher(closeups, args.lr, args.minutes, args.report)
     before = measure(closeups, val, lpips)
     steps = teacher.run("closeups", step, lambda network: measure(network, val, lpips))
     closeups.load_state_dict(teacher.average.state_dict())

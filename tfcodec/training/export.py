@@ -12,6 +12,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import torch
+
+from ..errors import TfcodecError
 from ..model.registry import FOLDER
 from ..model.upsampler import Upsampler
 from ..model.weights import read_weights, save_weights
@@ -26,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--to", type=Path, metavar="FILE", help="write this file alone")
     p.add_argument("--mix", nargs=2, metavar=("OTHER_RUN", "SHARE"), help="average with another state of it")
     p.add_argument("--stand-in", metavar="NAME", help="RUN is the file of a network that may stand in for MODEL_ID's")
+    p.add_argument("--closeups", type=Path, metavar="FILE", help="of a stand-in: take the close-ups from this file")
     p.add_argument("--folder", type=Path, default=FOLDER)
     args = p.parse_args(argv)
     if (args.model_id is None) == (args.to is None):
@@ -33,7 +37,12 @@ def main(argv: list[str] | None = None) -> None:
     if args.stand_in:
         if args.model_id is None:
             p.error("--stand-in needs a MODEL_ID")
-        print(register_stand_in(read_weights(args.run), args.folder, args.model_id, args.stand_in))
+        model = read_weights(args.run)
+        if args.closeups and model.closeups is not None:
+            model.load_state_dict({
+                n: t for n, t in read_weights(args.closeups).state_dict().items() if n.startswith("closeups.")
+            }, strict=False)  # fmt: skip
+        print(register_stand_in(model, args.folder, args.model_id, args.stand_in))
         return
     _, about = load_state(args.run / "state")
     model = run_weights(args.run)
@@ -51,10 +60,17 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def register_stand_in(model: Upsampler, folder: Path, number: int, name: str) -> Path:
-    """Write a network's file, without what it has in common with the registered one, and enter it into the registry."""
+    """Write a network's file, without what it has in common with the registered one, and enter it into the registry.
+
+    Raises TfcodecError when it finds other landmarks in keyframes than that one: what is sent is relative to them.
+    """
     file = folder / "registry.json"
     lines = [x for x in json.loads(file.read_text()) if (x["model_id"], x.get("name")) != (number, name)]
     (full,) = (x for x in lines if x["model_id"] == number and "name" not in x)
+    theirs = read_weights(folder / full["file"]).state_dict()
+    of_tracker = {n: t for n, t in model.state_dict().items() if n.startswith("tracker.")}
+    if not all(n in theirs and torch.equal(t.half(), theirs[n].half()) for n, t in of_tracker.items()):
+        raise TfcodecError(f"its tracker is not that of network {number}, so that it may not stand in for it")
     partial = folder / "new.safetensors"
     save_weights(model, partial, folder / full["file"])
     sha = hashlib.sha256(partial.read_bytes()).hexdigest()

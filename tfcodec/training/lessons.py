@@ -81,10 +81,10 @@ def lesson(model: Upsampler, pack: Pack, sampler: Sampler, step: int) -> Lesson:
     def byte(picture: Tensor) -> Tensor:
         return (picture.float().clamp(0, 1) * 255).round().byte()
 
-    half = [x.half() for x in (features.f128, features.f64, features.f32)]
     return Lesson(
-        byte(features.picture), *half, batch.key_seen, batch.face, batch.owner, batch.tiny.half(), marks.float(),
-        byte(batch.target), byte(out.frame), out.coarse.picture.half(), out.flow.half(), batch.corner,
+        byte(features.picture), features.f128.half(), features.f64.half(), features.f32.half(), batch.key_seen,
+        batch.face, batch.owner, batch.tiny.half(), marks.float(), byte(batch.target), byte(out.frame),
+        out.coarse.picture.half(), out.flow.half(), batch.corner,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from ..model.weights import read_weights, save_weights
 from .lessons import Lesson, lessons, read
 from .losses import gradient_error, piece_error, region_weight
 from .plans import PIECE
-from .prune import is_shared
+from .start import is_shared
 from .steps import psnr, set_up
 from .teacher import Teacher, add_options
 
@@ -41,7 +41,7 @@ class Drawn:
         assert isinstance(light.keyframe, LightEncoder)
         assert light.stage2 is not None
         owner = one.owner[some]
-        keys, where = owner.unique(return_inverse=True)
+        keys, where = torch.unique(owner, return_inverse=True)
         picture = one.picture[keys].float() / 255
         maps = [getattr(one, name)[keys].float() for name in ("f128", "f64", "f32")]
         key: KeyframeFeatures = light.keyframe.told(picture, *maps)

@@ -28,6 +28,7 @@ from ..model.stage2 import Stage2
 from ..model.upsampler import Upsampler
 from ..model.weights import read_weights, save_weights
 from .lessons import Lesson, lessons, read
+from .start import is_shared
 
 CHUNK = 16
 ROWS = 600
@@ -41,7 +42,7 @@ def patches(x: Tensor, kernel: int = 3, stride: int = 1) -> Tensor:
     if kernel == 1:
         return x
     size = tuple((n + stride - 1) // stride for n in x.shape[-2:])
-    return F.unfold(x, kernel, padding=kernel // 2, stride=stride).unflatten(2, size)
+    return F.unfold(x, kernel, padding=kernel // 2, stride=stride).reshape(len(x), -1, *size)
 
 
 class Part:
@@ -142,16 +143,15 @@ class Samples:
 
     def __init__(self, full: Upsampler, some: list[Lesson]) -> None:
         watch = Watch(full, WATCHED)
-        features, outs = [], []
+        features: list[KeyframeFeatures] = []
+        outs = []
         for one in some:
             key = self._features(full, one)
             features.append(key)
             outs.append(full(key, one.tiny.float(), torch.zeros(len(one.tiny), 20, 80), marks=one.marks))
         self.full = watch.take()
-        self.key = KeyframeFeatures(*(
-            None if one[0] is None else torch.cat([x for x in one if x is not None])
-            for one in zip(*features, strict=True)
-        ))  # fmt: skip
+        every = {name: [getattr(f, name) for f in features] for name in KeyframeFeatures._fields}
+        self.key = KeyframeFeatures(**{name: torch.cat(parts) for name, parts in every.items()})
         self.tiny, self.marks = (torch.cat([getattr(x, name) for x in some]).float() for name in ("tiny", "marks"))
         self.flow = torch.cat([o.flow for o in outs])
         self.coarse = torch.cat([o.coarse.picture for o in outs])
@@ -215,7 +215,7 @@ def halved(full: Upsampler, light: Upsampler, samples: Samples) -> None:
     for i, block in enumerate(S.trunk8):
         assert isinstance(block, ResBlock)
         pair = [seen[f"stage1.trunk8.{j}.conv1"] for j in (2 * i, 2 * i + 1)]
-        after = torch.cat([T.trunk8[j].conv2.weight for j in (2 * i, 2 * i + 1)], 1)
+        after = torch.cat([_consumer(T.trunk8[j]) for j in (2 * i, 2 * i + 1)], 1)
         x = fit_block(block, x, _inner(pair, after, len(chosen)), seen[f"stage1.trunk8.{2 * i + 1}"][:, chosen])
 
     x = upsample(x)
@@ -224,7 +224,7 @@ def halved(full: Upsampler, light: Upsampler, samples: Samples) -> None:
     put(S.see16, *weights[1:])
     x = S.up16(x) + S.see16(seen16) + side16
     names = ["stage1.trunk16.0", "stage1.trunk16.1", "stage1.trunk16b"]
-    after = torch.cat([full.get_submodule(n).conv2.weight for n in names], 1)  # type: ignore[union-attr, arg-type]
+    after = torch.cat([_consumer(full.get_submodule(n)) for n in names], 1)
     block = S.trunk16[0]
     assert isinstance(block, ResBlock)
     x = fit_block(block, x, _inner([seen[f"{n}.conv1"] for n in names], after, t16.shape[1]), t16)
@@ -254,7 +254,7 @@ def halved(full: Upsampler, light: Upsampler, samples: Samples) -> None:
     x = _level(S.up64, E.side64, S.see64, upsample(x), key.f64, seen64, flow, seen["stage2.block64<"][:, chosen])
     for block, name in zip(S.trunk64, ("stage1.trunk64", "stage2.block64"), strict=True):
         assert isinstance(block, ResBlock)
-        after = full.get_submodule(name).conv2.weight  # type: ignore[union-attr, assignment]
+        after = _consumer(full.get_submodule(name))
         x = fit_block(block, x, _inner([seen[f"{name}.conv1"]], after, len(chosen)), t64[:, chosen])
     y = F.silu(x)
     left = samples.flow - flow - S.trust * shape
@@ -270,6 +270,12 @@ def halved(full: Upsampler, light: Upsampler, samples: Samples) -> None:
     fit(D.paint, F.silu(x), seen["stage2.paint"])
     assert T2.projection is not None
     D.projection.copy_(T2.projection)
+
+
+def _consumer(block: nn.Module) -> Tensor:
+    """Weights of what reads a residual block's own maps."""
+    assert isinstance(block, ResBlock)
+    return block.conv2.weight
 
 
 def _inner(of: list[Tensor], consumers: Tensor, count: int) -> Tensor:
@@ -334,7 +340,7 @@ def _closeup(big: CloseUp, small: CloseUp, seen: dict[str, Tensor], given: tuple
     for i, block in enumerate(small.blocks8):
         assert isinstance(block, ResBlock)
         of = range(3 * i // count, 3 * (i + 1) // count)
-        after = torch.cat([big.blocks8[j].conv2.weight for j in of], 1)
+        after = torch.cat([_consumer(big.blocks8[j]) for j in of], 1)
         inner = _inner([seen[f"blocks8.{j}.conv1"] for j in of], after, c)
         x = fit_block(block, x, inner, seen[f"blocks8.{of[-1]}"][:, c_chosen])
     x4 = x4 + fit(small.up4, upsample(x), seen["after4<"][:, b_chosen] - x4)
@@ -357,12 +363,6 @@ def taken(light: Upsampler, full: Upsampler) -> list[str]:
     names = [n for n, t in own.items() if n in state and state[n].shape == t.shape and is_shared(n)]
     light.load_state_dict({n: state[n] for n in names}, strict=False)
     return names
-
-
-def is_shared(name: str) -> bool:
-    """Whether a tensor of the light network is the full one's."""
-    shared = ("keyframe.stem", "keyframe.block", "keyframe.down", "restorer.", "tracker.", "stage1.prior.")
-    return name.startswith(shared)
 
 
 @torch.no_grad()

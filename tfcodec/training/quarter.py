@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
+from ..model.config import SHAPES
 from ..model.restoration import KeyframeRestorer
 from ..model.tracker import FOUND, read_tracker
 from ..model.weights import read_weights, save_weights
@@ -134,7 +135,8 @@ class Quarter:
         """Everything, until the time is up."""
         args = self.args
         pack = self.load(args.shares[0])
-        if not self.goes_on:
+        light = bool(args.start) and SHAPES[self.train_args.shape].light  # it keeps the full one's restorer and tracker
+        if not self.goes_on and not light:
             self.train_restorer(pack, args.restorer_seconds)
         until = time.monotonic() + args.wait
         self.take_late_shares(pack)
@@ -142,7 +144,7 @@ class Quarter:
             time.sleep(0.2)
             self.take_late_shares(pack)
         if not self.goes_on:
-            self.train_tracker(pack, args.tracker_seconds)
+            self.train_tracker(pack, 0 if light else args.tracker_seconds)
         for split in (pack, self.val):
             self.look(split)
         self.train_network(pack)

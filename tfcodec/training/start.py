@@ -1,4 +1,7 @@
-"""What a run begins with: a new network, or one with weights of others."""
+"""What a run begins with: a new network, or one with weights of others.
+
+A light network that begins with others' weights leaves as they are what it has in common with the full one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 from torch import nn
 
 from ..errors import TfcodecError
+from ..model.config import SHAPES
 from ..model.upsampler import Upsampler
 from ..model.weights import read_weights
 from .landmarks import read_prior
@@ -25,11 +29,23 @@ def start_network(args: argparse.Namespace) -> Upsampler:
                 module.reset_parameters()
     if args.weights:
         take_weights(network, args)
+    if args.weights and SHAPES[args.shape].light:
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not is_shared(name))
     if args.prior and network.stage1.prior is not None:
         read_prior(args.prior, network.stage1.prior)
     if args.restorer and network.restorer is not None:
         read_restorer(args.restorer, network.restorer)
     return network
+
+
+def is_shared(name: str) -> bool:
+    """Whether a tensor of a light network is that of the network that it stands in for, and stays as it is.
+
+    The tracker has to be: what is sent of a face's motion is relative to what it finds.
+    """
+    shared = ("keyframe.stem", "keyframe.block", "keyframe.down", "restorer.", "tracker.", "stage1.prior.")
+    return name.startswith(shared)
 
 
 def take_weights(network: Upsampler, args: argparse.Namespace) -> None:

@@ -16,7 +16,13 @@ HERE = Path(__file__).parent
 RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
 """Where `make web` puts onnxruntime-web."""
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+WEBGPU_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
+"""What a browser with a graphics card loads instead; without them it computes with WebAssembly."""
 MODEL_FILES = ("card.json", "keyframe.onnx", "frame.onnx", "guess.onnx")
+EXPORT = 2
+"""Counts up when the export changes, so that an earlier one in a user's cache is not taken for it."""
+LIPS_FILE = "lips.onnx"
+"""Moves the lips to the speech; exports of before it had none."""
 HEADERS_NOTE = (
     "With the response headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: "
     "require-corp` browsers let it use several threads."
@@ -56,25 +62,39 @@ def write(folder: str | Path, sources: Sources, *, force: bool = False) -> None:
 
         stream = read_source(sources.stream)
         probe(stream)  # a page for a file that is no stream would only show an error
-    remote = sources.runtime is not None and urlsplit(sources.runtime).scheme in ("http", "https")
-    runtime = Path(sources.runtime) if sources.runtime is not None and not remote else RUNTIME
-    if not remote:
-        _check(runtime, RUNTIME_FILES, "onnxruntime-web: `make web` sets it up, --runtime names another place")
-    model = Path(sources.model) if sources.model is not None else kept_model(sources.network)
-    _check(model, MODEL_FILES, "the network as ONNX: `tfcodec export onnx DIR` writes it")
     try:
+        about = copy_parts(folder, sources)
         shutil.copytree(HERE / "page", folder, dirs_exist_ok=True)
-        copy_module(folder / "tfc")
-        _copy(model, folder / "model", MODEL_FILES)
-        if not remote:
-            _copy(runtime, folder / "runtime", RUNTIME_FILES)
-        about: dict[str, str | None] = {"model": "model/", "runtime": sources.runtime if remote else "runtime/"}
         if stream is not None:
             about["clip"] = f"{Path(str(sources.stream)).stem}.tfc"
-            write_atomically(folder / str(about["clip"]), stream)
+            write_atomically(folder / about["clip"], stream)
         write_atomically(folder / "page.json", (json.dumps(about, indent=1) + "\n").encode())
     except OSError as error:
         raise MediaError(f"cannot write the page into {folder}: {error.strerror or error}") from None
+
+
+def copy_parts(folder: Path, sources: Sources) -> dict[str, str]:
+    """The module, the network and onnxruntime-web, as any page needs them.
+
+    Returns:
+        Where in the folder, or elsewhere, network and onnxruntime-web are.
+
+    Raises:
+        MediaError: something is not there.
+        WeightsError: as of `write`.
+    """
+    remote = sources.runtime if urlsplit(sources.runtime or "").scheme in ("http", "https") else None
+    runtime = RUNTIME if sources.runtime is None else Path(sources.runtime)
+    if remote is None:
+        _check(runtime, RUNTIME_FILES, "onnxruntime-web: `make web` sets it up, --runtime names another place")
+    model = Path(sources.model) if sources.model is not None else kept_model(sources.network)
+    _check(model, MODEL_FILES, "the network as ONNX: `tfcodec export onnx DIR` writes it")
+    copy_module(folder / "tfc")
+    _copy(model, folder / "model", MODEL_FILES + ((LIPS_FILE,) if (model / LIPS_FILE).is_file() else ()))
+    if remote is None:
+        there = tuple(name for name in WEBGPU_FILES if (runtime / name).is_file())
+        _copy(runtime, folder / "runtime", RUNTIME_FILES + (there if len(there) == len(WEBGPU_FILES) else ()))
+    return {"model": "model/", "runtime": remote or "runtime/"}
 
 
 def copy_module(folder: Path) -> None:
@@ -92,7 +112,7 @@ def kept_model(network: str | None = None) -> Path:
 
     entry = stand_in(default_model(), network)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "tfcodec" / f"onnx-{entry.model_id}-{entry.hash_prefix.hex()}"
+    folder = cache / "tfcodec" / f"onnx{EXPORT}-{entry.model_id}-{entry.hash_prefix.hex()}"
     if not all((folder / name).is_file() for name in MODEL_FILES):
         from ..model.portable import export_onnx
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,6 +37,9 @@ from ..results import Packet
 from .drift import Drift, squeezed
 from .origin import Listeners, first_number
 
+if TYPE_CHECKING:
+    from ..typical import RateControl
+
 PACKET_MS = FRAME_MS
 """Speech packets last as long as a frame, so that one number serves both."""
 PATIENCE = 25
@@ -51,8 +55,8 @@ AUTO_REDUNDANCY = ((0.02, 1), (0.10, 2))
 class CallEncoder:
     """What `tfcodec.Encoder` does in calls; the arguments are described there."""
 
-    def __init__(self, options: EncodeOptions, audio: bool | None) -> None:
-        self._voice = options.voice()
+    def __init__(self, options: EncodeOptions, audio: bool | None, control: RateControl | None = None) -> None:
+        self._voice, self._control = options.voice(), control
         self.audio = audio if self._voice else False
         self.frames = 0
         self.fraction_lost = 0.0
@@ -209,6 +213,8 @@ class CallEncoder:
             ).to_bytes()
             parts_of = {"header": len(packet) - length, "keyframe": length}
             out.append(Packet(packet, True, parts_of, self._object_at / FPS))
+        if self._control is not None:
+            self._control.sent(out)
         return out
 
     def _close_unit(self) -> list[Packet]:
@@ -228,6 +234,8 @@ class CallEncoder:
         elif state is None:
             reference = 1
         self._restart, self._reference = False, None
+        if self._control is not None:
+            self.stream.quality = self._control.at(first)
         payload, shares = self.stream.unit(np.stack(self._unit))
         self._unit = []
         last = first + count - 1
@@ -236,6 +244,8 @@ class CallEncoder:
             del self._states[old]
         unit = TinyUnit(count, reference, payload)
         out = self._media((unit, *self._recent[: self._repeats()]), last, shares)
+        if self._control is not None:
+            self._control.sent(out)
         self._recent = [unit, *self._recent[: MAX_UNITS - 2]]
         return out
 

@@ -22,8 +22,8 @@ from .info import describe_bytes
 
 STEPS: tuple[tuple[int, str], ...] = (
     *((quality, "opus") for quality in range(10, 4, -1)),
-    (5, "lyra:6000"), (5, "lyra:3200"), (4, "lyra:3200"), (3, "lyra:2400"), (2, "lyra:2400"), (1, "lyra:1600"),
-    (0, "lyra:1600"),
+    (5, "lyra:6000"), (5, "lyra:3600"), (4, "lyra:3600"), (3, "lyra:2600"), (2, "lyra:2600"), (1, "lyra:1800"),
+    (0, "lyra:1800"),
 )  # fmt: skip
 """Quality and speech, from the most bits to the fewest: what is seen and what is heard become worse together. With Lyra
 Opus' narrow-band rates are left out: it is better in every measure at half the bits."""

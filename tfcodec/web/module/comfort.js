@@ -91,27 +91,41 @@ function fade(old, fresh) {
 }
 
 /**
- * Put noise into decoded speech, in place, where `sent[k]` says that packet k was not sent. Packets have `size` samples
- * at 16 kHz. What stands at the beginning of a gap, the decoder's own end of what it said, is faded out.
+ * Tells packets that were not sent from those that are there, in their order; lost ones count as the latter, unless they
+ * come right after one that was not sent. `next` works on a packet's decoded samples in place.
  */
-export function fillGaps(speech, sent, size) {
-  const noise = new ComfortNoise();
-  let heard = new Float32Array(0);
-  let pausing = false;
-  for (let k = 0; k < sent.length; k++) {
-    const piece = speech.subarray(k * size, (k + 1) * size);
-    if (sent[k]) {
-      const both = new Float32Array(heard.length + size);
-      both.set(heard);
-      both.set(piece, heard.length);
-      heard = both.subarray(Math.max(0, both.length - MEMORY));
-      if (pausing) fade(noise.make(FADE), piece);
+export class GapFiller {
+  constructor() {
+    this.noise = new ComfortNoise();
+    this.heard = new Float32Array(0);
+    this.pausing = false;
+  }
+
+  /** `kind` is "sent", "lost" or "pause". At the beginning of a pause `piece` is the decoder's own end of what it said. */
+  next(piece, kind) {
+    const pausing = kind === "pause" || (kind === "lost" && this.pausing);
+    if (!pausing) {
+      if (kind === "sent") this.learn(piece);
+      if (this.pausing) fade(this.noise.make(FADE), piece);
     } else {
-      if (!pausing) noise.learn(heard);
-      const fresh = noise.make(size);
-      if (!pausing) fade(piece, fresh);
+      if (!this.pausing) this.noise.learn(this.heard);
+      const fresh = this.noise.make(piece.length);
+      if (!this.pausing) fade(piece, fresh);
       piece.set(fresh);
     }
-    pausing = !sent[k];
+    this.pausing = pausing;
   }
+
+  learn(piece) {
+    const both = new Float32Array(this.heard.length + piece.length);
+    both.set(this.heard);
+    both.set(piece, this.heard.length);
+    this.heard = both.subarray(Math.max(0, both.length - MEMORY));
+  }
+}
+
+/** Put noise into decoded speech, in place, where `sent[k]` says that packet k of `size` samples was not sent. */
+export function fillGaps(speech, sent, size) {
+  const filler = new GapFiller();
+  sent.forEach((here, k) => filler.next(speech.subarray(k * size, (k + 1) * size), here ? "sent" : "pause"));
 }

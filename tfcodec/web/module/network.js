@@ -10,43 +10,73 @@ const SIDE = 256;
 const REACH = 2; // tiny frames on either side of the one to draw
 const POINTS = 70;
 const HALF = SIDE / 2;
+const BANDS = 80;
+const SENT = 1; // behind a frame's motion numbers: they are its own
 const THREADS = 4;
+const ON_CPU = ["key_marks", "key_face"];
+
+/** onnxruntime-web, and how it is to compute: `backend` says so, or what there is. */
+async function runtimeOf(runtime, backend) {
+  const load = async (file) => {
+    try {
+      return await import(`${runtime}${file}`);
+    } catch (error) {
+      throw new MediaError(`cannot load onnxruntime-web from ${runtime}: ${error.message}`);
+    }
+  };
+  if (backend !== "wasm") {
+    const adapter = await globalThis.navigator?.gpu?.requestAdapter().catch(() => null);
+    const software = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter;
+    if (backend === "webgpu" || (adapter && !software)) {
+      if (!adapter) throw new MediaError("this browser has no WebGPU");
+      try {
+        return { ort: await load("ort.webgpu.min.mjs"), provider: "webgpu" };
+      } catch (error) {
+        if (backend === "webgpu") throw error; // otherwise the files may not be there
+      }
+    }
+  }
+  return { ort: await load("ort.wasm.min.mjs"), provider: "wasm" };
+}
 
 /**
  * Draws frames.
  *
  * `model` is the folder that `tfcodec export onnx` wrote, `runtime` that of onnxruntime-web's files, both as addresses
- * that end in a slash; `threads` is how many WebAssembly takes, where the page is isolated from others.
+ * that end in a slash; `threads` is how many WebAssembly takes, where the page is isolated from others; `backend` is
+ * "webgpu", "wasm", or undefined: WebGPU where there is an adapter that is no software.
  */
 export class Network {
-  static async load({ model, runtime, threads }) {
+  static async load({ model, runtime, threads, backend }) {
     const card = JSON.parse(new TextDecoder().decode(await fetchBytes(`${model}card.json`)));
-    let ort;
-    try {
-      ort = await import(`${runtime}ort.wasm.min.mjs`);
-    } catch (error) {
-      throw new MediaError(`cannot load onnxruntime-web from ${runtime}: ${error.message}`);
-    }
+    const names = Object.keys(card.graphs);
+    const files = Promise.all(names.map((name) => fetchBytes(`${model}${card.graphs[name].file}`)));
+    files.catch(() => {}); // it is waited for below
+    const { ort, provider } = await runtimeOf(runtime, backend);
     ort.env.wasm.wasmPaths = runtime;
     const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
     ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
-    const network = new Network(ort, card);
-    const names = Object.keys(card.graphs);
-    const files = await Promise.all(names.map((name) => fetchBytes(`${model}${card.graphs[name].file}`)));
+    const network = new Network(ort, card, provider);
     for (const [i, name] of names.entries()) {
-      if ((await sha256(files[i])) !== card.graphs[name].sha256) {
-        throw new WeightsError(`${card.graphs[name].file} is not the file that the network's card names`);
+      const content = (await files)[i];
+      const { file, sha256: wanted, outputs } = card.graphs[name];
+      if ((await sha256(content)) !== wanted) throw new WeightsError(`${file} is not the file that the network's card names`);
+      const options = { executionProviders: [provider], graphOptimizationLevel: "all" };
+      if (provider === "webgpu" && name === "keyframe") {
+        // What the other graphs take stays where they are; what is looked at here comes out.
+        options.preferredOutputLocation = Object.fromEntries(outputs.map((output) =>
+          [output.name, ON_CPU.includes(output.name) ? "cpu" : "gpu-buffer"]));
       }
-      network.graphs[name] = await ort.InferenceSession.create(files[i], {
-        executionProviders: ["wasm"], graphOptimizationLevel: "all",
-      });
+      network.graphs[name] = await ort.InferenceSession.create(content, options);
     }
     return network;
   }
 
-  constructor(ort, card) {
+  constructor(ort, card, provider) {
     this.ort = ort;
     this.card = card;
+    /** "webgpu" or "wasm". */
+    this.provider = provider;
     this.graphs = {};
     this.keys = new Map(); // what was computed of the last keyframes, by group
   }
@@ -80,29 +110,55 @@ export class Network {
     const reference = Float64Array.from(tensors.key_marks.data, (mark) => (mark + 1) * HALF);
     const key = { tensors, reference, face: tensors.key_face.data[0] > 0 };
     this.keys.set(group, key);
-    while (this.keys.size > 2) this.keys.delete(this.keys.keys().next().value);
+    while (this.keys.size > 2) {
+      const [oldest, { tensors: unused }] = this.keys.entries().next().value;
+      this.keys.delete(oldest);
+      for (const tensor of Object.values(unused)) tensor.dispose();
+    }
     return key;
   }
 
-  /** The tiny frames around one, [5, 3, 8, 8] in 0..1. The ends of the keyframe's frames repeat. */
-  window(group, frame) {
-    const out = new Float32Array((2 * REACH + 1) * 3 * 64);
-    for (let k = 0; k <= 2 * REACH; k++) {
-      const rgb = tinyToRgb(group.tinyOf(frame + k - REACH));
-      for (let i = 0; i < 64; i++) {
-        for (let c = 0; c < 3; c++) out[(k * 3 + c) * 64 + i] = rgb[3 * i + c] / 255;
-      }
-    }
-    return this.tensor(out, [2 * REACH + 1, 3, 8, 8]);
+  /** The tiny frames around one, [5 * 192] in RGB. The ends of the keyframe's frames repeat. */
+  windows(group, frame) {
+    const out = new Uint8Array((2 * REACH + 1) * 3 * 64);
+    for (let k = 0; k <= 2 * REACH; k++) out.set(tinyToRgb(group.tinyOf(frame + k - REACH)), k * 3 * 64);
+    return out;
   }
 
-  /** Draw a frame: RGBA [256 * 256 * 4]. Throws BitstreamError where the layers are malformed. */
-  async draw(group, frame, synthesis) {
+  /**
+   * Draw a frame: RGBA [256 * 256 * 4]; `mel` is a LogMel of the speech, or null. Throws BitstreamError where the layers
+   * are malformed.
+   */
+  async draw(group, frame, synthesis, mel) {
     await group.upTo(frame + REACH + 1);
+    const motion = group.motionOf(frame);
+    const sound = this.hears(motion) && mel ? mel.window(frame) : null;
+    return this.drawFrom(group, { windows: this.windows(group, frame), motion, sound }, synthesis);
+  }
+
+  /** Whether the sound moves the lips of a frame with this motion. */
+  hears(motion) {
+    return motion[16] !== SENT && "lips" in this.graphs;
+  }
+
+  /**
+   * Draw from a keyframe (whatever has a `picture()`), the tiny frames around the frame [5 * 192], its motion [17], and
+   * log-mel [148 * 80] or null.
+   */
+  async drawFrom(group, { windows, motion, sound }, synthesis) {
     const key = await this.keyOf(group);
-    const tiny = this.window(group, frame);
-    const marks = await this.marks(group, key, frame, tiny, synthesis);
-    const { picture } = await this.graphs.frame.run({ tiny, marks, ...key.tensors });
+    const tiny = new Float32Array(windows.length);
+    for (let at = 0; at < windows.length; at++) {
+      const [k, pixel, c] = [Math.floor(at / 192), Math.floor(at / 3) % 64, at % 3];
+      tiny[(k * 3 + c) * 64 + pixel] = windows[at] / 255;
+    }
+    const input = this.tensor(tiny, [2 * REACH + 1, 3, 8, 8]);
+    let marks = await this.marks(key, motion, input, synthesis);
+    if (sound && key.face && this.hears(motion)) {
+      const mel = this.tensor(sound, [sound.length / BANDS, BANDS]);
+      marks = (await this.graphs.lips.run({ mel, key_marks: key.tensors.key_marks, marks })).heard;
+    }
+    const { picture } = await this.graphs.frame.run({ tiny: input, marks, ...key.tensors });
     const out = new Uint8ClampedArray(SIDE * SIDE * 4);
     for (let i = 0, at = 0; i < out.length; i += 4) {
       out[i] = picture.data[at++];
@@ -114,8 +170,7 @@ export class Network {
   }
 
   /** Landmarks of a frame: as its motion says, or as the tiny frames do where none was sent. */
-  async marks(group, key, frame, tiny, synthesis) {
-    const motion = group.motionOf(frame);
+  async marks(key, motion, tiny, synthesis) {
     if (motion[16] && key.face) {
       const points = synthesise(synthesis, key.reference, motion);
       return this.tensor(points.map((pixel) => pixel / HALF - 1), [POINTS, 2]);

@@ -127,7 +127,11 @@ export declare class Clip extends EventTarget {
   /** Bytes of each part of the stream, by second. */
   readonly seconds: { keyframe: number; motion: number; tiny: number; audio: number }[];
   /** Load the network; `picture`, `frames` and `play` do so by themselves. */
-  load(): Promise<{ threads: number; network: { model_id: number; file: string; sha256: string } }>;
+  load(): Promise<{
+    threads: number;
+    backend: "webgpu" | "wasm";
+    network: { model_id: number; file: string; sha256: string };
+  }>;
   picture(frame: number): Promise<ImageData>;
   /** Frames one after another. */
   frames(first?: number, end?: number): AsyncGenerator<Frame>;
@@ -142,17 +146,83 @@ export declare class Clip extends EventTarget {
   close(): Promise<void>;
 }
 
-export interface OpenOptions {
+export interface NetworkOptions {
   /** Address of the folder that `tfcodec export onnx` wrote; "model/" by default. */
   model?: string;
   /** Address of onnxruntime-web's files; "runtime/" by default. */
   runtime?: string;
   /** Threads that WebAssembly may take, where the page is isolated from others. */
   threads?: number;
+  /** How the network is computed; by default with WebGPU where there is a graphics card. */
+  backend?: "webgpu" | "wasm";
+}
+
+export interface OpenOptions extends NetworkOptions {
   limits?: Partial<Limits>;
 }
 
+export interface ReceiverOptions extends NetworkOptions {
+  /** Frames that are waited for, so that the network sees them: 0, 1 or 2. */
+  lookahead?: 0 | 1 | 2;
+  /** 0 to 1. */
+  volume?: number;
+}
+
+export interface Shown {
+  /** Number of the frame, and its time in seconds. */
+  number: number;
+  time: number;
+  /** The frame has come; it is made up, since it is late or lost; or the one of the tick before stands. */
+  state: "fresh" | "concealed" | "held";
+}
+
+export interface CallStats {
+  /** Packets. */
+  received: number;
+  lost: number;
+  duplicates: number;
+  reordered: number;
+  damaged: number;
+  lostShare: number;
+  /** Frames of the clock; ticks at which the frame before stood; frames left out to keep the delay short. */
+  shown: number;
+  held: number;
+  skipped: number;
+  /** Frames between the newest that a packet has named and the clock's. */
+  delayFrames: number;
+  waitingForKeyframe: boolean;
+  /** Pictures that were drawn, and blocks of 40 ms of sound that were played. */
+  drawn: number;
+  spoken: number;
+}
+
+/**
+ * The receiving end of a call. Events: "feedback" (a CustomEvent whose `detail`, a Uint8Array, is to be sent to the
+ * sender; an attached channel sends it unless it is prevented), "picture" (`detail` is { number, time } of the picture
+ * that is on the canvas now), "error" (`detail` is the error).
+ */
+export declare class Receiver extends EventTarget {
+  constructor(canvas: HTMLCanvasElement, options?: ReceiverOptions);
+  /** Take the sender's channels, as "datachannel" events give them; others are ignored. */
+  attach(channel: RTCDataChannel): void;
+  /** Take a packet that came some other way. */
+  push(data: ArrayBuffer | ArrayBufferView | string): void;
+  /** What the clock shows; null before the first frame. */
+  readonly shown: Shown | null;
+  /** Number of the frame on the canvas, which is behind the clock's where drawing is slow; -1 before the first. */
+  readonly pictured: number;
+  /** Null until packets can be read. */
+  readonly stats: CallStats | null;
+  /** What a user should be told, such as that the speech cannot be decoded; null if there is nothing. */
+  readonly notice: string | null;
+  /** True in the beginning: browsers let sound begin in answer to a click alone. */
+  muted: boolean;
+  volume: number;
+  close(): void;
+}
+
 export declare const Tfc: {
+  Receiver: typeof Receiver;
   /** Open a stream: an address, a Blob or bytes. Throws BitstreamError or one of its kinds, MediaError. */
   open(source: string | URL | Blob | ArrayBuffer | ArrayBufferView, options?: OpenOptions): Promise<Clip>;
 };

@@ -4,41 +4,15 @@
 //     const clip = await Tfc.open("talk.tfc", { model: "model/", runtime: "runtime/" });
 //     clip.play(canvas);
 
-import { MediaError, revive } from "./errors.js";
+import { MediaError } from "./errors.js";
 import { Player } from "./player.js";
+import { Receiver } from "./receiver.js";
+import { Remote, absolute } from "./remote.js";
 
 export * from "./errors.js";
 export { read } from "./container.js";
 
 const SIDE = 256;
-
-/** The worker, and the calls that wait for its answer. */
-class Remote {
-  constructor() {
-    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-    this.waiting = new Map();
-    this.next = 1;
-    this.worker.onmessage = ({ data: { id, result, error } }) => {
-      const { resolve, reject } = this.waiting.get(id);
-      this.waiting.delete(id);
-      if (error) reject(revive(error));
-      else resolve(result);
-    };
-    this.worker.onerror = (event) => {
-      const error = new MediaError(`the decoder's worker failed: ${event.message ?? "it could not be loaded"}`);
-      for (const { reject } of this.waiting.values()) reject(error);
-      this.waiting.clear();
-    };
-  }
-
-  call(method, args, transfer = []) {
-    const id = this.next++;
-    return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, method, args }, transfer);
-    });
-  }
-}
 
 let shared = null;
 
@@ -57,8 +31,6 @@ async function bytesOf(source) {
   if (!response.ok) throw new MediaError(`cannot fetch ${source}: status ${response.status}`);
   return response.arrayBuffer();
 }
-
-const absolute = (url) => new URL(url.endsWith("/") ? url : `${url}/`, globalThis.location?.href).href;
 
 /** An opened clip. */
 export class Clip extends EventTarget {
@@ -134,17 +106,20 @@ export class Clip extends EventTarget {
 }
 
 export const Tfc = {
+  /** The receiving end of a call: see receiver.js. */
+  Receiver,
+
   /**
    * Open a stream: an address, a Blob or bytes.
    *
    * `model` and `runtime` are the addresses of the network's folder and of onnxruntime-web's, `threads` how many
-   * WebAssembly may take, `limits` stricter ones than the specification's. Throws BitstreamError or one of its kinds,
+   * WebAssembly may take, `backend` "webgpu" or "wasm" (by default WebGPU where there is a graphics card), `limits` stricter ones than the specification's. Throws BitstreamError or one of its kinds,
    * MediaError.
    */
-  async open(source, { model = "model/", runtime = "runtime/", threads, limits } = {}) {
+  async open(source, { model = "model/", runtime = "runtime/", threads, backend, limits } = {}) {
     const bytes = await bytesOf(source);
     shared ??= new Remote();
-    const where = { model: absolute(model), runtime: absolute(runtime), threads };
+    const where = { model: absolute(model), runtime: absolute(runtime), threads, backend };
     return new Clip(shared, await shared.call("open", { bytes, limits }, [bytes]), where);
   },
 };

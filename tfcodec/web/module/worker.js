@@ -6,6 +6,8 @@ import { read } from "./container.js";
 import { TfcodecError } from "./errors.js";
 import { groupAt, groupsOf } from "./exact.js";
 import { decodeKeyframe } from "./keyframe.js";
+import { NO_MOTION } from "./layers.js";
+import { LogMel } from "./mel.js";
 import { Network } from "./network.js";
 import { decodeSpeech } from "./speech.js";
 import { loadTables } from "./tables.js";
@@ -14,6 +16,8 @@ const networks = new Map(); // by where they were loaded from
 const clips = new Map();
 let tables = null;
 let nextClip = 1;
+/** The call that this worker draws, if it does: where its network is, the network, and its newest keyframe. */
+const call = { where: null, network: null, group: null };
 
 function networkOf(where) {
   const name = JSON.stringify(where);
@@ -23,6 +27,14 @@ function networkOf(where) {
     networks.set(name, loading);
   }
   return networks.get(name);
+}
+
+const described = ({ threads, provider, card }) => ({ threads, backend: provider, network: card.network });
+
+/** What the network hears of a clip's speech, which is kept in 16 bits. */
+function melOf(speech, fps, frames) {
+  const kept = Int16Array.from(speech, (x) => Math.min(Math.max(Math.round(32768 * x), -32768), 32767));
+  return new LogMel((i) => (kept[i] ?? 0) / 32768, fps, frames);
 }
 
 /** Bytes of each kind, by the second that they belong to. */
@@ -66,8 +78,8 @@ const methods = {
       notice = `There is no sound: the speech is coded with ${name}, which this player cannot decode.`;
     } else if (audio) speech = await decodeSpeech(stream);
     const clip = nextClip++;
-    clips.set(clip, { stream, groups });
     const fps = header.rate[0] / header.rate[1];
+    clips.set(clip, { stream, groups, mel: speech && melOf(speech, fps, stream.frameCount) });
     const info = {
       frames: stream.frameCount, fps, durationSeconds: stream.frameCount / fps, modelId: header.modelId,
       modelHash: Array.from(header.modelHash, (byte) => byte.toString(16).padStart(2, "0")).join(""),
@@ -83,12 +95,12 @@ const methods = {
     const network = await networkOf(where);
     network.check(clips.get(clip).stream.header);
     clips.get(clip).network = network;
-    return [{ threads: network.threads, network: network.card.network }, []];
+    return [described(network), []];
   },
 
   async draw({ clip, frame }) {
-    const { groups, network } = clips.get(clip);
-    const pixels = await network.draw(groupAt(groups, frame), frame, tables.synthesis);
+    const { groups, network, mel } = clips.get(clip);
+    const pixels = await network.draw(groupAt(groups, frame), frame, tables.synthesis, mel);
     return [{ pixels }, [pixels.buffer]];
   },
 
@@ -103,6 +115,29 @@ const methods = {
   async keyframe({ clip, frame }) {
     const group = groupAt(clips.get(clip).groups, frame);
     return [{ first: group.first, number: group.number, pixels: await group.picture() }, []];
+  },
+
+  /** Load the network of a call before the call begins. */
+  async prepare({ where }) {
+    call.where = where;
+    tables = await loadTables();
+    await networkOf(where);
+    return [null, []];
+  },
+
+  /** Check that the network is the one that the call names. */
+  async loadCall(header) {
+    call.network = await networkOf(call.where);
+    call.network.check(header);
+    return [described(call.network), []];
+  },
+
+  /** Draw a frame of a call; `picture` is its keyframe's if that is another than the frame's before. */
+  async scene({ picture, windows, motion, sound }) {
+    if (picture) call.group = { picture: async () => picture };
+    const scene = { windows, motion: motion ?? NO_MOTION, sound };
+    const pixels = await call.network.drawFrom(call.group, scene, tables.synthesis);
+    return [{ pixels }, [pixels.buffer]];
   },
 
   async close({ clip }) {

@@ -1,0 +1,21 @@
+"""Lips from speech without the network: its file, and what a keyframe's landmarks say of its mouth. Needs no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..motion.geometry import PARTS, UNIT, analyse
+
+LIPS_FILE = "lips-1-2ab95532.safetensors"
+LIPS_SHA256 = "2ab95532e8cc8a735e0570ce06464f0d093ae0ab8c99742ca25a786468e4cac0"
+MOUTH_NUMBERS = 4
+MOUTH_PART = next(part for part in PARTS if part.name == "mouth")
+
+
+def key_features(face: NDArray[np.float32], reference: ArrayLike) -> NDArray[np.float64]:
+    """[6] of landmarks [70, 2]: the mouth's numbers relative to a mean face, its opening, and 1."""
+    marks = np.asarray(reference, np.float64)
+    numbers = analyse(face * 64, marks[None])[0, MOUTH_PART.numbers] / UNIT
+    gap = np.linalg.norm(marks[[61, 62, 63]] - marks[[67, 66, 65]], axis=-1).mean()
+    return np.array([*numbers, gap / max(float(np.linalg.norm(marks[36] - marks[45])), 1.0), 1.0])

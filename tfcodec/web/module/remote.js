@@ -1,0 +1,39 @@
+// The worker that decodes and draws, and the calls that wait for its answer.
+
+import { MediaError, revive } from "./errors.js";
+
+export class Remote {
+  constructor() {
+    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    this.waiting = new Map();
+    this.next = 1;
+    this.worker.onmessage = ({ data: { id, result, error } }) => {
+      const { resolve, reject } = this.waiting.get(id);
+      this.waiting.delete(id);
+      if (error) reject(revive(error));
+      else resolve(result);
+    };
+    this.worker.onerror = (event) => {
+      const error = new MediaError(`the decoder's worker failed: ${event.message ?? "it could not be loaded"}`);
+      for (const { reject } of this.waiting.values()) reject(error);
+      this.waiting.clear();
+    };
+  }
+
+  call(method, args, transfer = []) {
+    const id = this.next++;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, method, args }, transfer);
+    });
+  }
+
+  /** End the worker; what is under way is never answered. */
+  end() {
+    this.worker.terminate();
+    this.waiting.clear();
+  }
+}
+
+/** The address of a folder, whole, and ending in a slash. */
+export const absolute = (url) => new URL(url.endsWith("/") ? url : `${url}/`, globalThis.location?.href).href;
