@@ -69,11 +69,17 @@ class _Window(NamedTuple):
 
     def piece(self, at: int) -> _Window:
         """The chosen frames from ``at`` on."""
-        some = slice(at, at + self.size)
-        count = len(self.chosen[some])
+        part = self._at(slice(at, at + self.size))
+        return part._replace(key=self.key.select(slice(len(part.chosen))))
+
+    def every_other(self) -> _Window:
+        """Half of the chosen frames, which suffice to tell good proposals from bad ones."""
+        return self._at(slice(len(self.chosen) // 2 % 2, None, 2))
+
+    def _at(self, some: slice) -> _Window:
         return self._replace(
-            chosen=self.chosen[some], around=self.around[some], key=self.key.select(slice(count)),
-            means=self.means[some], tiny=self.tiny[some], target=self.target[some], marks=self.marks[some],
+            chosen=self.chosen[some], around=self.around[some], means=self.means[some], tiny=self.tiny[some],
+            target=self.target[some], marks=self.marks[some],
         )  # fmt: skip
 
 
@@ -166,7 +172,7 @@ class Refiner:
         return np.asarray(moved.cpu().numpy())
 
     def _error_of(self, window: _Window, coded: TinyPlanes) -> float:
-        torch = self._torch
+        torch, window = self._torch, window.every_other()
         tiny = coded.samples().astype(np.float32) / coded.scale
 
         def look(at: int) -> Tensor:
