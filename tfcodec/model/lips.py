@@ -29,8 +29,8 @@ from .inputs import MEL_BANDS, MEL_PER_FRAME, REACH
 from .mouth import LIPS_FILE as LIPS_FILE
 from .mouth import LIPS_SHA256 as LIPS_SHA256
 from .mouth import MOUTH_NUMBERS as MOUTH_NUMBERS
-from .mouth import key_features
 from .mouth import MOUTH_PART as MOUTH_PART
+from .mouth import key_features
 from .registry import FOLDER
 
 OUTPUTS = MOUTH_NUMBERS + 1
