@@ -136,8 +136,8 @@ def test_a_batch_ahead_gives_what_comes_before_damage(moving_face: Face) -> None
     encoder.request_keyframe()
     packets += [*encoder.push(moving_face[0][6:12]), *encoder.flush()]
     chunks = list(bs.read_stream(b"".join(packets)).chunks)
-    last = max(i for i, chunk in enumerate(chunks) if isinstance(chunk, bs.TinyChunk))
-    chunks[last] = dataclasses.replace(chunks[last], payload=b"\xff" * 40)  # type: ignore[type-var]
+    last, tiny = max((i, chunk) for i, chunk in enumerate(chunks) if isinstance(chunk, bs.TinyChunk))
+    chunks[last] = dataclasses.replace(tiny, payload=b"\xff" * 40)
     data = bs.write_signature() + b"".join(chunk.to_bytes() for chunk in chunks)
     for ahead in (False, True):
         reader, given = Reader(data, batch=4, pixels=False), deque[int]()

@@ -18,6 +18,8 @@ from tfcodec.errors import TfcodecError
 from tfcodec.metrics.files import find_weights
 from tfcodec.model.config import NetworkConfig
 from tfcodec.model.registry import default_model, weights_file
+from tfcodec.model.stage1 import KeyframeEncoder
+from tfcodec.model.stage2 import Stage2
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.model.weights import read_weights
 from tfcodec.training import keypoint as training
@@ -101,7 +103,8 @@ def test_keypoints_are_drawn_to_landmarks() -> None:
 def test_a_run_may_begin_with_the_product_s_layers() -> None:
     network, other = KeypointAnimator(), read_weights(weights_file(default_model()))
     training.borrow(network, other)
-    assert other.stage2 is not None
+    assert isinstance(other.keyframe, KeyframeEncoder)
+    assert isinstance(other.stage2, Stage2)
     assert torch.equal(network.keyframe.stem.weight, other.keyframe.stem.weight)
     assert torch.equal(network.merge128.weight, other.stage2.merge128.weight)
     with pytest.raises(TfcodecError, match="second stage"):

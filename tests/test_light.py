@@ -188,7 +188,7 @@ def test_it_comes_out_of_the_full_one_and_learns(
     from tfcodec.training import export, lessons, options, prune
     from tfcodec.training import light as training
     from tfcodec.training.data import Pack
-    from tfcodec.training.start import start_network
+    from tfcodec.training.start import is_shared, start_network
 
     with pytest.raises(MediaError, match="no lessons"):
         lessons.lessons(tmp_path)
@@ -215,14 +215,14 @@ def test_it_comes_out_of_the_full_one_and_learns(
     learnt = read_weights(out).state_dict()
     for name, tensor in start.state_dict().items():
         same = torch.equal(tensor, learnt[name])
-        assert same or not (prune.is_shared(name) or name.startswith("closeups.")), name
+        assert same or not (is_shared(name) or name.startswith("closeups.")), name
     assert not torch.equal(learnt["stage1.see64.weight"], start.state_dict()["stage1.see64.weight"])
 
     network = start_network(options.parse(
         ["-", "-", "--shape", "light", "--fitting", "--weights", str(registry.weights_file(entry))]
     ))  # fmt: skip
     for name, tensor in network.named_parameters():
-        assert tensor.requires_grad != prune.is_shared(name), name
+        assert tensor.requires_grad != is_shared(name), name
         assert tensor.requires_grad or torch.equal(tensor, full.state_dict()[name]), name
 
     folder = tmp_path / "weights"

@@ -17,6 +17,7 @@ from tfcodec.metrics.lpips import LPIPS, find_weights
 from tfcodec.model import registry
 from tfcodec.model.blocks import box_down, refine_chroma, warp
 from tfcodec.model.config import BEFORE, SHAPES, NetworkConfig
+from tfcodec.model.stage1 import Stage1
 from tfcodec.model.upsampler import MEL_BANDS, MEL_COLUMNS, WINDOW, KeyframeFeatures, Upsampler
 from tfcodec.model.weights import load_model, read_weights, save_weights
 from tfcodec.training.options import network_config
@@ -67,6 +68,7 @@ def test_the_frame_before_is_remembered() -> None:
         first = model(key, tiny, mel)
         # Nothing listens to it as long as the network is untrained.
         assert torch.equal(model(key, tiny, mel, first.memory()).frame, first.frame)
+        assert isinstance(model.stage1, Stage1)
         torch.nn.init.normal_(model.stage1.recall64.weight, std=0.01)
         torch.nn.init.normal_(model.stage1.flow64.weight, std=0.01)
         first = model(key, tiny, mel)

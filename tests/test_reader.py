@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -280,7 +281,7 @@ def test_drawing_keeps_nothing(stream: bytes) -> None:
     reader = tfcodec.open(repeated(stream, 3))
     draw = reader._pictures
 
-    def watched(*args: object) -> np.ndarray:
+    def watched(*args: object) -> Callable[[], np.ndarray]:
         waiting.append(len(args[1].held))  # type: ignore[attr-defined]
         return draw(*args)  # type: ignore[arg-type]
 

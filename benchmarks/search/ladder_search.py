@@ -54,7 +54,7 @@ class Tracked(MotionLayerEncoder):
     """Follows the face of each clip once."""
 
     def __init__(self, quality: int, seen: dict[bytes, Any]) -> None:
-        super().__init__(MotionEncoder(quality, "file", refresh=NEVER), default_tracker(), "file")
+        super().__init__(MotionEncoder(quality, "file", refresh=NEVER), default_tracker(), "file", "cpu")
         self._seen = seen
 
     def _track(self, frames: NDArray[np.uint8]) -> Any:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..rates import SAMPLE_RATE
 from ..speech import indices as coder
-from ..speech.lyra import FRAME, LyraEncoder
+from ..speech.lyra import FRAME, LyraEncoder, codebooks
 
 N, VALUES, STATE, HIDDEN = coder.FOLLOWED, coder.VALUES, coder.STATE, coder.HIDDEN
 PIECE = 125
@@ -92,6 +92,7 @@ def extract(what: str) -> tuple[Clips, list[str]]:
         rows = _rows(folder / "manifest.tsv")
         files = [folder / what / row["clip"] for row in rows if row["split"] == what and row["audio"] == "audio"]
     rng = np.random.default_rng(0)
+    nearest = coder.IndexEncoder(coder.QUANTISERS, 1)
     clips, names = [], []
     for file in files:
         sound = _sound(file)
@@ -101,7 +102,8 @@ def extract(what: str) -> tuple[Clips, list[str]]:
             sound = np.clip(sound[int(rng.integers(FRAME)) :] * 10 ** (rng.uniform(*GAIN) / 20), -1, 1)
         encoder = LyraEncoder(coder.QUANTISERS, 20)
         sound = np.pad(sound, (0, -len(sound) % FRAME)).astype(np.float32)
-        clips.append(np.stack([encoder._frame(part) for part in sound.reshape(-1, FRAME)]))
+        features = np.stack([encoder._frame(part) for part in sound.reshape(-1, FRAME)])
+        clips.append(nearest.find(features, codebooks(), 0))
         names.append(file.name)
     return clips, names
 
