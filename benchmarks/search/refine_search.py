@@ -38,10 +38,10 @@ from tfcodec.tinyframe import TinyEncoder
 FRAMES, LOOK_EVERY, EXPECTED = 50, 5, 250
 USUAL = Descent()
 WAYS: list[tuple[int, Descent | None]] = [
-    *((tiny, None) for tiny in (4, 5, 6)), (5, USUAL), (4, USUAL),
-    (5, Descent(steps=3, rate=2.5)), (5, Descent(steps=12)),
-    (5, Descent(price=0.3)), (5, Descent(price=3)),
-    (5, Descent(stride=1)), (5, Descent(stride=2)), (5, Descent(stride=8)),
+    *((tiny, None) for tiny in (0, 1, 2)), (1, USUAL), (2, USUAL),
+    (1, Descent(steps=1)), (1, Descent(steps=3)), (1, Descent(rate=1800)), (1, Descent(rate=3500)),
+    (1, Descent(price=0.3)), (1, Descent(price=3)), (1, Descent(stride=4)), (1, Descent(stride=12)),
+    (1, Descent(gains=(1.0,))), (1, Descent(gains=(2.0,))), (1, Descent(gains=(1.0, 1.5, 2.0))),
 ]  # fmt: skip
 """Tiny-frame quality, and how to look (None: box means)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import numpy as np
@@ -87,6 +88,12 @@ class TinyEncoder:
         """Predict the next payload from an earlier state, which the decoder has to restore too."""
         self._state, self._history = state.coefficients, state.history
         self._sent_step, self._first = state.step, state.first
+
+    def fork(self) -> TinyEncoder:
+        """Another encoder that stands where this one does, to try a payload with."""
+        other = copy.copy(self)
+        other._errors = self._errors.copy()
+        return other
 
     def encode(self, planes: TinyPlanes) -> bytes:
         """One payload for 1..128 frames, predicted from everything since :meth:`reset`.

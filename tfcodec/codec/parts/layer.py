@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -35,6 +35,16 @@ class Refining(Protocol):
     ) -> TinyPlanes:
         """Tiny frames for ``frames``, drawn from ``keyframe``, to be coded in place of their box means ``planes``;
         ``motion`` [n, 17] is what the layer of motion says of them."""
+
+
+@runtime_checkable
+class Trying(Refining, Protocol):
+    """Has several proposals, between which coding decides."""
+
+    def tries(
+        self, keyframe: Frames, frames: Frames, planes: TinyPlanes, motion: NDArray[np.int32] | None = None
+    ) -> tuple[list[TinyPlanes], Callable[[TinyPlanes], float]]:
+        """Proposals, and how far pictures are off that are drawn from coded ones; arguments as `refine`'s."""
 
 
 @dataclass(frozen=True)
