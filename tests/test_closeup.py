@@ -20,11 +20,11 @@ from tfcodec.model.closeup import (
     head_frame,
     paste_square,
 )  # fmt: skip
+from tfcodec.model.places import EDGE
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.training.landmark_examples import mirror_marks
 
 POSES = ((0.0, 1.0, (0.0, 0.0)), (17.0, 0.9, (0.06, -0.04)), (-30.0, 0.7, (-0.1, 0.05)))
-from tfcodec.model.places import EDGE
 
 
 def posed(index: int) -> torch.Tensor:
