@@ -19,7 +19,7 @@ GROUND = ("errors", "rates", "samples", "files", "machine", "mixdown", "resample
 CODERS = ("tinyframe", "motion", "keyframe", "speech")
 ROAD = (
     *GROUND, "bitstream", *CODERS, "model", "codec.parts", "codec.policy", "codec.options", "codec.results",
-    "codec.frames",
+    "codec.frames", "codec.typical",
 )  # fmt: skip
 MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(GROUND, GROUND),
@@ -32,11 +32,12 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     "codec.policy": GROUND,
     "codec.results": GROUND,
     "codec.frames": GROUND,
+    "codec.typical": (*GROUND, "speech", "codec.results"),
     "codec.parts": (*GROUND, "bitstream", *CODERS, "model.registry", "model.tracker", "model.tracking", "codec.policy"),
     "codec.options": (*GROUND, "bitstream", "speech", "codec.parts", "codec.policy", "model.device", "model.tracker"),
     "codec.file": ROAD,
     "codec.call": ROAD,
-    "codec.encoder": (*GROUND, "codec", "model.tracker"),
+    "codec.encoder": (*GROUND, "codec", "model.tracker", "speech.choice"),
     "simulator": (*GROUND, "codec", "media"),
     "contrib": (*GROUND, "codec", "simulator"),
 }

@@ -12,6 +12,7 @@ from conftest import there
 import tfcodec
 from benchmarks.publish import typical as measured
 from tfcodec.codec import typical
+from tfcodec.codec.file.budget import expect_within
 from tfcodec.codec.results import Packet
 from tfcodec.codec.typical import LAYERS_KBPS, SPAN, RateControl
 from tfcodec.motion import NUMBERS, MotionDecoder, MotionEncoder
@@ -35,7 +36,7 @@ def test_more_bits_never_make_it_worse(latency: typical.Latency, speech: str) ->
     best = -1
     for kbps in np.arange(1.0, 60.0, 0.5):
         try:
-            quality, choice = typical.within(float(kbps), latency, speech, speech != "none")
+            quality, choice = expect_within(float(kbps), latency, speech, speech != "none")
         except tfcodec.TfcodecError:
             assert best == -1
             continue

@@ -20,6 +20,7 @@ from tfcodec.codec.file.decoder import ExactParts, read_exact
 from tfcodec.codec.file.encoder import encode_clip
 from tfcodec.codec.file.refine import Refiner
 from tfcodec.codec.options import EncodeOptions
+from tfcodec.files import write_atomically
 from tfcodec.media import open_source
 from tfcodec.metrics import faces, pixels
 from tfcodec.metrics.faces import FaceMeter
@@ -176,6 +177,8 @@ class Plan:
     """Streams as calls code them (without refining), in place of files."""
     ways: bool = True
     """Draw with the first network in every way, or only as it ships."""
+    streams: Path | None = None
+    """Folder where streams of files are kept; what is there is not encoded again."""
 
 
 def measure(path: Path, plan: Plan, networks: dict[str, Network], judges: Judges) -> ClipResult:
@@ -192,7 +195,7 @@ def measure(path: Path, plan: Plan, networks: dict[str, Network], judges: Judges
         if network.in_time and network.stand_in:
             streams[name] = next(iter(streams.values()))
         elif network.in_time:
-            streams[name] = plain if plan.call else encode_with(network, path, plan.quality)
+            streams[name] = plain if plan.call else kept_stream(network, path, plan)
     info = tfcodec.probe(next(iter(streams.values())))
     at = np.arange(0, len(source), plan.every)
     judged = np.ascontiguousarray(source[at])
@@ -298,6 +301,16 @@ def encode_call(path: Path, quality: int) -> bytes:
     """The clip as a call codes it, in the chunks of a file; without its sound."""
     with open_source(path, crop="auto") as clip:
         return call_as_file(clip.frames_iter(), quality)
+
+
+def kept_stream(network: Network, path: Path, plan: Plan) -> bytes:
+    """The clip as an encoder with this network codes it, from the plan's folder where it is there."""
+    if plan.streams is None:
+        return encode_with(network, path, plan.quality)
+    file = plan.streams / f"{path.stem}-{network.path.stem}-q{plan.quality}.tfc"
+    if not file.is_file():
+        write_atomically(file, encode_with(network, path, plan.quality))
+    return file.read_bytes()
 
 
 def encode_with(network: Network, path: Path, quality: int) -> bytes:

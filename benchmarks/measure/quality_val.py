@@ -314,6 +314,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--brief", action="store_true", help="only as the network ships, and the frozen keyframe")
     p.add_argument("--call", action="store_true", help="streams as calls code them")
     p.add_argument("--clips", type=int, help="only so many clips, spread over the set")
+    p.add_argument("--streams", type=Path, metavar="DIR", help="keep streams there; what is there is not encoded again")
     p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
     p.add_argument("-o", "--output", type=Path, help="JSON file for the result")
     args = p.parse_args(argv)
@@ -334,7 +335,9 @@ def main(argv: list[str] | None = None) -> None:
     networks = {name: Network.load(path).describe() for name, path in weights.items()}
     backbone = Judges.load().backbone.name
     tested = self_test(clips())
-    plan = Plan(args.quality, args.every, args.openings_every, args.call, not args.brief)
+    plan = Plan(args.quality, args.every, args.openings_every, args.call, not args.brief, args.streams)
+    if args.streams:
+        args.streams.mkdir(parents=True, exist_ok=True)
     results = run_all(paths, weights, others, args.stand_in, plan, args.jobs)
     rows, distances = [r.row for r in results], frechet(results)
     gflop = networks[DECODED]["gflop_per_frame"]

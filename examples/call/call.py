@@ -30,13 +30,14 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8765, help="of the page (default: 8765; 0: any)")
     parser.add_argument("--seconds", type=float, help="end after so long; without it: Ctrl-C")
     parser.add_argument("--model", help="what `tfcodec export onnx` wrote (default: exported once, and kept)")
+    parser.add_argument("--network", help="light: the network's stand-in that draws faster")
     parser.add_argument("--runtime", help="onnxruntime-web's files or address (default: what `make web` set up)")
     options = parser.parse_args()
     port = options.port or free_port()
     if options.camera is None and options.input is None:
         options.input = synthetic_clip()
     source = ["--camera", options.camera] if options.camera is not None else [str(options.input)]
-    parts = {"--model": options.model, "--runtime": options.runtime}
+    parts = {"--model": options.model, "--network": options.network, "--runtime": options.runtime}
     given = [word for name, value in parts.items() if value is not None for word in (name, value)]
     server = subprocess.Popen([sys.executable, str(HERE / "server.py"), "--port", str(port), *given])
     sender = subprocess.Popen(

@@ -77,9 +77,9 @@ async def _accept(request: web.Request) -> web.WebSocketResponse:
     return socket
 
 
-def write_page(folder: Path, model: str | None, runtime: str | None) -> None:
+def write_page(folder: Path, sources: page.Sources) -> None:
     """Put together what the page is made of. Raises TfcodecError if something is not there."""
-    about = page.copy_parts(folder, page.Sources(None, model, runtime))
+    about = page.copy_parts(folder, sources)
     for name in PAGE:
         (folder / name).write_bytes((HERE / name).read_bytes())
     (folder / "page.json").write_text(json.dumps(about))
@@ -108,11 +108,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--model", help="folder that `tfcodec export onnx` wrote")
+    parser.add_argument("--network", help="light: the network's stand-in that draws faster")
     parser.add_argument("--runtime", help="onnxruntime-web's files, or the address that the page loads them from")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tfcodec-call-") as made:
         try:
-            write_page(Path(made), options.model, options.runtime)
+            write_page(Path(made), page.Sources(None, options.model, options.runtime, options.network))
         except TfcodecError as error:
             sys.exit(f"page: {error}")
         with contextlib.suppress(KeyboardInterrupt, web.GracefulExit):

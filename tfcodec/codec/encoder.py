@@ -14,6 +14,7 @@ from ..samples import check_samples
 from ..speech.choice import Choice
 from . import typical
 from .call.encoder import CallEncoder
+from .file.budget import expect_within
 from .file.encoder import FileEncoder
 from .file.refine import Refiner
 from .frames import check_frames
@@ -108,7 +109,7 @@ class Encoder:
         if kbps is not None:
             if quality is not None:
                 raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
-            quality, choice = typical.within(kbps, latency, speech, audio is not False and speech != "none")
+            quality, choice = expect_within(kbps, latency, speech, audio is not False and speech != "none")
             voice = "none" if choice is None else choice
             control = typical.RateControl(kbps, quality, typical.speech_kbps(choice, latency))
         options = EncodeOptions(

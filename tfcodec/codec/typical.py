@@ -11,10 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import TfcodecError
 from ..rates import FPS
 from ..speech.choice import Choice, Name
-from .file.budget import steps
 from .results import Packet
 
 Latency = Literal["call", "file"]
@@ -59,25 +57,6 @@ def speech_kbps(choice: Choice | None, latency: Latency) -> float:
 def video_kbps(quality: int, latency: Latency) -> float:
     """What pictures typically take; in calls layers and headers, but no keyframes."""
     return FILE_KBPS[quality] if latency == "file" else LAYERS_KBPS[quality] + HEADER_KBPS
-
-
-def within(kbps: float, latency: Latency, speech: str, has_sound: bool) -> tuple[int, Choice | None]:
-    """The best quality and speech codec that typically take at most so many kbit/s in all.
-
-    Raises:
-        TfcodecError: the fewest bits that there can be are more; the message says how many.
-        SpeechCodecMissing: the codec asked for is not installed.
-    """
-    if isinstance(kbps, bool) or not isinstance(kbps, int | float) or not 0 < kbps < float("inf"):
-        raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
-    ladder = steps(speech, has_sound)
-    rates = [video_kbps(quality, latency) + speech_kbps(choice, latency) for quality, choice in ladder]
-    for rate, step in zip(rates, ladder, strict=True):
-        if rate <= kbps:
-            return step
-    codec = ladder[-1][1]
-    least = f"the fewest bits of a {latency} with {codec.label if codec else 'no speech'}"
-    raise TfcodecError(f"{kbps:g} kbit/s are not enough: {least} are typically {rates[-1]:.1f} kbit/s")
 
 
 class RateControl:

@@ -1,4 +1,4 @@
-"""A whole stream within a budget of bits: quality and speech codec found by encoding."""
+"""A whole stream within a budget of bits: quality and speech codec found by encoding, or by what is typical."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...bitstream import SpeechChunk
 from ...errors import MediaError, TfcodecError
 from ...rates import FPS
 from ...speech.choice import Choice
+from .. import typical
 from ..frames import Frame
 from ..options import EncodeOptions
 from ..parts import speech as speech_part
@@ -101,6 +102,25 @@ def encode_within(
             return data
         smallest = min(smallest, describe_bytes(data).kbps)
     raise TfcodecError(f"{kbps:g} kbit/s are not enough: the fewest bits for this clip are {smallest:.2f} kbit/s")
+
+
+def expect_within(kbps: float, latency: typical.Latency, speech: str, has_sound: bool) -> tuple[int, Choice | None]:
+    """The best quality and speech codec that typically take at most so many kbit/s in all.
+
+    Raises:
+        TfcodecError: the fewest bits that there can be are more; the message says how many.
+        SpeechCodecMissing: the codec asked for is not installed.
+    """
+    if isinstance(kbps, bool) or not isinstance(kbps, int | float) or not 0 < kbps < float("inf"):
+        raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
+    ladder = steps(speech, has_sound)
+    rates = [typical.video_kbps(quality, latency) + typical.speech_kbps(choice, latency) for quality, choice in ladder]
+    for rate, step in zip(rates, ladder, strict=True):
+        if rate <= kbps:
+            return step
+    codec = ladder[-1][1]
+    least = f"the fewest bits of a {latency} with {codec.label if codec else 'no speech'}"
+    raise TfcodecError(f"{kbps:g} kbit/s are not enough: {least} are typically {rates[-1]:.1f} kbit/s")
 
 
 def _choices(ladder: tuple[tuple[int, str], ...]) -> list[tuple[int, Choice]]:
