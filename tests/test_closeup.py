@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from test_landmarks import face_marks, turned
 
 from tfcodec.model.closeup import (
-    EDGE,
     EYES_SQUARE,
     MOUTH_SQUARE,
     SQUARES,
@@ -25,6 +24,7 @@ from tfcodec.model.upsampler import Upsampler
 from tfcodec.training.landmark_examples import mirror_marks
 
 POSES = ((0.0, 1.0, (0.0, 0.0)), (17.0, 0.9, (0.06, -0.04)), (-30.0, 0.7, (-0.1, 0.05)))
+from tfcodec.model.places import EDGE
 
 
 def posed(index: int) -> torch.Tensor:
