@@ -3,9 +3,9 @@
     python -m benchmarks.measure.device_speed [--device cuda] [--batches 16 64 256] [--frames 750] [--clip FILE]
                                               [--fast] [--out OUT.json]
 
-Checks first: the clip's first frames, drawn there and by the processor, must differ by no more than 48 dB (the worst
-frame), and everything that is exact must be equal; the exit status is 1 if not. Then times, the first run of each not
-counted: the network alone, with keyframe, tiny frames and motion at hand, and `tfcodec.decode` from the stream, for
+Checks first: the clip's first frames, drawn there and by the processor, must be 48 dB and more from each other (the
+worst frame), and everything that is exact must be equal; the exit status is 1 if not. Then times, the first run of each
+not counted: the network alone, with keyframe, tiny frames and motion at hand, and `tfcodec.decode` from the stream, for
 each batch; `tfcodec.encode` with search from pictures in memory. Utilisation and memory are what the card says while
 it draws; a share of its peak is counted from the network's multiplications (two operations each). With `--device cpu`
 the same paths run on the processor. Without `--clip`: a face that is not there, moving patterns, for which no data is

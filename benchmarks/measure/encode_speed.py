@@ -4,12 +4,12 @@
     python -m benchmarks.measure.encode_speed --against /tmp/before [--data DATA/train] [--clips 12] [--frames 150]
                                               [--rounds 1] [--threads 1 2] [--call] [--out OUT.json]
 
-Run it on an idle machine: four to five minutes. Each build has a process for each number of threads, and they take turns, clip
-by clip, so that what else the machine does falls on all alike. Times are from pictures in memory to the stream, the
-least of the rounds, the first encoding of each process not counted. `processor` is the processor time of the process
-and its threads. Both streams are decoded by this build, and every fifth frame is judged. With `--call` the sender's
-and the receiver's processor time for a second of video is measured, too: frames one by one through `Encoder` and
-`Decoder`, which draws when it is asked. Without `--out` the result goes to `benchmarks/results`.
+Run it on an idle machine: four to five minutes. Each build has a process for each number of threads, and they take
+turns, clip by clip, so that what else the machine does falls on all alike. Times are from pictures in memory to the
+stream, the least of the rounds, the first encoding of each process not counted. `processor` is the processor time of
+the process and its threads. Both streams are decoded by this build, and every fifth frame is judged. With `--call` the
+sender's and the receiver's processor time for a second of video is measured, too: frames one by one through `Encoder`
+and `Decoder`, which draws when it is asked. Without `--out` the result goes to `benchmarks/results`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def judged(judge: LPIPS, data: bytes, frames: np.ndarray) -> dict[str, float]:
 
 def spread(paths: list[Path], count: int) -> list[Path]:
     """So many, evenly out of the list."""
-    return [paths[int((i + 0.5) * len(paths) / count)] for i in range(min(count, len(paths)))]
+    count = min(count, len(paths))
+    return [paths[int((i + 0.5) * len(paths) / count)] for i in range(count)]
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ class Descent:
     """Grey levels to go for a slope of 1 (an error that falls by 1 for each grey level)."""
     price: float = 1.0
     """What a squared grey level of change costs."""
-    stride: int = 8
+    stride: int = 9
     """Only every so many frames are searched; those between are interpolated."""
     gains: tuple[float, ...] = (1.0, 2.0)
     """How many times as far as the search says may be gone. Coarse quantisation takes much of it back, or adds to it:
