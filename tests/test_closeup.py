@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from test_landmarks import face_marks, turned
 
 from tfcodec.model.closeup import (
-    EDGE,
     EYES_SQUARE,
     MOUTH_SQUARE,
     SQUARES,
@@ -21,6 +20,7 @@ from tfcodec.model.closeup import (
     head_frame,
     paste_square,
 )  # fmt: skip
+from tfcodec.model.places import EDGE
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.training.landmark_examples import mirror_marks
 
