@@ -18,8 +18,8 @@ _HALVES, _FLOATS = 0x01306B47, 0
 """How ncnn marks weights stored in float16 and in float32."""
 _ADD, _SUB, _MUL = 0, 1, 2
 NO_WINOGRAD = 1 << 6
-"""For layers that run once a keyframe: the transformed weights would take longer to make than they save. And for those of
-8x8 pixels: they have half of all weights, which become four times as large, and gain one or two hundredths of the time.
+"""For layers that run once a keyframe: the transformed weights would take longer to make than they save. And for those
+of 8x8 pixels: they have half of all weights, which become four times as large, and gain one or two hundredths of the time.
 """
 
 
