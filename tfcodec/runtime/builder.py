@@ -19,7 +19,7 @@ _HALVES, _FLOATS = 0x01306B47, 0
 _ADD, _SUB, _MUL = 0, 1, 2
 NO_WINOGRAD = 1 << 6
 """For layers that run once a keyframe: the transformed weights would take longer to make than they save. And for those
-of 8x8 pixels: they have half of all weights, which become four times as large, and gain one or two hundredths of the time.
+of 8x8 pixels: they have half of all weights, which become four times as large, for one or two hundredths of the time.
 """
 
 
