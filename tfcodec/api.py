@@ -178,7 +178,7 @@ def decode(
         device: where to draw: ``"cpu"``, ``"cuda"`` (also ``"cuda:1"``), ``"mps"``, or ``"auto"``: CUDA where there is
             such a card, else the processor (see docs/devices.md). Everything but the pictures is the same anywhere.
         batch: frames to draw together; None: 8, on a graphics card 64.
-        runtime: what draws: ``"torch"``, or ``"ncnn"``, which starts sooner and needs a third of the memory (extra
+        runtime: what draws: ``"torch"``, or ``"ncnn"``, which starts sooner and needs less than half the memory (extra
             ``fast``; see docs/runtime.md). Pictures are the same but for a grey level here and there.
 
     Returns:
