@@ -18,7 +18,7 @@ PACKAGE = ROOT / "tfcodec"
 GROUND = ("errors", "rates", "samples", "files", "machine", "mixdown", "resample")
 CODERS = ("tinyframe", "motion", "keyframe", "speech")
 ROAD = (
-    *GROUND, "bitstream", *CODERS, "model", "codec.parts", "codec.policy", "codec.options", "codec.results",
+    *GROUND, "bitstream", *CODERS, "model", "runtime", "codec.parts", "codec.policy", "codec.options", "codec.results",
     "codec.frames", "codec.typical",
 )  # fmt: skip
 MAY_USE: dict[str, tuple[str, ...]] = {
@@ -28,6 +28,10 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     "motion": (*GROUND, "tinyframe"),
     "speech": (*GROUND, "tinyframe"),
     "model": (*GROUND, "motion.geometry"),
+    "runtime": (
+        *GROUND, "motion.geometry", "model.config", "model.inputs", "model.mouth", "model.places", "model.registry",
+        "model.renderer",
+    ),
     "media": GROUND,
     "codec.policy": GROUND,
     "codec.results": GROUND,
@@ -49,7 +53,7 @@ USERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The only rooms that use one at the top."""
 HEAVY = {"torch", "av", "scipy"}
-LIGHT = (*(room for room in GROUND if room != "resample"), "bitstream", "tinyframe", "motion")
+LIGHT = (*(room for room in GROUND if room != "resample"), "bitstream", "tinyframe", "motion", "runtime")
 """Never import any of the heavy libraries, not even in a function."""
 
 

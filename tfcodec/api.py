@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .codec.file.reader import Reader
     from .codec.parts.speech import Silence
     from .codec.results import Clip, DrawnClip, StreamInfo
+    from .runtime import Runtime
 
 Progress = Callable[[int, int], None]
 Target = str | os.PathLike[str] | BinaryIO
@@ -139,13 +140,13 @@ def encode(
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: Literal[True] = True, fast: bool = False,
     progress: Progress | None = None, max_frames: int | None = None, network: str | None = None, device: str = "cpu",
-    batch: int | None = None,
+    batch: int | None = None, runtime: Runtime = "torch",
 ) -> DrawnClip: ...  # fmt: skip
 @overload
 def decode(
     source: Source, *, errors: Literal["raise", "conceal"] = "raise", pixels: bool, fast: bool = False,
     progress: Progress | None = None, max_frames: int | None = None, network: str | None = None, device: str = "cpu",
-    batch: int | None = None,
+    batch: int | None = None, runtime: Runtime = "torch",
 ) -> Clip: ...  # fmt: skip
 def decode(
     source: Source,
@@ -158,6 +159,7 @@ def decode(
     network: str | None = None,
     device: str = "cpu",
     batch: int | None = None,
+    runtime: Runtime = "torch",
 ) -> Clip:
     """Decode a stream, all at once; `open` gives frame after frame, in memory that does not grow with the length.
 
@@ -176,6 +178,8 @@ def decode(
         device: where to draw: ``"cpu"``, ``"cuda"`` (also ``"cuda:1"``), ``"mps"``, or ``"auto"``: CUDA where there is
             such a card, else the processor (see docs/devices.md). Everything but the pictures is the same anywhere.
         batch: frames to draw together; None: 8, on a graphics card 64.
+        runtime: what draws: ``"torch"``, or ``"ncnn"``, which starts sooner and needs a third of the memory (extra
+            ``fast``; see docs/runtime.md). Pictures are the same but for a grey level here and there.
 
     Returns:
         A DrawnClip, whose ``frames`` are [T, 256, 256, 3] uint8; with ``pixels=False`` a Clip without.
@@ -194,7 +198,7 @@ def decode(
         raise TfcodecError(f"max_frames must be at least 1, not {max_frames!r}")
     return decode_bytes(
         read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress,
-        max_frames=max_frames, network=network, device=device, batch=batch,
+        max_frames=max_frames, network=network, device=device, batch=batch, runtime=_runtime(runtime),
     )  # fmt: skip
 
 
@@ -208,6 +212,7 @@ def open(
     network: str | None = None,
     device: str = "cpu",
     batch: int | None = None,
+    runtime: Runtime = "torch",
 ) -> Reader:
     """Open a stream, to decode it frame by frame.
 
@@ -217,6 +222,7 @@ def open(
         pixels: False leaves out the network: frames' ``pixels`` are None, everything else is there.
         fast, network, device, batch: as for `decode`; the reader's ``network`` says which it is.
         coarse: give stage 1's 64x64 pictures instead of 256x256 ones.
+        runtime: as for `decode`.
 
     Returns:
         A Reader: an iterable of frames with ``len``, indices, slices and `seek`.
@@ -232,7 +238,7 @@ def open(
 
     return Reader(
         read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse, network=network,
-        device=device, batch=batch,
+        device=device, batch=batch, runtime=_runtime(runtime),
     )  # fmt: skip
 
 
@@ -248,6 +254,7 @@ def decode_to(
     device: str = "cpu",
     batch: int | None = None,
     progress: Progress | None = None,
+    runtime: Runtime = "torch",
 ) -> Reader:
     """Decode a stream into a video file, in memory that does not grow with the length.
 
@@ -255,7 +262,7 @@ def decode_to(
         source: path, bytes or binary file object.
         out: .mp4 or .mkv file. It is there whole or not at all.
         lossless: FFV1 and PCM in .mkv: exactly what was decoded.
-        errors, coarse, fast, network, device, batch: as for `open`.
+        errors, coarse, fast, network, device, batch, runtime: as for `open`.
         progress: called with (frames done, frames in all).
 
     Returns:
@@ -269,7 +276,9 @@ def decode_to(
     from .media import VideoWriter
     from .rates import SAMPLE_RATE
 
-    reader = open(source, errors=errors, coarse=coarse, fast=fast, network=network, device=device, batch=batch)
+    reader = open(
+        source, errors=errors, coarse=coarse, fast=fast, network=network, device=device, batch=batch, runtime=runtime
+    )
     sound = None if reader.speech is None else ()
     with VideoWriter(out, reader.fps, 64 if coarse else 256, sound, SAMPLE_RATE, lossless) as writer:
         for frame in reader:
@@ -305,6 +314,12 @@ def _checked(errors: Literal["raise", "conceal"]) -> Literal["raise", "conceal"]
     if errors not in ("raise", "conceal"):
         raise TfcodecError(f'errors must be "raise" or "conceal", not {errors!r}')
     return errors
+
+
+def _runtime(runtime: Runtime) -> Runtime:
+    from .runtime import check_runtime
+
+    return check_runtime(runtime)
 
 
 def read_source(source: Source) -> bytes:

@@ -141,6 +141,7 @@ class CallSender:
         self._wire, self._reliable = _Wire(self._loop, link), _Wire(self._loop, None)
         self._wire.channel, self._reliable.channel = packets, keyframes
         self._jobs: deque[tuple[str, Any, Any]] = deque()
+        self._lock = threading.Lock()  # the thread takes jobs while others are changed
         self._urgent: deque[tuple[str, Any, Any]] = deque()  # not to wait for the frames before it
         self._wake = threading.Event()
         self._closed = False
@@ -173,12 +174,13 @@ class CallSender:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        waiting = [i for i, job in enumerate(self._jobs) if job[0] == "frame"]
-        for i in waiting[: -MAX_WAITING or None]:
-            # It stays in the queue without its picture: its speech is sent, and later frames keep their time.
-            if self._jobs[i][1] is not None:
-                self.pictures_given_up += 1
-            self._jobs[i] = ("frame", None, self._jobs[i][2])
+        with self._lock:
+            waiting = [i for i, job in enumerate(self._jobs) if job[0] == "frame"]
+            for i in waiting[: -MAX_WAITING or None]:
+                # It stays in the queue without its picture: its speech is sent, and later frames keep their time.
+                if self._jobs[i][1] is not None:
+                    self.pictures_given_up += 1
+                self._jobs[i] = ("frame", None, self._jobs[i][2])
         self.frames += 1
         self._put("frame", frame, audio)
 
@@ -206,7 +208,8 @@ class CallSender:
             self._wake.wait()
             self._wake.clear()
             while self._urgent or self._jobs:
-                what, first, second = (self._urgent or self._jobs).popleft()
+                with self._lock:
+                    what, first, second = (self._urgent or self._jobs).popleft()
                 out: list[Packet] = []
                 try:
                     if what == "frame":

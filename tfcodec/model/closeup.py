@@ -17,34 +17,14 @@ from torch import Tensor, nn
 
 from .blocks import ResBlock, conv, join, pixel_centres, upsample, zero_conv
 from .config import SHAPES, Shape
+from .places import EDGE
+from .places import EYES_SQUARE as EYES_SQUARE
+from .places import MOUTH_SQUARE as MOUTH_SQUARE
+from .places import SQUARES as SQUARES
+from .places import Square as Square
 
 CORNERS = ((36, 39), (42, 45))
 """Corners of the two eyes: they do not move when the eyes shut."""
-EDGE = 0.12
-"""Share of a square, on each side, over which what is pasted fades out."""
-
-
-class Square(NamedTuple):
-    """What a close-up looks at: its edges in the head's frame, its size in pixels, its landmarks by plane."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    width: int
-    height: int
-    planes: tuple[tuple[int, ...], ...]
-    pen: float  # radius of a landmark's dot
-
-
-MOUTH_SQUARE = Square(
-    -0.75, 0.42, 0.75, 1.62, 80, 64, ((*range(48, 60),), (*range(60, 68),), (*range(3, 14),)), 0.045
-)  # fmt: skip
-EYES_SQUARE = Square(
-    -0.85, -0.425, 0.85, 0.425, 96, 48,
-    ((36, 37, 38, 39, 42, 43, 44, 45), (36, 41, 40, 39, 42, 47, 46, 45), (68, 69), (*range(17, 27),)), 0.03,
-)  # fmt: skip
-SQUARES = (MOUTH_SQUARE, EYES_SQUARE)
 _UNIT = 1.7 / 96  # a pixel of the eyes' square in the head's frame
 FACE_SQUARE = Square(-48 * _UNIT, -24 * _UNIT, 48 * _UNIT, 88 * _UNIT, 96, 112, (), 0.0)
 """Both squares of the light network: the eyes' and, right below, a mouth's with pixels of the same size, which are cut

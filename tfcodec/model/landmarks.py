@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from .blocks import ResBlock, box_down, conv, identity_grid, luma_of, pixel_centres, refine_chroma, upsample
 from .config import DEFAULT, NetworkConfig
 from .inputs import WINDOW
+from .places import COUNT as COUNT
+from .places import MOUTH as MOUTH
+from .places import PEN
 
-COUNT = 70
 GROUPS = ((*range(17),), (*range(17, 48), 68, 69), (*range(48, 60),), (*range(60, 68),))
 """What is drawn on a plane of its own: jaw; brows, nose and eyes; outer lips; inner lips."""
-MOUTH = slice(48, 68)
 HINTS = 5 + len(GROUPS)
 WIDTH = 256
 _VALUES = 96  # of a tiny frame: 8x8 luma and two times 4x4 colour difference, as transmitted
@@ -33,7 +34,6 @@ _VALUES = 96  # of a tiny frame: 8x8 luma and two times 4x4 colour difference, a
 # have the last word about their own place.
 _REACH = [14.0] * 17 + [12.0] * 19 + [6.0] * 12 + [4.0] * 20 + [5.0] * 2
 _SAY = [1.0] * 36 + [3.0] * 34
-_PEN = 3.0
 
 
 class Hints(NamedTuple):
@@ -187,7 +187,7 @@ class LandmarkPrior(nn.Module):
             motion, cover = self._spread(marks + moved, -moved)
             change = mouth_change(marks, moved)
             shape, _ = self._spread(marks + change, -change)
-            across, down = _bumps(marks + change, torch.full_like(self.reach, _PEN / 128))
+            across, down = _bumps(marks + change, torch.full_like(self.reach, PEN / 128))
             drawing = (down.transpose(-1, -2)[:, None] * self.members[:, None]) @ across[:, None]
             return Hints(motion, cover / (cover + 0.2), shape, drawing.clamp(max=1), moved)
 

@@ -24,14 +24,15 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..files import write_atomically
-from ..motion.geometry import PARTS, UNIT, analyse
+from ..motion.geometry import UNIT
 from .inputs import MEL_BANDS, MEL_PER_FRAME, REACH
+from .mouth import LIPS_FILE as LIPS_FILE
+from .mouth import LIPS_SHA256 as LIPS_SHA256
+from .mouth import MOUTH_NUMBERS as MOUTH_NUMBERS
+from .mouth import MOUTH_PART as MOUTH_PART
+from .mouth import key_features
 from .registry import FOLDER
 
-LIPS_FILE = "lips-1-2ab95532.safetensors"
-LIPS_SHA256 = "2ab95532e8cc8a735e0570ce06464f0d093ae0ab8c99742ca25a786468e4cac0"
-
-MOUTH_NUMBERS = 4
 OUTPUTS = MOUTH_NUMBERS + 1
 """The mouth's numbers and the opening."""
 STEADY, SHARP = 0, 1
@@ -45,7 +46,6 @@ PAST = 4 * sum(DILATIONS) - 2
 SILENCE = -1.0
 MAX_LAG = 5
 """Frames that a source's sound is looked for early or late."""
-MOUTH_PART = next(part for part in PARTS if part.name == "mouth")
 FloatArray = NDArray[np.float64]
 
 
@@ -172,14 +172,6 @@ class Lips(nn.Module):
         the likeliest numbers, so they move less than a mouth does: by a half.
         """
         return (said[:, :MOUTH_NUMBERS].double().numpy() - self.key_state(reference)) * UNIT
-
-
-def key_features(face: NDArray[np.float32], reference: ArrayLike) -> FloatArray:
-    """[6] of landmarks [70, 2]: the mouth's numbers relative to a mean face, its opening, and 1."""
-    marks = np.asarray(reference, np.float64)
-    numbers = analyse(face * 64, marks[None])[0, MOUTH_PART.numbers] / UNIT
-    gap = np.linalg.norm(marks[[61, 62, 63]] - marks[[67, 66, 65]], axis=-1).mean()
-    return np.array([*numbers, gap / max(float(np.linalg.norm(marks[36] - marks[45])), 1.0), 1.0])
 
 
 def save_lips(lips: Lips, scale: Tensor, path: str | Path) -> None:

@@ -58,8 +58,6 @@ def log_mel(
     Raises:
         MediaError: if the sound is not one-dimensional and finite, or `frames` or `fps` make no sense.
     """
-    from scipy.fft import rfft
-
     if frames < 0 or not 1 <= fps <= 1000:
         raise MediaError(f"log-mel of {frames} frames at {fps} frames/s")
     samples = check_samples(pcm)
@@ -74,7 +72,7 @@ def log_mel(
     views = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)
     for at in range(0, len(inside), 4096):  # bounded memory for long sound
         chosen = inside[at : at + 4096]
-        power = np.abs(rfft(views[begin[chosen] + _WINDOW] * window, _FFT, axis=1)) ** 2
+        power = np.abs(np.fft.rfft(views[begin[chosen] + _WINDOW] * window, _FFT, axis=1)) ** 2
         level = 10 * np.log10(np.maximum(power @ bank, 1e-12))
         out[chosen] = np.clip((level - _FLOOR_DB) / _SPAN_DB - 1, -1, 1)
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,29 @@ MEL_SILENCE = -1.0
 BATCH = 8
 PREPARE_FROM = 64
 """Number of frames from which on recording the network saves more time than it takes."""
+
+
+class Drawer(Protocol):
+    """The network with one keyframe; what `Renderer` has, and whatever else draws (`tfcodec.runtime`)."""
+
+    keyframe: NDArray[np.uint8] | None
+
+    @property
+    def hears(self) -> bool: ...
+
+    def begin(
+        self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
+        motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+    ) -> Callable[[], NDArray[np.uint8]]: ...  # fmt: skip
+
+    def prepare(self, coarse: bool = False) -> None: ...
+
+    def set_keyframe(self, picture: NDArray[np.uint8]) -> None: ...
+
+    def render(
+        self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
+        motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.uint8]: ...  # fmt: skip
 
 
 class Renderer:
@@ -210,7 +233,7 @@ def sound_windows(mel: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArra
 
 
 def render_all(
-    renderer: Renderer,
+    renderer: Drawer,
     keyframes: list[tuple[int, NDArray[np.uint8]]],
     tiny: NDArray[np.uint8],
     mel: NDArray[np.float32] | None,

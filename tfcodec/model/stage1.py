@@ -18,12 +18,12 @@ from .blocks import ResBlock, box_down, conv, join, refine_chroma, upsample, war
 from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import HINTS, Hints, LandmarkPrior
+from .places import FLOW_UNIT as FLOW_UNIT
 
 WIDTHS = SHAPES["standard"].widths
 AUDIO_WIDTH = 128
 MAPS = ("f128", "f64", "f32", "f16", "f8")
 """Fields of `KeyframeFeatures` that are feature maps."""
-FLOW_UNIT = 0.1  # head output 1.0 = 12.8 pixels at 256
 
 
 class KeyframeFeatures(NamedTuple):

@@ -23,18 +23,11 @@ from ..errors import WeightsError
 from ..files import write_atomically
 from .blocks import ResBlock, box_down, conv, upsample
 from .landmarks import COUNT, MOUTH
+from .places import EYE_HALF, FACE_HALF, FACE_MIDDLE, LOOKS, MOUTH_HALF, MOUTH_PER_UNIT
+from .places import FOUND as FOUND
 
 LEFT_EYE = (36, 37, 38, 39, 40, 41, 68)
 """What the look at an eye finds. It sees the right one mirrored, so that one network serves both."""
-
-# Places and extents of the closer looks, in units of the head (see `head_of`).
-_FACE_MIDDLE, _FACE_HALF = 0.6, (1.6, 1.6)
-_MOUTH_HALF = (0.75, 0.5625)
-_EYE_HALF = (0.42, 0.35)
-_MOUTH_PER_UNIT = 0.8  # eyes and mouth are 1.2 eye distances apart: it tells the size where a turned head's eyes do not
-
-FOUND = 0.5
-"""The score from which on there is a face."""
 
 
 class Head(NamedTuple):
@@ -105,10 +98,10 @@ class FaceTracker(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.coarse = Look(COUNT, (64, 64), (16, 32, 48), 8)
-        self.face = Look(COUNT, (96, 96), (24, 48, 72), 8)
-        self.mouth = Look(20, (48, 64), (32, 56, 80), 24)
-        self.eye = Look(7, (40, 48), (24, 40, 56), 32)
+        self.coarse = Look(COUNT, LOOKS["coarse"], (16, 32, 48), 8)
+        self.face = Look(COUNT, LOOKS["face"], (24, 48, 72), 8)
+        self.mouth = Look(20, LOOKS["mouth"], (32, 56, 80), 24)
+        self.eye = Look(7, LOOKS["eye"], (24, 40, 56), 32)
         self.present = nn.Sequential(nn.Linear(48 + 72, 32), nn.SiLU(), nn.Linear(32, 1))
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,9 +116,9 @@ class FaceTracker(nn.Module):
         mouth, eye = marks[:, MOUTH], marks[:, LEFT_EYE]
         for look, points in (
             (self.coarse, marks),
-            (self.face, within(marks, head.middle + _FACE_MIDDLE * head.down, head, _FACE_HALF)),
-            (self.mouth, within(mouth, mouth.mean(1), head, _MOUTH_HALF)),
-            (self.eye, within(eye, eye[:, :6].mean(1), head, _EYE_HALF)),
+            (self.face, within(marks, head.middle + FACE_MIDDLE * head.down, head, FACE_HALF)),
+            (self.mouth, within(mouth, mouth.mean(1), head, MOUTH_HALF)),
+            (self.eye, within(eye, eye[:, :6].mean(1), head, EYE_HALF)),
         ):
             look.shape.bias.copy_(points.mean(0).flatten())
 
@@ -137,28 +130,28 @@ class FaceTracker(nn.Module):
         """
         coarse, far = self.coarse(box_down(picture, 64))
         head = head_of(coarse.detach(), truth, share)
-        middle = head.middle + _FACE_MIDDLE * head.down
-        points, near = self.face(patch(picture, middle, head, _FACE_HALF, (96, 96)))
-        face = place(points, middle, head, _FACE_HALF)
+        middle = head.middle + FACE_MIDDLE * head.down
+        points, near = self.face(patch(picture, middle, head, FACE_HALF, LOOKS["face"]))
+        face = place(points, middle, head, FACE_HALF)
         logit = self.present(torch.cat((far, near), 1))[:, 0].float()
 
         basis = face.detach()
         head = head_of(basis, truth, share)
         rough = basis if truth is None else _mixed(basis, truth, share)
         middle = _shaken(rough[:, MOUTH].mean(1), head, truth)
-        lips, _ = self.mouth(patch(picture, middle, head, _MOUTH_HALF, (48, 64)))
-        lips = place(lips, middle, head, _MOUTH_HALF)
+        lips, _ = self.mouth(patch(picture, middle, head, MOUTH_HALF, LOOKS["mouth"]))
+        lips = place(lips, middle, head, MOUTH_HALF)
 
         mirrored = head.mirrored()
         left = _shaken(rough[:, 36:42].mean(1), head, truth)
         right = _shaken(rough[:, 42:48].mean(1), head, truth)
         both = torch.cat((
-            patch(picture, left, head, _EYE_HALF, (40, 48)),
-            patch(picture, right, mirrored, _EYE_HALF, (40, 48)),
+            patch(picture, left, head, EYE_HALF, LOOKS["eye"]),
+            patch(picture, right, mirrored, EYE_HALF, LOOKS["eye"]),
         ))  # fmt: skip
         one, other = torch.unflatten(self.eye(both)[0], 0, (2, -1))  # `chunk` would fix the batch of an exported graph
-        one = place(one, left, head, _EYE_HALF)
-        other = place(other, right, mirrored, _EYE_HALF)
+        one = place(one, left, head, EYE_HALF)
+        other = place(other, right, mirrored, EYE_HALF)
         # In the layout's order: the right eye's was mirrored.
         lids = torch.cat((one[:, :6], other[:, [3, 2, 1, 0, 5, 4]]), 1)
         marks = torch.cat((face[:, :36], lids, lips, one[:, 6:], other[:, 6:]), 1)
@@ -176,7 +169,7 @@ def head_of(marks: Tensor, truth: Tensor | None = None, share: float = 0.0) -> H
     left, right, mouth = marks[:, 36:42].mean(1), marks[:, 42:48].mean(1), marks[:, MOUTH].mean(1)
     middle, apart = (left + right) / 2, right - left
     length = apart.norm(dim=-1, keepdim=True).clamp(min=1e-3)
-    unit = torch.maximum(length, _MOUTH_PER_UNIT * (mouth - middle).norm(dim=-1, keepdim=True)).clamp(0.1, 1.2)
+    unit = torch.maximum(length, MOUTH_PER_UNIT * (mouth - middle).norm(dim=-1, keepdim=True)).clamp(0.1, 1.2)
     across = apart / length * unit
     if truth is None:
         return Head(middle, across, _turned(across))

@@ -1,7 +1,6 @@
 """Writes networks for ncnn, layer by layer: its text of layers and its file of weights, with numpy alone.
 
-Blobs are [channels, height, width]. ncnn keeps 4, 8 or 16 channels side by side where their number is a multiple of
-that, so that joins are padded with zeros up to a multiple of 8.
+Blobs are [channels, height, width].
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class _Layer(NamedTuple):
     parameters: tuple[str, ...]
 
 
-Parts = Sequence[tuple[Blob, Array | None]]
-"""Blobs side by side, and the weights [out, in, k, k] that a convolution has for each; None: zeros, as padding."""
+Parts = Sequence[tuple[Blob, Array]]
+"""Blobs side by side, and the weights [out, in, k, k] that a convolution has for each."""
 
 
 class Builder:
@@ -117,13 +116,8 @@ class Builder:
 
     def conv_of(self, parts: Parts, bias: NDArray[np.float32] | None, stride: int = 1) -> Blob:
         """A convolution of blobs side by side."""
-        given = next(weight for _, weight in parts if weight is not None)
-        out, kernel = given.shape[0], given.shape[2]
-        blocks = [
-            np.zeros((out, blob.channels, kernel, kernel), np.float32) if weight is None else weight
-            for blob, weight in parts
-        ]
-        weight = np.concatenate([np.asarray(block, np.float32) for block in blocks], 1)
+        weight = beside(*(weight for _, weight in parts))
+        out, kernel = weight.shape[0], weight.shape[2]
         x = self.join([blob for blob, _ in parts])
         assert weight.shape[1] == x.channels, (weight.shape, x)
         self._keep(weight)
@@ -137,6 +131,17 @@ class Builder:
             parameters.append(f"31={NO_WINOGRAD}")
         return self.add("Convolution", [x], (out, x.height // stride, x.width // stride), *parameters)
 
+    def merged(self, parts: Parts, bias: Array, whole: int = 2) -> Blob:
+        """A convolution of blobs side by side, of which the first ``whole`` have many channels.
+
+        ncnn keeps 4, 8 or 16 channels together where it can, and joins blobs as the one of them has it that keeps the
+        fewest: so where there are several small ones, they are joined first.
+        """
+        large, small = parts[:whole], parts[whole:]
+        if len(small) > 5:
+            small = [(self.join([blob for blob, _ in small]), beside(*(weight for _, weight in small)))]
+        return self.conv_of([*large, *small], bias)
+
     def join(self, blobs: Sequence[Blob]) -> Blob:
         """Side by side along the channels."""
         if len(blobs) == 1:
@@ -144,11 +149,6 @@ class Builder:
         first = blobs[0]
         assert all((x.height, x.width) == (first.height, first.width) for x in blobs), blobs
         return self.add("Concat", blobs, (sum(x.channels for x in blobs), first.height, first.width), "0=0")
-
-    def zeros(self, channels: int, like: Blob) -> Blob:
-        """Nothing, to pad a join; given from outside as ``zeros<channels>x<height>x<width>``."""
-        name = f"zeros{channels}x{like.height}x{like.width}"
-        return self.input(name, channels, like.height, like.width)
 
     def silu(self, x: Blob) -> Blob:
         return self.add("Swish", [x], x[1:])
@@ -229,13 +229,18 @@ class Builder:
         self.add("Noop", [x], x[1:], name=name)
 
     def _keep(self, weight: Array) -> None:
-        with np.errstate(over="ignore"):
-            halves = weight.astype("<f2")
-        if np.array_equal(halves.astype(np.float32), weight):
-            data = halves.tobytes()
+        if weight.dtype == np.float16:
+            data = weight.astype("<f2").tobytes()
             self._weights.append(np.uint32(_HALVES).astype("<u4").tobytes() + data + bytes(-len(data) % 4))
         else:
             self._weights.append(np.uint32(_FLOATS).astype("<u4").tobytes() + weight.astype("<f4").tobytes())
+
+
+def beside(*weights: Array) -> Array:
+    """Weights [out, in, k, k] of several inputs as those of all; in float16 if all are."""
+    if all(x.dtype == np.float16 for x in weights):
+        return np.concatenate(weights, 1)
+    return np.concatenate([np.asarray(x, np.float32) for x in weights], 1)
 
 
 def _line(kind: str, name: str, inputs: Sequence[str], outputs: Sequence[str], parameters: Sequence[str]) -> str:

@@ -13,36 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.inputs import REACH
+from ..model.places import COUNT, EDGE, EYES_SQUARE, MOUTH, MOUTH_SQUARE, PEN
 
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
-COUNT = 70
-MOUTH = slice(48, 68)
+SQUARES = {"mouth": MOUTH_SQUARE, "eyes": EYES_SQUARE}
 _LUMA = np.array((0.2126, 0.7152, 0.0722), np.float32)
-_PEN = np.float32(3 / 128)
-_EDGE = 0.12
-
-
-class Square(NamedTuple):
-    """As `tfcodec.model.closeup.Square`."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    width: int
-    height: int
-    planes: tuple[tuple[int, ...], ...]
-    pen: float
-
-
-SQUARES = {
-    "mouth": Square(-0.75, 0.42, 0.75, 1.62, 80, 64, ((*range(48, 60),), (*range(60, 68),), (*range(3, 14),)), 0.045),
-    "eyes": Square(
-        -0.85, -0.425, 0.85, 0.425, 96, 48,
-        ((36, 37, 38, 39, 42, 43, 44, 45), (36, 41, 40, 39, 42, 47, 46, 45), (68, 69), (*range(17, 27),)), 0.03,
-    ),
-}  # fmt: skip
 
 
 class HeadFrame(NamedTuple):
@@ -55,7 +31,7 @@ class HeadFrame(NamedTuple):
 @cache
 def centres(count: int) -> Floats:
     """Pixel centres of a line in -1..1."""
-    return ((np.arange(count, dtype=np.float32) * 2 + 1) / np.float32(count) - 1).astype(np.float32)
+    return np.asarray((np.arange(count, dtype=np.float32) * 2 + 1) / np.float32(count) - 1, np.float32)
 
 
 @cache
@@ -79,7 +55,7 @@ def rise(small: int, size: int) -> Floats:
 def enlarged(x: Floats, size: int) -> Floats:
     """Bilinearly, [C, s, s] -> [C, size, size]."""
     matrix = rise(x.shape[-1], size)
-    return matrix @ x @ matrix.T
+    return np.asarray(matrix @ x @ matrix.T, np.float32)
 
 
 def refine_chroma(tiny: Floats, reference: Floats) -> Floats:
@@ -87,7 +63,7 @@ def refine_chroma(tiny: Floats, reference: Floats) -> Floats:
     luma = _luma(tiny)
     colour = reference - _luma(reference)
     change = (tiny - luma - colour).reshape(len(tiny), 3, 4, 2, 4, 2).mean((3, 5))
-    return luma + colour + change.repeat(2, 2).repeat(2, 3)
+    return np.asarray(luma + colour + change.repeat(2, 2).repeat(2, 3), np.float32)
 
 
 def _luma(x: Floats) -> Floats:
@@ -101,15 +77,15 @@ def guess(state: State, marks: Floats, key8: Floats, tiny: Floats) -> Floats:
     of_key = _values(key8[None])[0]
     change = 6 * (_values(tiny) - of_key)
     at = "stage1.prior.motion"
-    x = _linear(state, f"{at}.start", np.concatenate((of_key, change.ravel(), 2 * marks.ravel())))
+    x = linear(state, f"{at}.start", np.concatenate((of_key, change.ravel(), 2 * marks.ravel())))
     number = 0
     while f"{at}.blocks.{number}.0.weight" in state:
         y = (x - x.mean()) / np.sqrt(x.var() + np.float32(1e-5))
         y = y * state[f"{at}.blocks.{number}.0.weight"] + state[f"{at}.blocks.{number}.0.bias"]
-        y = silu(_linear(state, f"{at}.blocks.{number}.1", y))
-        x = x + _linear(state, f"{at}.blocks.{number}.4", y)
+        y = silu(linear(state, f"{at}.blocks.{number}.1", y))
+        x = x + linear(state, f"{at}.blocks.{number}.4", y)
         number += 1
-    moved = np.float32(0.1) * _linear(state, f"{at}.out", silu(x))
+    moved = np.float32(0.1) * linear(state, f"{at}.out", silu(x))
     return marks + moved.reshape(COUNT, 2)
 
 
@@ -119,7 +95,7 @@ def _values(tiny: Floats) -> Floats:
     return np.concatenate((luma.reshape(len(tiny), -1) - np.float32(0.5), red_blue.reshape(len(tiny), -1)), 1)
 
 
-def _linear(state: State, name: str, x: Floats) -> Floats:
+def linear(state: State, name: str, x: Floats) -> Floats:
     return np.asarray(x @ state[f"{name}.weight"].T + state[f"{name}.bias"], np.float32)
 
 
@@ -143,7 +119,7 @@ def draw(state: State, marks: Floats, now: Floats) -> Hints:
     motion, cover = _spread(state, now, -moved)
     change = mouth_change(marks, moved)
     shape, _ = _spread(state, marks + change, -change)
-    across, down = _bumps(marks + change, np.full(COUNT, _PEN))
+    across, down = _bumps(marks + change, np.full(COUNT, np.float32(PEN / 128)))
     members = state["stage1.prior.members"]
     drawing = (down.T[None] * members[:, None]).reshape(-1, COUNT) @ across
     drawing = np.minimum(drawing, 1).reshape(len(members), 64, 64)
@@ -226,7 +202,7 @@ def fade(name: str) -> Floats:
     lines = []
     for count in (square.height, square.width):
         place = (np.arange(count, dtype=np.float32) + 0.5) / count
-        line = np.clip((np.minimum(place, 1 - place) - 0.5 / count) / _EDGE, 0, 1)
+        line = np.clip((np.minimum(place, 1 - place) - 0.5 / count) / EDGE, 0, 1)
         lines.append(line * line * (3 - 2 * line))
     return np.asarray(lines[0][:, None] * lines[1], np.float32)[None]
 

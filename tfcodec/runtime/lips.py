@@ -13,7 +13,7 @@ from ..model.inputs import MEL_PER_FRAME, REACH
 from ..model.mouth import LIPS_FILE, LIPS_SHA256, MOUTH_NUMBERS, key_features
 from ..model.registry import FOLDER
 from ..motion.geometry import UNIT
-from .landmarks import Floats, State, _linear, silu
+from .landmarks import Floats, State, linear, silu
 
 DILATIONS = (1, 2, 4, 8, 16, 2, 1)
 _COLUMNS = 4 * sum(DILATIONS) - 2 + MEL_PER_FRAME + REACH * MEL_PER_FRAME
@@ -27,17 +27,17 @@ def of_frames(mel: NDArray[np.float32]) -> Floats:
     count, columns = mel.shape[:2]
     index = np.arange(0, columns - 3, 2)[:, None] + np.arange(4)
     # Four columns, band by band, as `Tensor.unfold` has them.
-    x = _linear(state, "start", mel[:, index].swapaxes(2, 3).reshape(count, len(index), -1))
+    x = linear(state, "start", mel[:, index].swapaxes(2, 3).reshape(count, len(index), -1))
     for number, step in enumerate(DILATIONS):
         at = f"blocks.{number}"
         y = _norm(state, f"{at}.norm", x)
         steps = y.shape[1] - 2 * step
         taps = np.concatenate((y[:, :steps], y[:, step : step + steps], y[:, 2 * step :]), -1)
-        y = silu(_linear(state, f"{at}.taps.mix", taps))
-        x = x[:, 2 * step :] + _linear(state, f"{at}.point", y)
+        y = silu(linear(state, f"{at}.taps.mix", taps))
+        x = x[:, 2 * step :] + linear(state, f"{at}.point", y)
     x = _norm(state, "norm", x)
-    y = silu(_linear(state, "hidden", x.swapaxes(1, 2).reshape(count, -1)))
-    return _linear(state, "out", y)[:, :_OUTPUTS]
+    y = silu(linear(state, "hidden", x.swapaxes(1, 2).reshape(count, -1)))
+    return linear(state, "out", y)[:, :_OUTPUTS]
 
 
 def relative(said: Floats, reference: NDArray[np.float32]) -> NDArray[np.float64]:

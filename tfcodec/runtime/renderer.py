@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,17 +19,19 @@ from numpy.typing import NDArray
 from ..errors import MediaError, WeightsError
 from ..model.config import NetworkConfig
 from ..model.mouth import MOUTH_PART
+from ..model.places import COUNT, FLOW_UNIT, FOUND
 from ..model.registry import ModelEntry, weights_file
 from ..motion.geometry import ABSENT, NUMBERS, SENT, analyse, synthesise
 from . import landmarks, lips
-from .landmarks import COUNT, NOW, Floats
-from .network import FLOW_UNIT, SQUARES, build, check
-from .tracker import FOUND, track
+from .landmarks import NOW, SQUARES, Floats
+from .network import build, check
+from .tracker import track
 
 HALF = 128
 """Pixels between the middle of a picture and its edge."""
 MAX_THREADS = 8
 _MAPS = ("picture", "small", "f128", "f64", "f32", "f16", "k16", "k8")
+"""Inputs of the frame's part that the keyframe's part makes."""
 _PACKED = 1
 """Asks ncnn for a blob as it lies in memory."""
 
@@ -54,6 +57,8 @@ class _Keyframe:
     """Box means [3, 8, 8] in 0..1."""
     marks: Floats
     face: bool
+    net: Net
+    """Whose memory the blobs are in: it must outlive them."""
 
 
 class NcnnRenderer:
@@ -61,20 +66,31 @@ class NcnnRenderer:
 
     Args:
         entry: which network.
-        fast: keep what is computed in 16 bits.
 
     Raises:
         MediaError: ncnn is not installed.
         WeightsError: the weights are not there or do not fit, or the network is of a kind that cannot be drawn here.
     """
 
-    def __init__(self, entry: ModelEntry, *, fast: bool = False) -> None:
-        self._net = load_net(entry, fast)
-        self.fast = fast
+    def __init__(self, entry: ModelEntry) -> None:
+        self._net = load_net(entry)
         self._key: _Keyframe | None = None
         self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
+
+    @property
+    def hears(self) -> bool:
+        """Networks that are drawn here do not."""
+        return False
+
+    def begin(
+        self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
+        motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+    ) -> Callable[[], NDArray[np.uint8]]:  # fmt: skip
+        """`render`, whose pictures the function gives that is returned."""
+        drawn = self.render(tiny, mel, coarse, motion, sound)
+        return lambda: drawn
 
     def prepare(self, coarse: bool = False) -> None:
         """Nothing: the network is ready when it is loaded."""
@@ -119,23 +135,23 @@ class Net:
 
     Args:
         state: weights by name, in float16 as they are stored.
-        fast: as of `NcnnRenderer`.
     """
 
-    def __init__(self, state: Mapping[str, NDArray[Any]], fast: bool) -> None:
+    def __init__(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._ncnn = ncnn = _ncnn()
         made = build(state)
         self._net = ncnn.Net()
         self._net.opt.num_threads = 1
         self._net.opt.use_vulkan_compute = False
         self._net.opt.use_fp16_storage = self._net.opt.use_fp16_packed = self._net.opt.use_fp16_arithmetic = False
-        self._net.opt.use_bf16_storage = fast
         # 4x4 pixels at a time are faster than 6x6 at these sizes, and take half the memory.
         self._net.opt.use_winograd63_convolution = False
         _load(self._net, made.text(), made.weights())
         small = ("stage1.prior.", "tracker.present.", "tracker.coarse.shape", "tracker.face.shape",
                  "tracker.mouth.shape", "tracker.eye.shape")  # fmt: skip
         self._state = {n: v.astype(np.float32) for n, v in state.items() if n.startswith(small)}
+        self._inputs = frozenset(made.inputs)
+        self._maps = [name for name in _MAPS if name in made.inputs]
         self._fixed = {name: self._mat(value) for name, value in _fixed(made.inputs).items()}
 
     def keyframe(self, picture: NDArray[np.uint8]) -> _Keyframe:
@@ -149,7 +165,7 @@ class Net:
 
         marks, score = track(self._state, look)
         run = self._run({"look.picture": given})
-        blobs = {name: self._extract(run, f"made.{name}", packed=True) for name in _MAPS}
+        blobs = {name: self._extract(run, f"made.{name}", packed=True) for name in self._maps}
         small = np.array(self._extract(run, "made.small.plain"))
         face = score > FOUND
         if face:
@@ -161,7 +177,7 @@ class Net:
                 })  # fmt: skip
                 blobs[name] = self._extract(run, f"made.{name}", packed=True)
                 blobs[f"{name}.stem"] = self._extract(run, f"made.{name}.stem", packed=True)
-        return _Keyframe(blobs, small.reshape(3, 8, 8, 8, 8).mean((2, 4)) + np.float32(0.5), marks, face)
+        return _Keyframe(blobs, small.reshape(3, 8, 8, 8, 8).mean((2, 4)) + np.float32(0.5), marks, face, self)
 
     def marks(
         self, key: _Keyframe, windows: Floats, motion: NDArray[np.int32] | None, sound: NDArray[np.float32] | None
@@ -199,7 +215,7 @@ class Net:
             for name in SQUARES:
                 given[f"{name}.place"] = landmarks.square_grid(name, head)
                 given[f"{name}.now"] = landmarks.dots(name, marks, head)
-        run = self._run(key.blobs | {name: self._mat(value) for name, value in given.items()})
+        run = self._run(key.blobs | {name: self._mat(value) for name, value in given.items() if name in self._inputs})
         if coarse:
             return _pixels(self._floats(run, "coarse"))
         picture = self._floats(run, "frame")
@@ -213,7 +229,7 @@ class Net:
 
     def _run(self, given: Mapping[str, Any]) -> Any:
         run = self._net.create_extractor()
-        for name, value in (self._fixed | given).items():
+        for name, value in (*self._fixed.items(), *given.items()):
             if run.input(name, value):
                 raise WeightsError(f"ncnn does not take {name}")
         return run
@@ -228,8 +244,9 @@ class Net:
         return np.array(self._extract(run, name), np.float32)
 
     def _mat(self, value: Floats) -> Any:
-        # ncnn's Mat of an array is but a view of it; this one has memory of its own.
-        return self._ncnn.Mat(np.ascontiguousarray(value, np.float32)).clone()
+        # ncnn's Mat of an array looks at its memory and does not keep it: the array has to live until it is cloned.
+        array = np.ascontiguousarray(value, np.float32)
+        return self._ncnn.Mat(array).clone()
 
 
 def _placed(reference: Floats, numbers: NDArray[Any]) -> Floats:
@@ -245,12 +262,10 @@ def _pixels(picture: Floats) -> NDArray[np.uint8]:
 
 
 def _fixed(inputs: Mapping[str, Any]) -> dict[str, Floats]:
-    """The inputs that are always the same: zeros, and where pixels are."""
+    """The inputs that are always the same: where pixels are, and how close-ups fade out."""
     found = {}
     for name, blob in inputs.items():
-        if name.startswith("zeros"):
-            found[name] = np.zeros(blob[1:], np.float32)
-        elif name.startswith("grid"):
+        if name.startswith("grid"):
             found[name] = landmarks.identity(blob.height, blob.width)
         elif name.endswith(".fade"):
             found[name] = landmarks.fade(name.removesuffix(".fade"))
@@ -274,20 +289,21 @@ def _load(net: Any, text: str, weights: bytes) -> None:
         if net.load_param_mem(text) or net.load_model(path):
             raise WeightsError("ncnn does not take the network")
     finally:
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps what is mapped into memory
+            Path(path).unlink()
 
 
 _loading = threading.Lock()
 
 
-def load_net(entry: ModelEntry, fast: bool) -> Net:
+def load_net(entry: ModelEntry) -> Net:
     """A registered network, ready to draw; kept in memory for the next call, and the same for all threads."""
     with _loading:
-        return _loaded(entry, fast)
+        return _loaded(entry)
 
 
 @lru_cache(maxsize=2)
-def _loaded(entry: ModelEntry, fast: bool) -> Net:
+def _loaded(entry: ModelEntry) -> Net:
     from safetensors import SafetensorError, safe_open
 
     _ncnn()
@@ -297,7 +313,7 @@ def _loaded(entry: ModelEntry, fast: bool) -> Net:
             config = NetworkConfig.from_json((file.metadata() or {}).get("config"))
             check(config, entry.title)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        return Net(state, fast)
+        return Net(state)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
 

@@ -34,8 +34,8 @@ from ..media.frames import opened
 from ..media.sound import SoundTrack
 from ..metrics.faces import mouth_opening
 from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
-from ..model.lips import MOUTH_NUMBERS, MOUTH_PART, key_features
 from ..model.logmel import log_mel
+from ..model.mouth import MOUTH_NUMBERS, MOUTH_PART, key_features
 from ..motion import UNIT, analyse
 from ..rates import SAMPLE_RATE
 from ..speech import decode_speech, encode_speech

@@ -13,7 +13,7 @@ from ...motion import LOST, SENT
 from .jitter import SpeechJitter
 
 if TYPE_CHECKING:
-    from ...model.renderer import Renderer
+    from ...model.renderer import Drawer
     from .receiver import CallFrame, Keyframe, Receiver
 
 SEARCH = 32
@@ -40,7 +40,7 @@ class Scene:
         if receiver.speech is not None and (self.motion is None or self.motion[0, -1] != SENT):
             self.sound = _mel(receiver.speech, frame, last - frame, LIPS_REACH)[None]
 
-    def draw(self, renderer: Renderer) -> NDArray[np.uint8]:
+    def draw(self, renderer: Drawer) -> NDArray[np.uint8]:
         """[256, 256, 3] uint8."""
         if renderer.keyframe is not self.keyframe.picture:
             renderer.set_keyframe(self.keyframe.picture)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ...errors import TfcodecError
 from ...model.registry import check_network
-from ...model.renderer import Renderer
+from ...model.renderer import Drawer
 from ...rates import FPS, SAMPLES_PER_FRAME
+from ...runtime import Runtime, check_runtime, open_renderer
 from ..results import Shown
 from .conceal import Scene
 from .state import CallState, CallStats
@@ -38,32 +39,35 @@ class Decoder:
         fast: compute in bfloat16 where the processor has it (see `tfcodec.model.renderer.Renderer`); by default in the
             worker only.
         network: ``"light"`` draws with the light network, as `tfcodec.decode` does.
+        runtime: what draws, as for `tfcodec.decode`.
 
     Attributes:
         call: what is known of the call; with a worker, to be read and not to be changed.
     """
 
     def __init__(
-        self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None, network: str | None = None
+        self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None, network: str | None = None,
+        runtime: Runtime = "torch",
     ) -> None:
         if not isinstance(lookahead, int | np.integer) or lookahead not in (0, 1, 2):
             raise TfcodecError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
         check_network(network)
         self.lookahead, self.network = int(lookahead), network
         self.fast = worker if fast is None else fast
+        self.runtime = check_runtime(runtime)
         self._threaded = worker
         self._start()
 
     def _start(self) -> None:
         self.call = CallState(self.lookahead, self.network)
-        self._renderer: Renderer | None = None  # without a worker
+        self._renderer: Drawer | None = None  # without a worker
         self._tick = 0
         self._shown_count = 0
         self._drawn: tuple[int, int] | None = None  # sender and frame
         self._picture = np.full((256, 256, 3), GREY, np.uint8)
         self._shown: Shown | None = None
         self._sound = np.zeros(SAMPLES_PER_FRAME, np.float32)
-        self._worker = DrawingThread(self.call, fast=self.fast) if self._threaded else None
+        self._worker = DrawingThread(self.call, fast=self.fast, runtime=self.runtime) if self._threaded else None
         if self._worker is not None:  # a decoder that is dropped without `close` leaves no threads
             weakref.finalize(self, self._worker.end)
 
@@ -141,7 +145,7 @@ class Decoder:
             self._worker.push(packet)
             return
         if self.call.take(packet) is not None and self.call.entry is not None:
-            self._renderer = Renderer(self.call.entry, fast=self.fast)
+            self._renderer = open_renderer(self.call.entry, fast=self.fast, runtime=self.runtime)
 
     def pull(self, *, draw: bool = True) -> NDArray[np.uint8]:
         """The picture for this tick, [256, 256, 3] uint8 RGB; grey before the first keyframe has come.

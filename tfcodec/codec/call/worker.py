@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ...errors import TfcodecError
 from ...model.registry import ModelEntry, default_model, stand_ins
-from ...model.renderer import Renderer
+from ...model.renderer import Drawer
+from ...runtime import Runtime, open_renderer
 from .conceal import Scene
 from .state import CallState
 
@@ -56,10 +57,10 @@ class DrawingThread:
         early: see `Decoder`.
     """
 
-    def __init__(self, call: CallState, *, fast: bool) -> None:
+    def __init__(self, call: CallState, *, fast: bool, runtime: Runtime = "torch") -> None:
         self.drawing = 0.03
         self.early = 0.0
-        self._call, self._fast = call, fast
+        self._call, self._fast, self._runtime = call, fast, runtime
         self._packets: queue.Queue[bytes] = queue.Queue(MAX_PENDING)
         self._wake = threading.Event()
         self._drawers = ThreadPoolExecutor(DRAWERS, "tfcodec-drawing")
@@ -190,28 +191,34 @@ class DrawingThread:
             threading.Thread(target=self._recording, args=(entry,), name="tfcodec-recording").start()
 
     def _recording(self, entry: ModelEntry) -> None:
-        import torch
-
-        torch.set_num_threads(1)
+        self._alone()
         # An error concerns nobody yet: if the call does name this network, it comes again from the drawing thread.
         with contextlib.suppress(TfcodecError):
-            Renderer(entry, fast=self._fast).prepare()
+            self._open(entry).prepare()
             self._recorded.add(entry)
 
-    def _renderer(self, entry: ModelEntry) -> Renderer:
+    def _renderer(self, entry: ModelEntry) -> Drawer:
         """This thread's own."""
-        import torch
-
         own = self._own
         if getattr(own, "entry", None) != entry:
-            torch.set_num_threads(1)
-            own.entry, own.renderer, own.prepared = entry, Renderer(entry, fast=self._fast), False
+            self._alone()
+            own.entry, own.renderer, own.prepared = entry, self._open(entry), False
             self._record(entry)
         if not own.prepared and entry in self._recorded:
             own.renderer.prepare()
             own.prepared = True
-        renderer: Renderer = own.renderer
+        renderer: Drawer = own.renderer
         return renderer
+
+    def _open(self, entry: ModelEntry) -> Drawer:
+        return open_renderer(entry, fast=self._fast, runtime=self._runtime)
+
+    def _alone(self) -> None:
+        """Let this thread draw without help; ncnn's do so anyway."""
+        if self._runtime == "torch":
+            import torch
+
+            torch.set_num_threads(1)
 
     def _draw(self, sender: int, entry: ModelEntry, scene: Scene, frame: int, number: int, known: bool) -> None:
         call = self._call

@@ -13,8 +13,9 @@ from ...bitstream import DEFAULT_LIMITS, Limits, StreamHeader, read_stream
 from ...errors import BitstreamError, LimitExceeded
 from ...model.logmel import log_mel
 from ...model.registry import find_model
-from ...model.renderer import Renderer, render_all
+from ...model.renderer import render_all
 from ...rates import SAMPLE_RATE
+from ...runtime import Runtime, open_renderer
 from ..results import Clip, DrawnClip, StreamInfo
 from .info import Errors, describe_bytes
 from .reader import Reader
@@ -64,13 +65,15 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_L
 
 def render_exact(
     parts: ExactParts, *, coarse: bool = False, fast: bool = False, only: NDArray[np.int64] | None = None,
-    network: str | None = None,
+    network: str | None = None, runtime: Runtime = "torch",
 ) -> Iterator[NDArray[np.uint8]]:  # fmt: skip
     """Draw a stream's frames, in batches [n, 256, 256, 3] uint8. Raises WeightsError before the first one.
 
-    ``fast`` as in `Renderer`, ``only`` as in `render_all`, ``network`` as for `tfcodec.decode`.
+    ``fast`` and ``runtime`` as in `tfcodec.runtime.open_renderer`, ``only`` as in `render_all`, ``network`` as for
+    `tfcodec.decode`.
     """
-    renderer = Renderer(find_model(parts.header.model_id, parts.header.model_hash, network), fast=fast)
+    entry = find_model(parts.header.model_id, parts.header.model_hash, network)
+    renderer = open_renderer(entry, fast=fast, runtime=runtime)
     mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
     return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse, only=only, motion=parts.layers.get("motion"))
 
@@ -78,9 +81,12 @@ def render_exact(
 def decode_bytes(
     data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, progress: Progress | None = None,
     max_frames: int | None = None, network: str | None = None, device: str = "cpu", batch: int | None = None,
+    runtime: Runtime = "torch",
 ) -> Clip:  # fmt: skip
     """A whole stream as a clip; see `tfcodec.decode`."""
-    reader = Reader(data, errors=errors, pixels=pixels, fast=fast, network=network, device=device, batch=batch)
+    reader = Reader(
+        data, errors=errors, pixels=pixels, fast=fast, network=network, device=device, batch=batch, runtime=runtime
+    )
     count = len(reader)
     most = (MAX_FRAMES if pixels else count) if max_frames is None else max_frames
     if count > most:

@@ -17,9 +17,10 @@ from ...model.device import FRAMES_AT_ONCE, check_batch, find_device
 from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, find_model
-from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Renderer, mel_windows, sound_windows, tiny_windows
+from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Drawer, mel_windows, sound_windows, tiny_windows
 from ...motion import SENT
 from ...rates import SAMPLE_RATE
+from ...runtime import Runtime, check_device, open_renderer
 from ..parts.keyframes import KeyframeDecoder, chains
 from ..results import DecodedFrame, StreamInfo
 from .info import Errors, describe
@@ -47,7 +48,7 @@ class Reader:
 
     Args:
         data: the file's bytes.
-        errors, pixels, fast, coarse, network, device, batch: as for `tfcodec.open`.
+        errors, pixels, fast, coarse, network, device, batch, runtime: as for `tfcodec.open`.
         limits: what the file may ask for; a larger one is refused.
 
     Attributes:
@@ -68,19 +69,20 @@ class Reader:
     def __init__(
         self, data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, coarse: bool = False,
         network: str | None = None, device: str = "cpu", batch: int | None = None, limits: Limits = DEFAULT_LIMITS,
+        runtime: Runtime = "torch",
     ) -> None:  # fmt: skip
         self._stream = read_stream(data, errors=errors, limits=limits)
         self.info: StreamInfo = describe(self._stream, len(data))
         self._strict = errors == "raise"
-        self._fast, self._coarse = fast, coarse
+        self._fast, self._coarse, self._runtime = fast, coarse, runtime
         check_batch(batch)
-        self._device = find_device(device) if pixels else "cpu"
+        self._device = find_device(check_device(device, runtime)) if pixels else "cpu"
         self._ahead = self._device != "cpu"
         self._batch = batch or (FRAMES_AT_ONCE if self._ahead else BATCH)
         header = self._stream.header
         self._entry = find_model(header.model_id, header.model_hash, network) if pixels else None
         self.network = "" if self._entry is None else self._entry.title
-        self._renderer: Renderer | None = None
+        self._renderer: Drawer | None = None
         speech = None if header.audio is None else FileSpeech(self._stream, strict=self._strict)
         self.speech_missing = "" if speech is None else speech.missing
         self.speech = None if self.speech_missing else speech
@@ -286,7 +288,7 @@ class Reader:
         self, entry: ModelEntry, waiting: _Waiting, keyframe: Keyframe, batch: list[int], places: NDArray[np.int64]
     ) -> Callable[[], NDArray[np.uint8]]:
         if self._renderer is None:
-            self._renderer = Renderer(entry, fast=self._fast, device=self._device)
+            self._renderer = open_renderer(entry, fast=self._fast, device=self._device, runtime=self._runtime)
         if self._renderer.keyframe is not keyframe.picture:
             self._renderer.set_keyframe(keyframe.picture)
         windows = tiny_windows(waiting.layers["tiny"], places)
