@@ -66,9 +66,10 @@ def main(argv: list[str] | None = None) -> None:
     args = p.parse_args(argv)
     path = clips()[0]
     stream = tfcodec.encode(path, refine=False)
-    rows = [measure(stream, threads, fast, args.rounds) for fast in (False, True) for threads in THREADS]
-    for row in rows:
-        print(row)
+    rows = []
+    for fast, threads in [(fast, threads) for fast in (False, True) for threads in reversed(THREADS)]:
+        rows.append(measure(stream, threads, fast, args.rounds))
+        print(rows[-1], flush=True)
     networks = {name: stand_in(default_model(), name).file for name in ("full", "light")}
     write_json(args.output, {
         "environment": environment(), "clip_list": clip_list([path]), "rounds": args.rounds, "frames_a_round": BATCH,
