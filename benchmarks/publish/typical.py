@@ -77,7 +77,8 @@ def speech() -> dict[str, dict[str, dict[int, float]]]:
         table["opus"] = {Choice.named("opus", q).bit_rate: round(kbps, 2) for q, kbps in sorted(points.items())}
         for codec, row in load("speech_val")["mean"].items():
             name, _, rate = codec.partition(":")
-            if name in ("codec2", "lyra"):
+            # Other rates than the ladder's were measured before Lyra's indices were chosen for their bits.
+            if name in ("codec2", "lyra") and int(rate) in {Choice.named(name, q).bit_rate for q in QUALITIES}:
                 table.setdefault(name, {})[int(rate)] = round(row["kbps" if latency == "file" else "call_kbps"], 2)
         for name in ("codec2", "lyra"):
             table[name] = dict(sorted(table[name].items()))
