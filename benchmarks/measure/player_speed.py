@@ -3,10 +3,10 @@
     make web
     python -m benchmarks.measure.player_speed [FRAMES]
 
-Run it on an idle machine. The clip is the first of `val` that is long enough, its first FRAMES (250) frames. Pictures
-are compared in every tenth frame. Frames per second: the first 25 one after the other, after the first. First picture:
-from a fresh page, its files in the browser's cache, to the first frame on the canvas. Bytes: what a first visit loads
-without the clip, as they are and by gzip.
+Run it on an idle machine. The clip is the first of `val` that is long enough, its first FRAMES (250) frames; it is drawn
+by the full network and by the light one. Pictures are compared in every tenth frame. Frames per second: the first 25
+one after the other, after the first. First picture: from a fresh page, its files in the browser's cache, to the first
+frame on the canvas. Bytes: what a first visit loads without the clip, as they are and by gzip.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tfcodec.web import page
 from tfcodec.web.server import Server
 
 THREADS = (1, 2)
+NETWORKS = ("full", "light")
 READY = "window.tfc?.player?.shown === 0 || window.tfc?.error"
 DRAW = """async (numbers) => {
   const out = [];
@@ -56,19 +57,29 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 250
     path, frames, audio = source(count)
     data = tfcodec.encode(frames, fps=25, audio=audio, sample_rate=16000, refine=False)
-    numbers = list(range(0, count, EVERY))
-    pictures = [frame.pixels for frame in tfcodec.open(data)[::EVERY]]
-    speech = np.asarray(tfcodec.decode(data, pixels=False).audio)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        made, stream = Path(folder) / "page", Path(folder) / "clip.tfc"
-        stream.write_bytes(data)
-        page.write(made, page.Sources(str(stream)))
+    with sync_playwright() as driver:
         chromium = os.environ.get("TFCODEC_CHROMIUM", "/usr/bin/chromium")
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        result: dict[str, Any] = {
+        result = {
             "environment": environment(), "browser": browser.version, "clips": clip_list([path]), "frames": count,
-            "load": os.getloadavg()[0], "bytes": loaded(made), "frames_per_second": {}, "first_picture_seconds": {},
+            "load": os.getloadavg()[0], "networks": {name: measured(browser, data, name) for name in NETWORKS},
         }  # fmt: skip
+        browser.close()
+    write("player_speed", result)
+
+
+def measured(browser: Any, data: bytes, network: str) -> dict[str, Any]:
+    """Figures of the page with one network."""
+    reader = tfcodec.open(data, network=network)
+    numbers = list(range(0, len(reader), EVERY))
+    pictures = [frame.pixels for frame in reader[::EVERY]]
+    speech = np.asarray(tfcodec.decode(data, pixels=False).audio)
+    result: dict[str, Any] = {"frames_per_second": {}, "first_picture_seconds": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        made, stream = Path(folder) / "page", Path(folder) / "clip.tfc"
+        stream.write_bytes(data)
+        page.write(made, page.Sources(str(stream), network=network))
+        result["bytes"] = loaded(made)
         with Server(str(made)) as server:
             for threads in THREADS:
                 name = made / "page.json"
@@ -80,15 +91,14 @@ def main() -> None:
                     result["psnr_db"] = agreement(tab, numbers, pictures)
                     sound = np.array(tab.evaluate("Array.from(tfc.clip.speech ?? [])"), np.float32)
                     result["sound_max_difference"] = float(np.abs(sound - speech).max())
-                result["frames_per_second"][threads] = round(tab.evaluate(TIME, min(count, TIMED)), 2)
+                result["frames_per_second"][threads] = round(tab.evaluate(TIME, min(len(reader), TIMED)), 2)
                 tab.close()
                 before = time.perf_counter()
                 opened(context, server.address)
                 result["first_picture_seconds"][threads] = round(time.perf_counter() - before, 2)
                 context.close()
                 name.write_text(text)
-        browser.close()
-    write("player_speed", result)
+    return result
 
 
 def source(count: int) -> tuple[Path, NDArray[np.uint8], NDArray[np.float32]]:
