@@ -3,7 +3,7 @@
     make web
     python -m benchmarks.measure.player_speed [FRAMES]
 
-Run it on an idle machine. The clip is the first of `val` that is long enough, its first FRAMES (250) frames; it is drawn
+Run it on an idle machine. The clip is the first of `val` that is long enough, its first FRAMES (250) frames, drawn
 by the full network and by the light one. Pictures are compared in every tenth frame. Frames per second: the first 25
 one after the other, after the first. First picture: from a fresh page, its files in the browser's cache, to the first
 frame on the canvas. Bytes: what a first visit loads without the clip, as they are and by gzip.
