@@ -221,11 +221,11 @@ def test_a_networks_file_brings_its_tracker(tmp_path: Path, monkeypatch: pytest.
     assert inside is not None
     assert float((inside(picture)[0] - tracker(picture)[0]).abs().max()) < 2e-3  # float16
     # What is asked when no tracker is given is the newest network's; one that comes without says so.
-    monkeypatch.setattr(tracking, "load_model", lambda entry: read_weights(path))
+    monkeypatch.setattr(tracking, "load_model", lambda entry, device: read_weights(path))
     frames = np.full((1, 256, 256, 3), 128, np.uint8)
     assert np.array_equal(find(frames)[0], find(frames, inside)[0])
     plain = Upsampler(NetworkConfig(motion=False))
-    monkeypatch.setattr(tracking, "load_model", lambda entry: plain)
+    monkeypatch.setattr(tracking, "load_model", lambda entry, device: plain)
     with pytest.raises(WeightsError, match="without a face tracker"):
         default_tracker()
 
