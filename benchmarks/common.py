@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,6 +40,23 @@ def environment() -> dict[str, Any]:
 
 def clip_list(paths: Sequence[Path]) -> list[dict[str, str]]:
     return [{"clip": p.name, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()[:16]} for p in paths]
+
+
+def own_process(code: str, threads: int, *given: str, **environ: str) -> Any:
+    """What a Python process of its own prints as JSON; None if it prints nothing. Exits with its error if it fails.
+
+    Args:
+        code: the program; ``given`` are its arguments.
+        threads: how many OpenMP, and with it torch, may use.
+        environ: variables of the environment beside.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), **environ}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *given], env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    if done.returncode:
+        sys.exit(done.stderr[-800:])
+    return json.loads(done.stdout) if done.stdout.strip() else None
 
 
 def read_clip(path: Path) -> NDArray[np.uint8]:

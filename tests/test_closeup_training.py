@@ -16,13 +16,14 @@ from tfcodec.model.closeup import SQUARES, head_frame, in_head, points
 from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.weights import read_weights
 from tfcodec.training import closeups
-from tfcodec.training.closeups import KEPT, Example, _Shape, pasted, seen
+from tfcodec.training.closeups import Example, _Shape, enlarged, pasted, seen
 
 
 def example(count: int = 6) -> Example:
     torch.manual_seed(0)
     pictures = tuple(
-        F.interpolate(255 * torch.rand(count, 3, 9, 11), (s.height, s.width), mode="bilinear").byte() for s in KEPT
+        F.interpolate(255 * torch.rand(count, 3, 9, 11), (s.height, s.width), mode="bilinear").byte()
+        for s in map(enlarged, SQUARES)
     )
     marks = face_marks().expand(count, -1, -1)
     inside = in_head(marks, head_frame(marks))
@@ -31,8 +32,8 @@ def example(count: int = 6) -> Example:
 
 def test_another_shape_and_back() -> None:
     torch.manual_seed(1)
-    for square, wide in zip(SQUARES, KEPT, strict=True):
-        change = _Shape(4, square, wide)
+    for square in SQUARES:
+        change = _Shape(4, square, enlarged(square))
         places = points(square, 12, 8, torch.device("cpu")).reshape(1, -1, 2).expand(4, -1, -1)
         there = change.there(places)
         assert (there - places).abs().mean() > 0.02

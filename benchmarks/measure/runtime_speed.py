@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import ROOT, clip_list, environment, write
+from benchmarks.common import clip_list, environment, own_process, write
 from benchmarks.measure.speed import choose
 
 FRAMES = 100
@@ -83,19 +81,8 @@ print(json.dumps({"first_frame_seconds": first, "peak_mb": peak, "torch": "torch
 """
 
 
-def run(code: str, threads: int, *given: str) -> Any:
-    """What a process of its own prints."""
-    environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *given], env=environ, capture_output=True, text=True, check=False, timeout=600
-    )
-    if done.returncode:
-        sys.exit(done.stderr[-800:])
-    return json.loads(done.stdout) if done.stdout.strip() else None
-
-
 def speed(stream: str, threads: int) -> dict[str, Any]:
-    found = run(SPEED, threads, stream, str(threads), str(ROUNDS))
+    found = own_process(SPEED, threads, stream, str(threads), str(ROUNDS))
     seconds: dict[str, list[float]] = found["seconds"]
     return {
         "threads": threads,
@@ -109,8 +96,8 @@ def fresh(stream: str, threads: int) -> dict[str, Any]:
     parts: dict[str, list[dict[str, Any]]] = {runtime: [] for runtime in RUNTIMES}
     for _ in range(FRESH):
         for runtime in RUNTIMES:
-            parts[runtime].append(run(FRESH_PROCESS, threads, stream, runtime, "first"))
-    peaks = {runtime: run(FRESH_PROCESS, threads, stream, runtime, "every") for runtime in RUNTIMES}
+            parts[runtime].append(own_process(FRESH_PROCESS, threads, stream, runtime, "first"))
+    peaks = {runtime: own_process(FRESH_PROCESS, threads, stream, runtime, "every") for runtime in RUNTIMES}
     assert not peaks["ncnn"]["torch"], "torch was imported"
     return {
         "threads": threads,
@@ -123,7 +110,7 @@ def main() -> None:
     load, clip = os.getloadavg()[0], choose()
     with tempfile.TemporaryDirectory() as folder:
         stream = str(Path(folder) / "clip.tfc")
-        run(ENCODE, 2, str(clip), stream)
+        own_process(ENCODE, 2, str(clip), stream)
         speeds = [speed(stream, threads) for threads in THREADS]
         starts = [fresh(stream, threads) for threads in THREADS]
     print(json.dumps({"speed": speeds, "fresh": starts}, indent=1))

@@ -11,15 +11,13 @@ picture of a file.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, clip_list, clips, environment, write
+from benchmarks.common import clip_list, clips, environment, own_process, write
 
 FRAMES = 150
 LEAST_SECONDS = 6
@@ -127,12 +125,8 @@ print(json.dumps({"frames": 1, "seconds": {"first_frame": time.perf_counter() - 
 def part(codec: str, which: str, threads: int, clip: Path, folder: str) -> dict[str, Any]:
     """One measurement in a process of its own."""
     code = PARTS["tfcodec" if codec == "tfcodec" else "classical", which]
-    environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), "SVT_LOG": "1"}
-    command = [sys.executable, "-c", code, str(threads), str(clip), folder, codec, str(CRF.get(codec, 0))]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=600)
-    if done.returncode:
-        sys.exit(f"{codec}, {which}: {done.stderr[-800:]}")
-    result: dict[str, Any] = json.loads(done.stdout)
+    given = (str(threads), str(clip), folder, codec, str(CRF.get(codec, 0)))
+    result: dict[str, Any] = own_process(code, threads, *given, SVT_LOG="1")
     return result
 
 

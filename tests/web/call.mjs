@@ -1,27 +1,12 @@
 // What the receiver in JavaScript makes of calls that Python hands it: node call.mjs MODULE JOB ANSWERS (see
 // test_web_call.py).
 
-import { createHash } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
-import { pathToFileURL } from "node:url";
+import { readFileSync } from "node:fs";
+import { answer, bytes, job, sha, tables, use } from "./job.mjs";
 
-const [folder, jobFile, answerFile] = process.argv.slice(2);
-const use = (name) => import(pathToFileURL(`${folder}/${name}.js`));
 const { hex } = await use("bytes");
 const { Call, sceneOf } = await use("call");
 const { parsePacket, feedbackPacket, KeyframeParts } = await use("packets");
-const { makeTables } = await use("tables");
-
-const job = JSON.parse(readFileSync(jobFile, "utf8"));
-const bytes = (text) => Uint8Array.from(Buffer.from(text, "hex"));
-const sha = (...arrays) => {
-  const hash = createHash("sha256");
-  for (const a of arrays) hash.update(new Uint8Array(a.buffer, a.byteOffset, a.byteLength));
-  return hash.digest("hex");
-};
-const tables = await makeTables(Object.fromEntries(
-  Object.entries(job.tables).map(([name, path]) => [name, new Uint8Array(readFileSync(path))]),
-));
 
 /** The picture of a chain of keyframes, which Python decoded; undecodable ones are refused as a browser does. */
 function decode(chain) {
@@ -81,4 +66,4 @@ const answers = {
   calls: [],
 };
 for (const call of job.calls) answers.calls.push(await play(call));
-writeFileSync(answerFile, JSON.stringify(answers));
+answer(answers);

@@ -1,11 +1,8 @@
 // What the JavaScript module makes of what Python hands it: node check.mjs MODULE JOB ANSWERS (see test_web_module.py).
 
-import { createHash } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
-import { pathToFileURL } from "node:url";
+import { readFileSync } from "node:fs";
+import { answer, bytes, job, sha, tables, use } from "./job.mjs";
 
-const [folder, jobFile, answerFile] = process.argv.slice(2);
-const use = (name) => import(pathToFileURL(`${folder}/${name}.js`));
 const { read } = await use("container");
 const { KINDS } = await use("chunks");
 const { crc16, crc32, hex } = await use("bytes");
@@ -14,18 +11,9 @@ const { chainPackets } = await use("chain");
 const { decoderInput, packetsOf, lostPacket } = await use("speech");
 const { fillGaps, filterOf } = await use("comfort");
 const { LogMel } = await use("mel");
-const { makeTables } = await use("tables");
 const { TinyDecoder, MotionDecoder } = await use("layers");
 const { planesToRgb, tinyOfPicture, tinyToRgb } = await use("planes");
 const { synthesise } = await use("marks");
-
-const job = JSON.parse(readFileSync(jobFile, "utf8"));
-const bytes = (text) => Uint8Array.from(Buffer.from(text, "hex"));
-const sha = (array) => createHash("sha256")
-  .update(new Uint8Array(array.buffer, array.byteOffset, array.byteLength)).digest("hex");
-const tables = await makeTables(Object.fromEntries(
-  Object.entries(job.tables).map(([name, path]) => [name, new Uint8Array(readFileSync(path))]),
-));
 
 /** The result of an attempt, or what it threw. */
 function attempt(what) {
@@ -155,4 +143,4 @@ const answers = {
     [...synthesise(tables.synthesis, Float64Array.from(reference), Int16Array.from(numbers))]),
 };
 for (const { path, pictures } of job.exact) answers.exact.push(await exact(path, pictures));
-writeFileSync(answerFile, JSON.stringify(answers));
+answer(answers);

@@ -134,12 +134,12 @@ def run(
         say(f"left out: {name}: {why}")
     voices = speech.select([name for name in spoken if name not in unspoken], options.quick)
     todo = make_jobs(clips, arms, out, chosen, options.every, options.crop)
-    failures = unread + run_jobs([*todo, *speech.make_jobs(clips, voices, out, judges)], options.jobs, progress)
+    known = speech.make_jobs(clips, speech.select(speech.CODECS, options.quick), out, judges)
+    failures = unread + run_jobs([*todo, *(job for job in known if job.codec in voices)], options.jobs, progress)
     for failure in failures:
         say(f"failed: {failure}")
     result = collect(clips, out, chosen, options)
     result |= {"failures": failures, "metrics_left_out": left_out, "self_test": tested}
-    known = speech.make_jobs(clips, speech.select(speech.CODECS, options.quick), out, judges)
     result |= {"speech_metrics": list(judges), "speech_left_out": {**deaf, **unspoken}}
     result["speech_rows"] = speech.collect(known)
     if not result["rows"]:

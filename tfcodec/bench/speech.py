@@ -70,7 +70,7 @@ class SpeechJob:
     def unfinished(self) -> bool:
         """Whether there is anything to do."""
         row = self.known()
-        return row is None or bool(self._stale(row))
+        return row is None or bool(self.stale(row))
 
     def known(self) -> Row | None:
         """The row, if it is of this clip and this codec."""
@@ -78,7 +78,8 @@ class SpeechJob:
         same = row is not None and row["clip_sha256"] == self.clip_hash and row["state"] == _codec_state(self.codec)
         return row if same else None
 
-    def _stale(self, row: Row) -> list[str]:
+    def stale(self, row: Row) -> list[str]:
+        """Metrics that a row lacks, or has by another definition."""
         if not row["speech"]:
             return []
         return [m for m in self.metrics if row["definitions"].get(m) != _definition(m)]
@@ -95,7 +96,7 @@ class SpeechJob:
             if sound is not None:
                 rates, decoded = measure_rate(self.codec, sound)
                 row |= {"seconds": len(sound) / SAMPLE_RATE, **rates}
-        if sound is not None and (stale := self._stale(row)):
+        if sound is not None and (stale := self.stale(row)):
             decoded = measure_rate(self.codec, sound)[1] if decoded is None else decoded
             row["metrics"] |= {m: measure(m, sound, decoded) for m in stale}
             row["definitions"] |= {m: _definition(m) for m in stale}
@@ -149,7 +150,7 @@ def collect(jobs: list[SpeechJob]) -> list[Row]:
     rows = []
     for job in jobs:
         row = job.known()
-        if row is not None and row["speech"] and not job.unfinished():
+        if row is not None and row["speech"] and not job.stale(row):
             kept = ("clip", "codec", "seconds", "nominal_kbps", "kbps", "call_kbps")
             rows.append({k: row[k] for k in kept} | {"metrics": {m: row["metrics"][m] for m in job.metrics}})
     return rows

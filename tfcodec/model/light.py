@@ -19,33 +19,24 @@ from .blocks import ResBlock, box_down, conv, enlarge, enlarge_smoothly, join, r
 from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import HINTS, LandmarkPrior
-from .stage1 import FLOW_UNIT, CoarseFrame, KeyframeFeatures
+from .stage1 import FLOW_UNIT, WIDTHS, CoarseFrame, FineEncoder, KeyframeFeatures
 
 BLOCKS64 = 2
-FULL = SHAPES["standard"].widths
 
 
-class LightEncoder(nn.Module):
+class LightEncoder(FineEncoder):
     """The full network's encoder down to 32 pixels, and what the light one wants to know of its maps."""
 
     def __init__(self, w: dict[int, int]) -> None:
         super().__init__()
-        self.stem = conv(12, FULL[128])
-        self.block128 = ResBlock(FULL[128])
-        self.down64 = conv(FULL[128], FULL[64], 2)
-        self.block64 = ResBlock(FULL[64])
-        self.down32 = conv(FULL[64], FULL[32], 2)
-        self.block32 = ResBlock(FULL[32])
-        self.side128 = conv(FULL[128], w[128])
-        self.side64 = conv(FULL[64], w[64])
-        self.side32 = conv(FULL[32], w[32])
-        self.side16 = conv(FULL[32], w[16], 2)
+        self.side128 = conv(WIDTHS[128], w[128])
+        self.side64 = conv(WIDTHS[64], w[64])
+        self.side32 = conv(WIDTHS[32], w[32])
+        self.side16 = conv(WIDTHS[32], w[16], 2)
         self.side8 = conv(w[16], w[8], 2)
 
     def forward(self, picture: Tensor) -> KeyframeFeatures:
-        f128 = self.block128(self.stem(F.pixel_unshuffle(picture - 0.5, 2)))
-        f64 = self.block64(self.down64(f128))
-        return self.told(picture, f128, f64, self.block32(self.down32(f64)))
+        return self.told(picture, *self.fine(picture))
 
     def told(self, picture: Tensor, f128: Tensor, f64: Tensor, f32: Tensor) -> KeyframeFeatures:
         """Of the full network's maps."""

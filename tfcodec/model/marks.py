@@ -11,11 +11,9 @@ from torch import Tensor
 
 from ..motion.geometry import ABSENT, NUMBERS, POINTS, SENT, analyse, synthesise
 from .lips import MOUTH_PART, load_lips
+from .places import HALF
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
-
-HALF = 128
-"""Pixels between the middle of a picture and its edge."""
 
 
 class Standing(NamedTuple):

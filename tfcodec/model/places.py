@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+HALF = 128
+"""Pixels between the middle of a picture and its edge: landmarks in -1..1 are so many of them."""
 COUNT = 70
 """Landmarks: the 68-point layout, then both irises."""
 MOUTH = slice(48, 68)

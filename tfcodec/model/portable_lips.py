@@ -11,9 +11,7 @@ from torch.nn import functional as F
 from ..motion.geometry import HEAD, MIN_DISTANCE, POINTS, load_bases
 from .inputs import MEL_PER_FRAME
 from .lips import FUTURE, MOUTH_NUMBERS, MOUTH_PART, OUTPUTS, PAST, STEADY, Lips
-
-HALF = 128
-"""Pixels between the middle of a picture and its edge."""
+from .places import HALF
 
 
 class _Head(NamedTuple):

@@ -77,8 +77,8 @@ def tell(hints: Hints, flow: Tensor) -> Tensor:
     return join((hints.motion - flow) / FLOW_UNIT, hints.cover, mouth)
 
 
-class KeyframeEncoder(nn.Module):
-    """Feature pyramid of the decoded keyframe, 128 ... 8 pixels."""
+class FineEncoder(nn.Module):
+    """The decoded keyframe's feature maps of 128, 64 and 32 pixels, which the light network has in common."""
 
     def __init__(self, w: dict[int, int] = WIDTHS) -> None:
         super().__init__()
@@ -88,15 +88,26 @@ class KeyframeEncoder(nn.Module):
         self.block64 = ResBlock(w[64])
         self.down32 = conv(w[64], w[32], 2)
         self.block32 = ResBlock(w[32])
+
+    def fine(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps of pictures [B, 3, 256, 256]."""
+        f128 = self.block128(self.stem(F.pixel_unshuffle(picture - 0.5, 2)))
+        f64 = self.block64(self.down64(f128))
+        return f128, f64, self.block32(self.down32(f64))
+
+
+class KeyframeEncoder(FineEncoder):
+    """Feature pyramid of the decoded keyframe, 128 ... 8 pixels."""
+
+    def __init__(self, w: dict[int, int] = WIDTHS) -> None:
+        super().__init__(w)
         self.down16 = conv(w[32], w[16], 2)
         self.block16 = ResBlock(w[16])
         self.down8 = conv(w[16], w[8], 2)
         self.block8 = ResBlock(w[8])
 
     def forward(self, picture: Tensor) -> KeyframeFeatures:
-        f128 = self.block128(self.stem(F.pixel_unshuffle(picture - 0.5, 2)))
-        f64 = self.block64(self.down64(f128))
-        f32 = self.block32(self.down32(f64))
+        f128, f64, f32 = self.fine(picture)
         f16 = self.block16(self.down16(f32))
         f8 = self.block8(self.down8(f16))
         return KeyframeFeatures(picture, box_down(picture, 64), f128, f64, f32, f16, f8)

@@ -22,7 +22,7 @@ def check_runtime(runtime: str) -> Runtime:
     return runtime
 
 
-def check_device(device: str, runtime: Runtime) -> str:
+def device_for(device: str, runtime: Runtime) -> str:
     """The device that ``runtime`` draws on when ``device`` is asked for. Raises TfcodecError where it cannot."""
     if runtime == "torch":
         return device

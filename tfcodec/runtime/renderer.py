@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import MediaError, WeightsError
 from ..model.config import NetworkConfig
 from ..model.mouth import MOUTH_PART
-from ..model.places import COUNT, FLOW_UNIT, FOUND
+from ..model.places import COUNT, FLOW_UNIT, FOUND, HALF
 from ..model.registry import ModelEntry, weights_file
 from ..motion.geometry import ABSENT, NUMBERS, SENT, analyse, synthesise
 from . import landmarks, lips
@@ -27,8 +27,6 @@ from .landmarks import NOW, SQUARES, Floats
 from .network import build, check
 from .tracker import track
 
-HALF = 128
-"""Pixels between the middle of a picture and its edge."""
 MAX_THREADS = 8
 _MAPS = ("picture", "small", "f128", "f64", "f32", "f16", "k16", "k8")
 """Inputs of the frame's part that the keyframe's part makes."""

@@ -25,12 +25,12 @@ from ..metrics.lpips import LPIPS
 from ..model.blocks import upsample
 from ..model.closeup import SQUARES, CloseUps, HeadFrame, Square, cut_square, dots, fade, head_frame, in_head, points
 from ..model.registry import default_model, weights_file
-from ..model.tracker import FOUND
 from ..model.upsampler import Upsampler
 from ..model.weights import read_weights, save_weights
 from .batch import make_batch, mirror
-from .data import Pack, rgb
+from .data import Pack
 from .landmark_examples import mirror_marks
+from .lessons import see
 from .plans import Drawing, Sampler
 from .steps import psnr, set_up
 from .teacher import Teacher, add_options
@@ -49,10 +49,6 @@ def enlarged(square: Square) -> Square:
     a, b = MARGIN * (square.right - square.left) / 2, MARGIN * (square.bottom - square.top) / 2
     width, height = round(MARGIN * square.width), round(MARGIN * square.height)
     return square._replace(left=x - a, right=x + a, top=y - b, bottom=y + b, width=width, height=height)
-
-
-
-KEPT = tuple(enlarged(square) for square in SQUARES)
 
 
 class Example(NamedTuple):
@@ -75,19 +71,13 @@ class Example(NamedTuple):
 @torch.no_grad()
 def collect(model: Upsampler, pack: Pack, count: int, seed: int = 0) -> Example:
     """About ``count`` frames of a pack, as the network draws them without close-ups."""
-    assert model.tracker is not None
     assert model.closeups is not None
     squares = model.closeups.squares
     sampler = Sampler(pack, Drawing(keys=1, targets=4, seed=seed, speed=False))
     found: list[Example] = []
     for step in range(-(-count // 4)):
         plan = sampler.plan(step)
-        frames, key = torch.from_numpy(plan.frame.flatten()), torch.from_numpy(plan.key)
-        for pictures, seen, there, which in (
-            (pack.frames, pack.seen, pack.found, frames), (pack.key_pictures, pack.key_seen, pack.key_found, key),
-        ):  # fmt: skip
-            marks, score = model.tracker(rgb(pictures[which]) / 255)
-            seen[which], there[which] = (marks + 1) * 128, score > FOUND
+        see(model, pack, torch.from_numpy(plan.frame.flatten()), torch.from_numpy(plan.key))
         batch = make_batch(pack, plan)
         assert batch.key_seen is not None
         assert batch.now is not None

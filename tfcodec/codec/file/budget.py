@@ -68,8 +68,7 @@ def encode_within(
     Raises:
         TfcodecError: the fewest bits that there can be are more; the message says how many.
     """
-    if not 0 < kbps < float("inf"):
-        raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
+    _check(kbps)
     ladder = steps(options.speech, audio is not None)
     if not count:
         raise MediaError("the source has no frames")
@@ -111,8 +110,7 @@ def expect_within(kbps: float, latency: typical.Latency, speech: str, has_sound:
         TfcodecError: the fewest bits that there can be are more; the message says how many.
         SpeechCodecMissing: the codec asked for is not installed.
     """
-    if isinstance(kbps, bool) or not isinstance(kbps, int | float) or not 0 < kbps < float("inf"):
-        raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
+    _check(kbps)
     ladder = steps(speech, has_sound)
     rates = [typical.video_kbps(quality, latency) + typical.speech_kbps(choice, latency) for quality, choice in ladder]
     for rate, step in zip(rates, ladder, strict=True):
@@ -121,6 +119,11 @@ def expect_within(kbps: float, latency: typical.Latency, speech: str, has_sound:
     codec = ladder[-1][1]
     least = f"the fewest bits of a {latency} with {codec.label if codec else 'no speech'}"
     raise TfcodecError(f"{kbps:g} kbit/s are not enough: {least} are typically {rates[-1]:.1f} kbit/s")
+
+
+def _check(kbps: float) -> None:
+    if isinstance(kbps, bool) or not isinstance(kbps, int | float) or not 0 < kbps < float("inf"):
+        raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
 
 
 def _choices(ladder: tuple[tuple[int, str], ...]) -> list[tuple[int, Choice]]:

@@ -20,7 +20,7 @@ from ...model.registry import ModelEntry, find_model
 from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Drawer, mel_windows, sound_windows, tiny_windows
 from ...motion import SENT
 from ...rates import SAMPLE_RATE
-from ...runtime import Runtime, check_device, open_renderer
+from ...runtime import Runtime, device_for, open_renderer
 from ..parts.keyframes import KeyframeDecoder, chains
 from ..results import DecodedFrame, StreamInfo
 from .info import Errors, describe
@@ -76,7 +76,7 @@ class Reader:
         self._strict = errors == "raise"
         self._fast, self._coarse, self._runtime = fast, coarse, runtime
         check_batch(batch)
-        self._device = find_device(check_device(device, runtime)) if pixels else "cpu"
+        self._device = find_device(device_for(device, runtime)) if pixels else "cpu"
         self._ahead = self._device != "cpu"
         self._batch = batch or (FRAMES_AT_ONCE if self._ahead else BATCH)
         header = self._stream.header
