@@ -26,14 +26,13 @@ call: $(STAMP) web
 	$(BIN)/python examples/call/call.py $(if $(INPUT),--input "$(INPUT)")
 
 lint: $(STAMP)
-	nice $(BIN)/ruff check $(wildcard $(SOURCES))
-	nice $(BIN)/mypy $(wildcard $(SOURCES))
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/mypy $(wildcard $(SOURCES))
 
-# A process of tests for each core; afterwards, when no other test runs, those that take times. These wait for most of
-# theirs, so that lint fits in beside them.
+# Lint beside the tests, a process of tests for each core, and what is timed by itself afterwards, when nothing else runs.
 test: $(STAMP)
-	$(MAKE) together
-	$(MAKE) -j 2 alone lint
+	$(MAKE) -j 2 lint together
+	$(MAKE) alone
 
 alone: $(STAMP)
 	$(BIN)/python -m pytest -m alone
