@@ -17,12 +17,15 @@ from .registry import ModelEntry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .fast import FastKey
     from .graph import Recording
     from .marks import Standing
     from .stage1 import KeyframeFeatures
 
 MEL_SILENCE = -1.0
 BATCH = 8
+TOGETHER = 4
+"""Frames that `fast` draws at once in a thread: of more, what is between two layers would not fit its cache."""
 PREPARE_FROM = 64
 """Number of frames from which on recording the network saves more time than it takes."""
 
@@ -55,7 +58,7 @@ class Renderer:
 
     Args:
         entry: which network.
-        fast: compute in bfloat16 where this processor has instructions for it, which takes about three quarters of the
+        fast: compute in bfloat16 where this processor has instructions for it, which takes less than half of the
             time; elsewhere without effect. Pixels move by a grey level or two: a test holds it above 54 dB, and the
             specification asks a decoder for 48.
         device: where to draw, as `device.find_device` names it.
@@ -76,7 +79,9 @@ class Renderer:
         with self._explained():
             self._model = load_model(entry, device)
         self.fast = fast and has_bfloat16(device)
+        self._quick = self._graph.fast_drawing(self._model) if self.fast and device == "cpu" else None
         self._key: KeyframeFeatures | None = None
+        self._quick_key: FastKey | None = None
         self._stands: Standing | None = None
         self._drawings: dict[bool, Recording | None] = {}  # by `coarse`
         self._threads: ThreadPoolExecutor | None = None
@@ -95,6 +100,9 @@ class Renderer:
         """
         if self._device.type != "cpu":
             return
+        if self._quick is not None:
+            self._quick.record(coarse)
+            return
         self._drawings[coarse] = self._graph.record(self._model, fast=self.fast, coarse=coarse)
 
     def set_keyframe(self, picture: NDArray[np.uint8]) -> None:
@@ -105,7 +113,10 @@ class Renderer:
             tensor = self._marks.to_device(picture, self._device).permute(2, 0, 1)[None].float() / 255
             key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
             self._stands = self._marks.standing(key)
-            self._key = self._graph.reduced(key, self.fast)
+            if self._quick is not None:
+                self._key, self._quick_key = key, self._quick.frames.key(key)
+            else:
+                self._key = self._graph.reduced(key, self.fast)
         self.keyframe = picture
 
     def render(
@@ -145,7 +156,9 @@ class Renderer:
             windows = self._marks.to_device(tiny, device).permute(0, 1, 4, 2, 3).float() / 255
             heard = self._marks.to_device(np.asarray(mel, np.float32), device)
             marks = self._marks.frame_marks(self._model, key, windows, motion, sound, self._stands)
-            if drawing is None:
+            if self._quick_key is not None:
+                pictures = torch.cat(self._in_groups(self._quick_key, windows, marks, coarse))
+            elif drawing is None:
                 key = key.select(torch.zeros(len(tiny), dtype=torch.long, device=device))
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
                     pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse)
@@ -180,6 +193,27 @@ class Renderer:
             enough = "; draw fewer frames at once (batch=)" if "out of memory" in first else ""
             raise TfcodecError(f'device="{self._device}" cannot draw: {first}{enough}') from error
 
+    def _in_groups(self, key: FastKey, windows: Tensor, marks: Tensor, coarse: bool) -> list[Tensor]:
+        """Pictures, some frames at once in each thread."""
+        torch, quick, count = self._torch, self._quick, len(windows)
+        assert quick is not None
+        threads = min(torch.get_num_threads(), BATCH)
+        step = min(TOGETHER, -(-count // threads))
+        parts = [(windows[at : at + step], marks[at : at + step]) for at in range(0, count, step)]
+        if threads == 1 or len(parts) == 1:
+            return [quick(key, *part, coarse) for part in parts]
+
+        def draw(part: tuple[Tensor, Tensor]) -> Tensor:
+            with torch.inference_mode():  # each thread has a mode of its own
+                return quick(key, *part, coarse)
+
+        return list(self._pool(threads).map(draw, parts))
+
+    def _pool(self, threads: int) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(threads, "tfcodec-drawing", self._torch.set_num_threads, (1,))
+        return self._threads
+
     def _side_by_side(
         self, drawing: Recording, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor],
         marks: Sequence[Tensor],
@@ -188,14 +222,12 @@ class Renderer:
         threads = min(torch.get_num_threads(), BATCH)
         if threads == 1 or len(windows) == 1:
             return [drawing(key, *each) for each in zip(windows, sound, marks, strict=True)]
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(threads, "tfcodec-drawing", torch.set_num_threads, (1,))
 
         def draw(window: Tensor, mel: Tensor, where: Tensor) -> Tensor:
             with torch.inference_mode():  # each thread has a mode of its own
                 return drawing(key, window, mel, where)
 
-        return list(self._threads.map(draw, windows, sound, marks))
+        return list(self._pool(threads).map(draw, windows, sound, marks))
 
 
 def has_bfloat16(device: str = "cpu") -> bool:
