@@ -168,7 +168,7 @@ def decode(
         errors: ``"raise"`` refuses a damaged stream; ``"conceal"`` carries on past damaged packets and lists them in
             ``clip.damaged``.
         pixels: False leaves out the network: ``clip.frames`` is None, everything else is there.
-        fast: draw in bfloat16 where the processor has it, in two thirds of the time; pixels move by a grey level
+        fast: draw in bfloat16 where the processor has it, in less than half of the time; pixels move by a grey level
             or two.
         progress: called with (frames done, frames in all).
         max_frames: frames to decode at most, each of which takes 192 KiB; None: 15 000 (10 minutes, 2.7 GiB), without

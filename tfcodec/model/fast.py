@@ -198,9 +198,8 @@ class FastFrames(nn.Module):
         weight, bias = w.of(f"{at}.merge128")
         wide = 2 * len(weight)
         self.merge128 = w.beside(128, bias, weight[:, :wide])
-        # Of squares of 2x2 pixels as channels: the same of the pixels themselves, with a kernel and a step twice as wide.
-        wider = F.pixel_shuffle(weight[:, wide:].permute(0, 2, 3, 1).reshape(-1, 12, 1, 1), 2)
-        wider = wider.reshape(len(weight), 3, 3, 3, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, 6, 6)
+        # Of squares of 2x2 pixels as channels: the same of the pixels, with a kernel and a step twice as wide.
+        wider = F.pixel_shuffle(weight[:, wide:], 2)
         self.pixels128 = Packed(wider, None, (256, 256), 2)
         self.block128 = _Blocks(w, 128, f"{at}.block128", *w.blocks(f"{at}.more128", 128))
         self.paint = w.conv(f"{at}.paint", 128)
@@ -221,7 +220,7 @@ class FastFrames(nn.Module):
         maps = [torch.zeros(1, self.widths[n], n, n, dtype=torch.float32, device=CPU) for n in (128, 64, 32, 16, 8)]
         picture, small = (torch.zeros(1, 3, n, n, dtype=torch.float32, device=CPU) for n in (256, 64))
         marks = torch.linspace(-0.5, 0.5, COUNT, dtype=torch.float32, device=CPU)[None, :, None].expand(1, COUNT, 2)
-        return self.key(KeyframeFeatures(picture, small, *maps, marks, torch.ones(1, device=CPU)))
+        return self.key(KeyframeFeatures(picture, small, *maps, marks, torch.ones(1, dtype=torch.float32, device=CPU)))
 
     def forward(self, key: FastKey, tiny: Tensor, marks: Tensor, lines: tuple[Tensor, ...] | None) -> Tensor:
         """Pictures [N, 256, 256, 3] uint8, or without ``lines`` stage 1's [N, 64, 64, 3].
@@ -254,7 +253,9 @@ class FastFrames(nn.Module):
         there = sample(small, centres(64, 64) + enlarged(flow, 4))
         flow = enlarged(flow, 2)
         told32 = means(told, 32)
-        rest = laid(enlarged(4 * (now - means(there, 8)), 4), means(there, 32), told32[:, 3:], told32[:, :3], _UNIT * flow)
+        rest = laid(
+            enlarged(4 * (now - means(there, 8)), 4), means(there, 32), told32[:, 3:], told32[:, :3], _UNIT * flow
+        )
         x = self.trunk32(self.merge32(torch.cat((twice(self.up32(x)), moved(key.rows32, flow), rest), 1)))
         flow = enlarged(flow + FLOW_UNIT * self.flow32(F.silu(x)).float(), 2)
 
@@ -371,7 +372,7 @@ def paste_lines(marks: Tensor) -> tuple[Tensor, ...]:
         low = places.amin(0).floor().clamp(0, 255).long()
         high = places.amax(0).ceil().clamp(0, 255).long() + 1
         (left, top), (right, bottom) = low.tolist(), torch.maximum(high, low + 1).tolist()
-        out += [line[top:bottom], line[left:right], torch.tensor([top, left])]
+        out += [line[top:bottom], line[left:right], torch.tensor([top, left], dtype=torch.int64, device=CPU)]
     return tuple(out)
 
 

@@ -17,6 +17,7 @@ from .registry import ModelEntry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .drawing import FastDrawing
     from .fast import FastKey
     from .graph import Recording
     from .marks import Standing
@@ -79,7 +80,7 @@ class Renderer:
         with self._explained():
             self._model = load_model(entry, device)
         self.fast = fast and has_bfloat16(device)
-        self._quick = self._graph.fast_drawing(self._model) if self.fast and device == "cpu" else None
+        self._quick = self._fast_drawing() if self.fast and device == "cpu" else None
         self._key: KeyframeFeatures | None = None
         self._quick_key: FastKey | None = None
         self._stands: Standing | None = None
@@ -92,6 +93,14 @@ class Renderer:
     def hears(self) -> bool:
         """Whether the network uses the ``mel`` that `render` is given."""
         return self._model.config.audio
+
+    def _fast_drawing(self) -> FastDrawing | None:
+        """What draws in bfloat16; None where it is the network itself, under autocast."""
+        try:
+            from .drawing import fast_drawing
+        except (AttributeError, RuntimeError):  # a torch without oneDNN's fused convolutions
+            return None
+        return fast_drawing(self._model)
 
     def prepare(self, coarse: bool = False) -> None:
         """Record the network as a graph (see `tfcodec.model.graph`), from which `render` draws from now on.
