@@ -149,7 +149,7 @@ def speeds(builds: dict[str, Path], roads: list[str], threads: int, stream: Path
 def fresh(builds: dict[str, Path], roads: list[str], stream: Path) -> list[dict[str, Any]]:
     """First frame and peak memory on two threads."""
     first: dict[tuple[str, str], list[float]] = defaultdict(list)
-    peak = {}
+    peak: dict[tuple[str, str], float] = {}
     for turn in range(FRESH):
         for road in roads:
             for build, path in builds.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,9 @@ class FastDrawing:
         """From now on draw without Python, where this torch records graphs."""
         with self._lock:
             if coarse not in self._graphs:
-                self._graphs[coarse] = self._record(coarse)
+                # In a thread that computes without help: on a busy machine helpers are waited for a thousand times.
+                with ThreadPoolExecutor(1, "tfcodec-recording", torch.set_num_threads, (1,)) as alone:
+                    self._graphs[coarse] = alone.submit(self._record, coarse).result()
 
     def __call__(self, key: FastKey, tiny: Tensor, marks: Tensor, coarse: bool) -> Tensor:
         """Pictures [N, S, S, 3] uint8 of tiny frames [N, 5, 3, 8, 8] and landmarks [N, 70, 2]."""
@@ -57,8 +60,9 @@ class FastDrawing:
             given = [zeros(2, WINDOW, 3, 8, 8), marks]
             given += [*self.frames.blank(), *(() if coarse else paste_lines(marks))]
             graph = traced(_FlatFast(self.frames, coarse), given)
-            for _ in range(WARM_UP if graph is not None else 0):
-                graph(*given)  # type: ignore[misc]
+            if graph is not None:
+                for _ in range(WARM_UP):
+                    graph(*given)
         return graph
 
 

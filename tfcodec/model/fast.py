@@ -19,7 +19,7 @@ from .closeup import HeadFrame, dots, fade, head_frame, points
 from .config import SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import LandmarkPrior, mouth_change
-from .packed import CPU, Packed, centres, enlarged, laid, means, moved, rise, rows_of, sample, twice
+from .packed import CPU, Packed, centres, enlarged, laid, means, moved, rise, rows_of, sample, scripted, twice
 from .places import COUNT, FLOW_UNIT, PEN, SQUARES, Square
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
@@ -94,6 +94,7 @@ class _Blocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for first, second in zip(self.first, self.second, strict=True):
+            assert isinstance(second, Packed)
             x = second.onto(first(F.silu(x), "swish"), x)
         return x
 
@@ -210,17 +211,21 @@ class FastFrames(nn.Module):
         assert key.face is not None
         picture, small = (x.contiguous() - 0.5 for x in (key.picture, key.small))
         mouth, eyes = (part.key(picture, key.marks) for part in (self.mouth, self.eyes))
+        rows128, rows64, rows32, rows16 = (rows_of(x) for x in (key.f128, key.f64, key.f32, key.f16))
         return FastKey(
-            picture, small, means(key.small.contiguous(), 8), *(rows_of(x) for x in key[2:6]),
+            picture, small, means(key.small.contiguous(), 8), rows128, rows64, rows32, rows16,
             self.seen16(laid(key.f16)), self.seen8(laid(key.f8)), key.marks, key.face, *mouth, *eyes,
         )  # fmt: skip
 
     def blank(self) -> FastKey:
         """A keyframe's share with nothing in it."""
-        maps = [torch.zeros(1, self.widths[n], n, n, dtype=torch.float32, device=CPU) for n in (128, 64, 32, 16, 8)]
-        picture, small = (torch.zeros(1, 3, n, n, dtype=torch.float32, device=CPU) for n in (256, 64))
+        sides = {256: 3} | self.widths
+        whole = {n: torch.zeros(1, wide, n, n, dtype=torch.float32, device=CPU) for n, wide in sides.items()}
         marks = torch.linspace(-0.5, 0.5, COUNT, dtype=torch.float32, device=CPU)[None, :, None].expand(1, COUNT, 2)
-        return self.key(KeyframeFeatures(picture, small, *maps, marks, torch.ones(1, dtype=torch.float32, device=CPU)))
+        face = torch.ones(1, dtype=torch.float32, device=CPU)
+        return self.key(KeyframeFeatures(
+            whole[256], whole[64][:, :3], whole[128], whole[64], whole[32], whole[16], whole[8], marks, face
+        ))  # fmt: skip
 
     def forward(self, key: FastKey, tiny: Tensor, marks: Tensor, lines: tuple[Tensor, ...] | None) -> Tensor:
         """Pictures [N, 256, 256, 3] uint8, or without ``lines`` stage 1's [N, 64, 64, 3].
@@ -323,7 +328,8 @@ def _bumps(points: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
     line = centres(64, 64)[0, 0]
     scale = (-0.5 / reach.square())[:, None, None]
     # Not below exp(-30): what is smaller would be denormal soon, and processors compute with that slowly.
-    return ((line - points[..., None]).square_() * scale).clamp_(min=-30).exp_().unbind(2)
+    bumps = ((line - points[..., None]).square_() * scale).clamp_(min=-30).exp_()
+    return bumps[:, :, 0], bumps[:, :, 1]
 
 
 def _back(frame: HeadFrame, square: Square) -> tuple[Tensor, Tensor]:
@@ -345,9 +351,9 @@ def _pasted(change: Tensor, frame: HeadFrame, square: Square, rows: Tensor, colu
     return sample(change, across[:, :, None] + down[..., None], "zeros")
 
 
-@torch.jit.script
+@scripted
 def _add_at(picture: Tensor, change: Tensor, at: Tensor) -> Tensor:
-    # Scripted: a recording would keep the place of the example.
+    # A recording would keep the place of the example.
     row, column = int(at[0]), int(at[1])
     picture[:, :, row : row + change.size(2), column : column + change.size(3)].add_(change)
     return picture

@@ -6,6 +6,8 @@ Feature maps are bfloat16 and channels-last; flows, places and pictures are floa
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -15,15 +17,23 @@ from torch import Tensor, nn
 CPU = torch.device("cpu")
 
 
-@torch.jit.script
+def scripted(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """In TorchScript, for what a recording does not take as it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        out: Callable[..., Tensor] = torch.jit.script(function)
+        return out
+
+
+@scripted
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, pad: int, stride: int, then: str) -> Tensor:
-    # Scripted: a recording does not take the empty list of scalars.
+    # A recording does not take the empty list of scalars.
     return torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, [pad, pad], [stride, stride], [1, 1], 1, then, [], ""
     )  # fmt: skip
 
 
-@torch.jit.script
+@scripted
 def _convolve_onto(x: Tensor, onto: Tensor, weight: Tensor, bias: Tensor | None, pad: int, stride: int) -> Tensor:
     return torch.ops.mkldnn._convolution_pointwise(
         x, onto, weight, bias, [pad, pad], [stride, stride], [1, 1], 1, "add", 1.0, None, [], None
