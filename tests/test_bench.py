@@ -392,11 +392,11 @@ def test_speech_is_aligned_with_its_source(codec: str) -> None:
 
 
 def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, tmp_path: Path) -> None:
-    """The second goes on from the first's half."""
+    """The second goes on from what it finds of the first."""
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    for kept in ("streams", "rows"):
-        shutil.rmtree(out / kept / "a.mp4")
+    for row in sorted((out / "rows" / "a.mp4").iterdir())[::2]:
+        row.unlink()
     bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
     first, second = results(finished), results(out)
     assert first["rows"] == second["rows"]
@@ -406,6 +406,8 @@ def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, 
 
 def test_rivals_of_an_earlier_run(finished: Path, clips: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "out", finished / "results.json"
+    for name in ("streams", "rows"):  # of the frozen keyframe there is everything
+        shutil.copytree(finished / name, out / name)
     command = ["bench", str(clips), "-o", str(out), "--quick", "--every", "6", "--quiet", "--earlier"]
     assert main([*command, str(told), "--codecs", "frozen"]) == 0
     first, second = results(finished), results(out)
