@@ -133,9 +133,7 @@ def test_a_coder_that_stands_still_is_given_up(
         codec_of(arm).encode(arm, moving_face[0][:2], None, tmp_path / "x.mp4")
 
 
-def test_av1_goes_beyond_the_last_crf_of_ffmpeg(
-    moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
-) -> None:
+def test_av1_goes_beyond_the_last_crf_of_ffmpeg(moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     coarsest, last = Arm("svtav1", "file", 256, 70), Arm("svtav1", "file", 256, 63)
     assert coarsest in select(["svtav1"], False)
     assert last in select(["svtav1"], False)
