@@ -70,7 +70,9 @@ FIRST = """
 import json, resource, sys, time
 began = time.perf_counter()
 stream, options, every = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "every"
+sys.path.insert(0, sys.argv[4])  # before the folder that this was started in
 import tfcodec
+assert tfcodec.__file__.startswith(sys.argv[4])
 reader = tfcodec.open(stream, **options)
 picture = reader[0].pixels
 first = time.perf_counter() - began
@@ -153,7 +155,7 @@ def fresh(builds: dict[str, Path], roads: list[str], stream: Path) -> list[dict[
     for turn in range(FRESH):
         for road in roads:
             for build, path in builds.items():
-                given = (str(stream), json.dumps(ROADS[road]), "every" if not turn else "first")
+                given = (str(stream), json.dumps(ROADS[road]), "every" if not turn else "first", str(path))
                 found = own_process(FIRST, 2, *given, PYTHONPATH=str(path))
                 first[build, road].append(found["first"])
                 peak.setdefault((build, road), found["peak_mb"])
