@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from . import rearranged
 from .blocks import to_pixels
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
 from .landmarks import COUNT
@@ -50,6 +51,25 @@ class _Flat(nn.Module):
 
     def forward(self, tiny: Tensor, mel: Tensor, marks: Tensor, *key: Tensor) -> Tensor:
         return picture(self.model, KeyframeFeatures(*key), tiny, mel, marks, self.coarse)
+
+
+class _Rearranged:
+    """`rearranged.Drawing` as a graph, and what it wants to know of the keyframe that it drew from last."""
+
+    def __init__(self, model: Upsampler, key: KeyframeFeatures, given: list[Tensor], coarse: bool) -> None:
+        self._drawing = rearranged.Drawing(model, coarse=coarse, low=rearranged.has_products()).eval()
+        self._weights = self._drawing.weights()
+        self._last: tuple[Tensor, rearranged.Prepared] | None = None
+        inputs = [*given, *self._drawing.prepare(key), *self._weights]
+        traced = torch.jit.trace(self._drawing, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+        self._graph = torch.jit.freeze(traced)
+
+    def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
+        last = self._last  # read once: another thread may change it
+        if last is None or last[0] is not key.picture:
+            self._last = last = key.picture, self._drawing.prepare(key)
+        out: Tensor = self._graph(tiny, marks, *last[1], *self._weights)
+        return out
 
 
 _lock = threading.Lock()
@@ -98,6 +118,11 @@ def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
                 torch.autocast("cpu", torch.bfloat16, enabled=fast, cache_enabled=False),
             ):
                 warnings.simplefilter("ignore")
+                if not fast and rearranged.fits(model):
+                    drawing = _Rearranged(model, key, [given[0], given[2]], coarse)
+                    for _ in range(WARM_UP):
+                        drawing(key, *given[:3])
+                    return drawing
                 traced = torch.jit.trace(_Flat(model, coarse).eval(), given, check_trace=False)  # type: ignore[no-untyped-call]
                 graph = torch.jit.freeze(traced)
         except (AttributeError, RuntimeError):

@@ -1,19 +1,23 @@
 """The network that ships, drawing single frames on a CPU: the same arithmetic, rearranged so that less is done per frame.
 
 * What of a convolution depends on the keyframe alone is computed once a keyframe, and added.
-* Convolutions of maps side by side are convolutions of each, added where they are written: nothing is copied together.
-* Convolutions of the same maps whose results are added are one.
+* Convolutions of the same maps whose results are added are one; of maps side by side, what each gives is added where it
+  is written, and nothing is copied together.
 * Weights lie as oneDNN wants them, maps channels-last, pictures channels-first.
 * Pictures are 0.5 lower than elsewhere: sampled at the edge and reduced to means, a picture stays so.
 * Close-ups are pasted into the pixels that they cover.
+* Where the processor multiplies matrices of bfloat16 (AMX), convolutions take their inputs and weights in bfloat16 and
+  sum in float32; what runs past them from block to block, flows and pictures stay float32.
 
-`graph` records it. In float32 it draws what `upsampler.Upsampler` draws, to rounding.
+`graph` records it. It draws what `upsampler.Upsampler` draws in float32: to 90 dB without bfloat16, to 60 with it.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -55,18 +59,19 @@ def fits(model: Upsampler) -> bool:
     """Whether it is such a network, and torch has what this needs."""
     config, shape = model.config, SHAPES[model.config.shape]
     known = NetworkConfig(shape=config.shape)
-    device = next(model.parameters()).device.type
-    # A private operator of torch's: where it is missing, the network itself is recorded.
-    return config == known and not shape.light and device == "cpu" and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    return on_cpu and config == known and not shape.light and _scripts() is not None
 
 
-@torch.jit.script
+def has_products() -> bool:
+    """Whether this processor multiplies matrices of bfloat16: several times as fast as of float32."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]) -> Tensor:
-    # A script, as what is recorded cannot have an empty list of numbers as an argument.
     return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, "none", [], "")
 
 
-@torch.jit.script
 def _convolve_onto(
     y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]
 ) -> Tensor:  # fmt: skip
@@ -75,48 +80,84 @@ def _convolve_onto(
     )
 
 
-class _Conv:
-    """A convolution of maps of ``size`` pixels with zeros around them."""
+class _Scripts(NamedTuple):
+    convolve: Any
+    onto: Any
+    paste: Any
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: int = 1) -> None:
+
+@cache
+def _scripts() -> _Scripts | None:
+    """What cannot be recorded: calls with an empty list of numbers, and what decides by numbers how much to compute.
+
+    None where this torch lacks the operators, which are no part of its public interface.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _Scripts(*(torch.jit.script(of) for of in (_convolve, _convolve_onto, _paste)))
+    except (AttributeError, RuntimeError):
+        return None
+
+
+def _run() -> _Scripts:
+    scripts = _scripts()
+    assert scripts is not None
+    return scripts
+
+
+class _Conv:
+    """A convolution of maps of ``size`` pixels with zeros around them; ``low``: in bfloat16, and so is what it gives."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: int = 1, low: bool = False
+    ) -> None:
         kernel = weight.shape[-1]
         self._padding, self._stride = [kernel // 2] * 2, [stride] * 2
-        with torch.no_grad():
-            weight = weight.detach().float().contiguous()
-            self._bias = None if bias is None else bias.detach().float().contiguous()
-            self.weight: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(
-                weight.to_mkldnn(), self._padding, self._stride, [1, 1], 1, [1, weight.shape[1], *size]
-            )
+        dtype = torch.bfloat16 if low else torch.float32
+        self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
+        self.weight: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(
+            weight.detach().to(dtype).contiguous().to_mkldnn(), self._padding, self._stride, [1, 1], 1,
+            [1, weight.shape[1], *size],
+        )  # fmt: skip
 
     def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = _convolve(x, self.weight, self._bias, self._padding, self._stride)
+        out: Tensor = _run().convolve(x, self.weight, self._bias, self._padding, self._stride)
         return out
 
     def onto(self, y: Tensor, x: Tensor) -> Tensor:
         """What it makes of ``x`` added to ``y``, which is changed."""
-        out: Tensor = _convolve_onto(y, x, self.weight, self._bias, self._padding, self._stride)
+        out: Tensor = _run().onto(y, x, self.weight, self._bias, self._padding, self._stride)
         return out
 
 
 class _Block:
     """`ResBlock`, which changes the map that it is given."""
 
-    def __init__(self, block: nn.Module, size: Sequence[int]) -> None:
+    def __init__(self, block: nn.Module, size: Sequence[int], low: bool) -> None:
         assert isinstance(block, ResBlock)
-        self._first = _Conv(block.conv1.weight, block.conv1.bias, size)
-        self._second = _Conv(block.conv2.weight, block.conv2.bias, size)
+        self._low = low
+        self._first = _Conv(block.conv1.weight, block.conv1.bias, size, low=low)
+        self._second = _Conv(block.conv2.weight, block.conv2.bias, size, low=low)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._second.onto(x, F.silu(self._first(F.silu(x)), inplace=True))
+        y = F.silu(x)
+        y = F.silu(self._first(y.bfloat16() if self._low else y), inplace=True)
+        return x.add_(self._second(y)) if self._low else self._second.onto(x, y)
 
 
 class _Sum:
     """Convolutions of several maps, added."""
 
-    def __init__(self, weights: Sequence[Tensor], bias: Tensor | None, size: Sequence[int]) -> None:
-        self._parts = [_Conv(w, None if i else bias, size) for i, w in enumerate(weights)]
+    def __init__(self, weights: Sequence[Tensor], bias: Tensor | None, size: Sequence[int], low: bool) -> None:
+        self._low = low
+        if low:
+            weights = [torch.cat(tuple(weights), 1)]
+        self._parts = [_Conv(w, None if i else bias, size, low=low) for i, w in enumerate(weights)]
 
     def __call__(self, *maps: Tensor) -> Tensor:
+        if self._low:  # copying costs less than adding several times
+            return self._parts[0](_joined(*(x.bfloat16() for x in maps))).float()
         y = self._parts[0](maps[0])
         for part, x in zip(self._parts[1:], maps[1:], strict=True):
             y = part.onto(y, x)
@@ -170,18 +211,21 @@ def _sample(x: Tensor, grid: Tensor) -> Tensor:
 
 
 class Drawing(nn.Module):
-    """A network's frames from `Prepared` keyframes; with ``coarse`` stage 1 alone. See `fits`."""
+    """A network's frames from `Prepared` keyframes; with ``coarse`` stage 1 alone. See `fits`.
 
-    def __init__(self, model: Upsampler, coarse: bool) -> None:
+    ``low``: convolutions in bfloat16 (see above).
+    """
+
+    def __init__(self, model: Upsampler, *, coarse: bool, low: bool) -> None:
         super().__init__()
         assert model.stage2 is not None
         assert model.closeups is not None
         self.coarse = coarse
         self._prior = model.stage1.prior
-        self._one = _Stage1(model.stage1)
-        self._two = None if coarse else _Stage2(model.stage2)
+        self._one = _Stage1(model.stage1, low)
+        self._two = None if coarse else _Stage2(model.stage2, low)
         parts = [] if coarse else model.closeups.parts
-        self._closeups = [_CloseUp(part) for part in parts if isinstance(part, CloseUp)]
+        self._closeups = [_CloseUp(part, low) for part in parts if isinstance(part, CloseUp)]
         self._convolutions = list(_convolutions((self._one, self._two, self._closeups)))
 
     def weights(self) -> list[Tensor]:
@@ -230,7 +274,7 @@ class Drawing(nn.Module):
             changes.append(closeup(square, stem, drawn, dots(marks, frame, closeup.square)) * key.face)
         for closeup, change in zip(self._closeups, changes, strict=True):
             s = closeup.square
-            _paste(picture, change, frame.middle, frame.turn, s.left, s.top, s.right, s.bottom)
+            _run().paste(picture, change, frame.middle, frame.turn, s.left, s.top, s.right, s.bottom)
         return _pixels(picture)
 
 
@@ -258,7 +302,7 @@ class _Coarse(NamedTuple):
 
 
 class _Stage1:
-    def __init__(self, s: nn.Module) -> None:
+    def __init__(self, s: nn.Module, low: bool) -> None:
         from .stage1 import Stage1
 
         assert isinstance(s, Stage1)
@@ -268,7 +312,7 @@ class _Stage1:
         merge = s.merge8.weight
         self._key8 = _Conv(merge[:, w[8] :], s.merge8.bias, (8, 8))
         self._merge8 = _Conv(merge[:, : w[8]], None, (8, 8))
-        self._trunk8 = [_Block(b, (8, 8)) for b in s.trunk8]
+        self._trunk8 = [_Block(b, (8, 8), low) for b in s.trunk8]
         self._up16 = _of(s.up16, 8)
 
         merge, a = s.merge16.weight, w[16]
@@ -277,11 +321,11 @@ class _Stage1:
         hint = s.hint16.weight.clone()
         hint[:, :2] *= unit
         self._more16 = _Conv(torch.cat((hint, merge[:, 2 * a :]), 1), None, (16, 16))
-        self._trunk16 = [_Block(b, (16, 16)) for b in s.trunk16]
+        self._trunk16 = [_Block(b, (16, 16), low) for b in s.trunk16]
         self._flow16 = _of(s.flow16, 16, scale=FLOW_UNIT)
         merge = s.refine16.weight
-        self._refine = _Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.refine16.bias, (16, 16))
-        self._trunk16b = _Block(s.trunk16b, (16, 16))
+        self._refine = _Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.refine16.bias, (16, 16), low)
+        self._trunk16b = _Block(s.trunk16b, (16, 16), low)
         self._flow16b = _of(s.flow16b, 16, scale=FLOW_UNIT)
 
         self._up32, self._up64 = _of(s.up32, 16), _of(s.up64, 32)
@@ -289,17 +333,17 @@ class _Stage1:
         hint[:, :2] *= unit
         self._merge32 = _Sum(
             (merge[:, :a], merge[:, a : 2 * a], torch.cat((merge[:, 2 * a :], hint), 1)), _bias(s.merge32, s.hint32),
-            (32, 32),
+            (32, 32), low,
         )  # fmt: skip
-        self._trunk32 = [_Block(b, (32, 32)) for b in (s.trunk32, *s.more32)]
+        self._trunk32 = [_Block(b, (32, 32), low) for b in (s.trunk32, *s.more32)]
         self._flow32 = _of(s.flow32, 32, scale=FLOW_UNIT)
 
         merge, a, hint = s.merge64.weight, w[64], _hint(s.hint64)
         self._merge64 = _Sum(
             (merge[:, :a], merge[:, a : 2 * a], torch.cat((merge[:, 2 * a :], hint), 1)), _bias(s.merge64, s.hint64),
-            (64, 64),
+            (64, 64), low,
         )  # fmt: skip
-        self._trunk64 = [_Block(b, (64, 64)) for b in (s.trunk64, *s.more64)]
+        self._trunk64 = [_Block(b, (64, 64), low) for b in (s.trunk64, *s.more64)]
         heads = torch.cat((s.paint64.weight, FLOW_UNIT * s.flow64.weight))
         assert s.paint64.bias is not None
         assert s.flow64.bias is not None
@@ -377,7 +421,7 @@ def _wrong(now: Tensor, picture: Tensor) -> Tensor:
 
 
 class _Stage2:
-    def __init__(self, s: nn.Module) -> None:
+    def __init__(self, s: nn.Module, low: bool) -> None:
         from .stage2 import Stage2
 
         assert isinstance(s, Stage2)
@@ -386,14 +430,14 @@ class _Stage2:
         merge, hint = s.merge64.weight, _hint(s.hint64)
         a = merge.shape[0]
         rest = torch.cat((merge[:, 2 * a :], hint), 1)
-        self._merge64 = _Sum((merge[:, :a], merge[:, a : 2 * a], rest), _bias(s.merge64, s.hint64), (64, 64))
-        self._blocks64 = [_Block(b, (64, 64)) for b in (s.block64, *s.more64)]
+        self._merge64 = _Sum((merge[:, :a], merge[:, a : 2 * a], rest), _bias(s.merge64, s.hint64), (64, 64), low)
+        self._blocks64 = [_Block(b, (64, 64), low) for b in (s.block64, *s.more64)]
         self._flow = _of(s.flow, 64, scale=FLOW_UNIT)
         self._up128 = _of(s.up128, 64)
         merge, big = s.merge128.weight, (128, 128)
         a = merge.shape[0]
-        self._merge128 = _Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.merge128.bias, big)
-        self._blocks128 = [_Block(b, big) for b in (s.block128, *s.more128)]
+        self._merge128 = _Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.merge128.bias, big, low)
+        self._blocks128 = [_Block(b, big, low) for b in (s.block128, *s.more128)]
         assert s.paint.bias is not None
         shift = torch.zeros_like(s.paint.bias)
         shift[12:] = -4.0
@@ -421,7 +465,7 @@ class _Stage2:
 
 
 class _CloseUp:
-    def __init__(self, part: CloseUp) -> None:
+    def __init__(self, part: CloseUp, low: bool) -> None:
         self.square = square = part.square
         self._size = size = square.height, square.width
         half, quarter, eighth = ((size[0] // n, size[1] // n) for n in (2, 4, 8))
@@ -430,14 +474,14 @@ class _CloseUp:
         self._key_stem = _Conv(torch.cat((key, known), 1), part.stem.bias, half)
         self._stem = _Conv(torch.cat((drawn, told), 1), None, half)
         self._down4, self._down8 = _of(part.down4, half, 2), _of(part.down8, quarter, 2)
-        self._block4, self._after4 = _Block(part.block4, quarter), _Block(part.after4, quarter)
-        self._blocks8 = [_Block(b, eighth) for b in part.blocks8]
+        self._block4, self._after4 = _Block(part.block4, quarter, low), _Block(part.after4, quarter, low)
+        self._blocks8 = [_Block(b, eighth, low) for b in part.blocks8]
         self._up4, self._up2 = _of(part.up4, eighth), _of(part.up2, quarter)
         self._flow = _of(part.flow, quarter, scale=0.1)
         merge = part.merge2.weight
         a = merge.shape[0]
-        self._merge = _Sum((merge[:, :a], merge[:, a:]), part.merge2.bias, half)
-        self._after2 = _Block(part.after2, half)
+        self._merge = _Sum((merge[:, :a], merge[:, a:]), part.merge2.bias, half, low)
+        self._after2 = _Block(part.after2, half, low)
         assert part.paint.bias is not None
         shift = torch.zeros_like(part.paint.bias)
         shift[12:] = -2.0
@@ -465,7 +509,6 @@ class _CloseUp:
         return (blend * change + F.pixel_shuffle(paint, 2)) * self._fade
 
 
-@torch.jit.script
 def _paste(
     picture: Tensor, change: Tensor, middle: Tensor, turn: Tensor, left: float, top: float, right: float, bottom: float
 ) -> Tensor:  # fmt: skip
