@@ -66,7 +66,7 @@ def test_a_recorded_drawing_changes_with_the_keyframe(
     wall = np.ascontiguousarray(np.broadcast_to(frames[0, :1, :1], (1, 256, 256, 3)))
     tiny, mel = box_down(from_pixels(torch.from_numpy(frames[:5])), 8)[None], torch.zeros(1, 20, 80)
     drawing = graph.record(model, fast=False, coarse=False)
-    assert isinstance(drawing, graph._Rearranged)
+    assert isinstance(drawing, graph.Rearranged)
     with torch.inference_mode():
         for picture in (frames[:1], wall, frames[:1]):
             key = model.encode_keyframe(from_pixels(torch.from_numpy(picture)))

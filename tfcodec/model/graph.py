@@ -53,23 +53,41 @@ class _Flat(nn.Module):
         return picture(self.model, KeyframeFeatures(*key), tiny, mel, marks, self.coarse)
 
 
-class _Rearranged:
+class Rearranged:
     """`rearranged.Drawing` as a graph, and what it wants to know of the keyframe that it drew from last."""
 
-    def __init__(self, model: Upsampler, key: KeyframeFeatures, given: list[Tensor], coarse: bool) -> None:
-        self._drawing = rearranged.Drawing(model, coarse=coarse, low=rearranged.has_products()).eval()
-        self._weights = self._drawing.weights()
-        self._last: tuple[Tensor, rearranged.Prepared] | None = None
-        inputs = [*given, *self._drawing.prepare(key), *self._weights]
-        traced = torch.jit.trace(self._drawing, inputs, check_trace=False)  # type: ignore[no-untyped-call]
-        self._graph = torch.jit.freeze(traced)
+    def __init__(self, model: Upsampler, coarse: bool) -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float32, device="cpu")
+
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            self._drawing = rearranged.Drawing(model, coarse=coarse, low=rearranged.has_products()).eval()
+            self._weights = self._drawing.weights()
+            self._last: tuple[Tensor, rearranged.Prepared] | None = None
+            key = model.encode_keyframe(zeros(1, 3, 256, 256))
+            given = [zeros(1, WINDOW, 3, 8, 8), zeros(1, COUNT, 2), *self._drawing.prepare(key), *self._weights]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                traced = torch.jit.trace(self._drawing, given, check_trace=False)  # type: ignore[no-untyped-call]
+                self._graph = torch.jit.freeze(traced)
+            for _ in range(WARM_UP):
+                self._graph(*given)
 
     def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
+        """As `Recording`."""
         last = self._last  # read once: another thread may change it
         if last is None or last[0] is not key.picture:
             self._last = last = key.picture, self._drawing.prepare(key)
         out: Tensor = self._graph(tiny, marks, *last[1], *self._weights)
         return out
+
+
+def _rearranged(model: Upsampler, coarse: bool) -> Recording | None:
+    """None for networks of another kind, and where this torch has not what it takes."""
+    try:
+        return Rearranged(model, coarse) if rearranged.fits(model) else None
+    except (AttributeError, RuntimeError, TypeError):
+        return None
 
 
 _lock = threading.Lock()
@@ -92,7 +110,8 @@ def record(model: Upsampler, *, fast: bool, coarse: bool) -> Recording | None:
             while len(_recorded) >= 4:
                 _recorded.pop(next(iter(_recorded)))
             # The model is kept beside its graph, so that no other one gets its id.
-            _recorded[name] = model, _record(model, fast, coarse)
+            made = None if fast else _rearranged(model, coarse)
+            _recorded[name] = model, made or _record(model, fast, coarse)
         return _recorded[name][1]
 
 
@@ -118,11 +137,6 @@ def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
                 torch.autocast("cpu", torch.bfloat16, enabled=fast, cache_enabled=False),
             ):
                 warnings.simplefilter("ignore")
-                if not fast and rearranged.fits(model):
-                    drawing = _Rearranged(model, key, [given[0], given[2]], coarse)
-                    for _ in range(WARM_UP):
-                        drawing(key, *given[:3])
-                    return drawing
                 traced = torch.jit.trace(_Flat(model, coarse).eval(), given, check_trace=False)  # type: ignore[no-untyped-call]
                 graph = torch.jit.freeze(traced)
         except (AttributeError, RuntimeError):

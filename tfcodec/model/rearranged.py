@@ -1,4 +1,4 @@
-"""The network that ships, drawing single frames on a CPU: the same arithmetic, rearranged so that less is done per frame.
+"""The network that ships, drawing single frames on a CPU: its arithmetic rearranged, so that less is done per frame.
 
 * What of a convolution depends on the keyframe alone is computed once a keyframe, and added.
 * Convolutions of the same maps whose results are added are one; of maps side by side, what each gives is added where it
@@ -107,7 +107,10 @@ def _run() -> _Scripts:
 
 
 class _Conv:
-    """A convolution of maps of ``size`` pixels with zeros around them; ``low``: in bfloat16, and so is what it gives."""
+    """A convolution of maps of ``size`` pixels with zeros around them.
+
+    ``low``: of maps in bfloat16, and what it gives is bfloat16, too.
+    """
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: int = 1, low: bool = False
@@ -118,7 +121,7 @@ class _Conv:
         self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
         self.weight: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(
             weight.detach().to(dtype).contiguous().to_mkldnn(), self._padding, self._stride, [1, 1], 1,
-            [1, weight.shape[1], *size],
+            [1, weight.shape[1], *size],  # type: ignore[call-arg]  # the stubs lack it
         )  # fmt: skip
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -224,8 +227,8 @@ class Drawing(nn.Module):
         self._prior = model.stage1.prior
         self._one = _Stage1(model.stage1, low)
         self._two = None if coarse else _Stage2(model.stage2, low)
-        parts = [] if coarse else model.closeups.parts
-        self._closeups = [_CloseUp(part, low) for part in parts if isinstance(part, CloseUp)]
+        parts = [part for part in model.closeups.parts if isinstance(part, CloseUp)]
+        self._closeups = [] if coarse else [_CloseUp(part, low) for part in parts]
         self._convolutions = list(_convolutions((self._one, self._two, self._closeups)))
 
     def weights(self) -> list[Tensor]:
@@ -241,12 +244,13 @@ class Drawing(nn.Module):
         mouth, eyes = mouth.contiguous() - 0.5, eyes.contiguous() - 0.5
         part16, part8 = self._one.parts(key)
         stems = [mouth, eyes]
-        for i, (closeup, seen) in enumerate(zip(self._closeups, ((mouth, mouth_dots), (eyes, eyes_dots)), strict=False)):
-            stems[i] = closeup.stem(*seen)
-        maps = (x.contiguous(memory_format=_LAST) for x in (key.f128, key.f64, key.f32, key.f16))
+        if not self.coarse:
+            seen = (mouth, mouth_dots), (eyes, eyes_dots)
+            stems = [closeup.stem(*its) for closeup, its in zip(self._closeups, seen, strict=True)]
+        f128, f64, f32, f16 = (x.contiguous(memory_format=_LAST) for x in (key.f128, key.f64, key.f32, key.f16))
         return Prepared(
-            picture, small, box_down(key.small, 8), *maps, part16, part8, key.marks, key.face, mouth, stems[0], eyes,
-            stems[1],
+            picture, small, box_down(key.small, 8), f128, f64, f32, f16, part16, part8, key.marks, key.face, mouth,
+            stems[0], eyes, stems[1],
         )  # fmt: skip
 
     def forward(self, tiny: Tensor, marks: Tensor, *rest: Tensor) -> Tensor:
@@ -349,7 +353,8 @@ class _Stage1:
         assert s.flow64.bias is not None
         self._heads = _Conv(heads, torch.cat((s.paint64.bias, FLOW_UNIT * s.flow64.bias)), (64, 64))
         self._trust = s.trust.detach()
-        self._rise = {(n, m): _Rise.of(n, n, m // n) for n, m in ((8, 16), (8, 32), (8, 64), (16, 32), (16, 64), (32, 64))}
+        sizes = (8, 16), (8, 32), (8, 64), (16, 32), (16, 64), (32, 64)
+        self._rise = {(n, m): _Rise.of(n, n, m // n) for n, m in sizes}
 
     def parts(self, key: KeyframeFeatures) -> tuple[Tensor, Tensor]:
         """The keyframe's shares of the convolutions at 16 and 8 pixels, which see it unmoved."""
@@ -392,17 +397,17 @@ class _Stage1:
         flow = self._rise[32, 64](flow)
         grid = _grid(flow)
         drawn = torch.cat((shape, drawing, key.small), 1).contiguous()
-        mouth, moved = _sample(drawn, grid).split((6, 3), 1)
+        mouth, moved = torch.split(_sample(drawn, grid), [6, 3], 1)
         near = self._rise[8, 64](now)
         rest = _joined(self._rise[8, 64](_wrong(now, moved)), moved, near, motion - flow, cover, mouth)
         x = self._merge64(_double(self._up64(x)), _sample(key.f64, grid), rest)
         for block in self._trunk64:
             x = block(x)
-        paint, change = self._heads(F.silu(x)).split((3, 2), 1)
+        paint, change = torch.split(self._heads(F.silu(x)), [3, 2], 1)
         flow = flow + change
         flow = flow + self._trust * _sample(shape, _grid(flow))
         grid = _grid(flow)
-        mouth, moved = _sample(drawn, grid).split((6, 3), 1)
+        mouth, moved = torch.split(_sample(drawn, grid), [6, 3], 1)
         told = torch.cat((motion - flow, cover), 1)
         return _Coarse(x, _sample(key.f64, grid), moved + paint, paint, flow, told, mouth)
 
@@ -458,7 +463,7 @@ class _Stage2:
         x = self._merge128(_double(self._up128(x)), moved, fine)
         for block in self._blocks128:
             x = block(x)
-        paint, blend = self._paint(F.silu(x, inplace=True)).split((12, 4), 1)
+        paint, blend = torch.split(self._paint(F.silu(x, inplace=True)), [12, 4], 1)
         blend = F.pixel_shuffle(torch.sigmoid(blend), 2)
         picture = self._rise[256](c.picture).sub_(pixels).mul_(blend).add_(pixels).add_(F.pixel_shuffle(paint, 2))
         return picture.add_(self._smooth(self._share * (now - box_down(picture, 8))))
@@ -470,7 +475,7 @@ class _CloseUp:
         self._size = size = square.height, square.width
         half, quarter, eighth = ((size[0] // n, size[1] // n) for n in (2, 4, 8))
         weight, planes = part.stem.weight, len(square.planes)
-        key, drawn, known, told = weight.split((12, 12, planes, planes), 1)
+        key, drawn, known, told = torch.split(weight, [12, 12, planes, planes], 1)
         self._key_stem = _Conv(torch.cat((key, known), 1), part.stem.bias, half)
         self._stem = _Conv(torch.cat((drawn, told), 1), None, half)
         self._down4, self._down8 = _of(part.down4, half, 2), _of(part.down8, quarter, 2)
@@ -504,7 +509,7 @@ class _CloseUp:
         x = fine.add_(_double(self._up2(x4)))
         fine = F.pixel_unshuffle(change, 2).contiguous(memory_format=_LAST)
         x = self._after2(self._merge(F.silu(x, inplace=True), fine))
-        paint, blend = self._paint(F.silu(x, inplace=True)).split((12, 4), 1)
+        paint, blend = torch.split(self._paint(F.silu(x, inplace=True)), [12, 4], 1)
         blend = F.pixel_shuffle(torch.sigmoid(blend), 2)
         return (blend * change + F.pixel_shuffle(paint, 2)) * self._fade
 
