@@ -24,6 +24,9 @@ from .upsampler import Upsampler
 WARM_UP = 3
 """Runs in which TorchScript watches and rewrites a graph, and is slower than it is afterwards."""
 
+KEYFRAMES = 4
+"""Keyframes of which a graph remembers what it wants to know of them: all readers and calls share it."""
+
 Recording = Callable[[KeyframeFeatures, Tensor, Tensor, Tensor], Tensor]
 """Keyframe's features [1, ...], tiny frames [1, 5, 3, 8, 8], log-mel [1, 20, 80] and landmarks [1, 70, 2] -> picture
 [1, S, S, 3] uint8."""
@@ -54,7 +57,7 @@ class _Flat(nn.Module):
 
 
 class Rearranged:
-    """`rearranged.Drawing` as a graph, and what it wants to know of the keyframe that it drew from last."""
+    """`rearranged.Drawing` as a graph, and what it wants to know of the keyframes that it drew from last."""
 
     def __init__(self, model: Upsampler, coarse: bool) -> None:
         def zeros(*shape: int) -> Tensor:
@@ -63,7 +66,7 @@ class Rearranged:
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             self._drawing = rearranged.Drawing(model, coarse=coarse, low=rearranged.has_products()).eval()
             self._weights = self._drawing.weights()
-            self._last: tuple[Tensor, rearranged.Prepared] | None = None
+            self._known: tuple[tuple[Tensor, rearranged.Prepared], ...] = ()
             key = model.encode_keyframe(zeros(1, 3, 256, 256))
             given = [zeros(1, WINDOW, 3, 8, 8), zeros(1, COUNT, 2), *self._drawing.prepare(key), *self._weights]
             with warnings.catch_warnings():
@@ -75,10 +78,12 @@ class Rearranged:
 
     def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
         """As `Recording`."""
-        last = self._last  # read once: another thread may change it
-        if last is None or last[0] is not key.picture:
-            self._last = last = key.picture, self._drawing.prepare(key)
-        out: Tensor = self._graph(tiny, marks, *last[1], *self._weights)
+        known = self._known  # read once: another thread may change it
+        prepared = next((its for picture, its in known if picture is key.picture), None)
+        if prepared is None:
+            prepared = self._drawing.prepare(key)
+            self._known = (*known[1 - KEYFRAMES :], (key.picture, prepared))
+        out: Tensor = self._graph(tiny, marks, *prepared, *self._weights)
         return out
 
 
