@@ -14,19 +14,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, pixel_centres, refine_chroma
+from .blocks import box_down, refine_chroma
 from .closeup import CloseUp, cut_square, dots, fade, head_frame
 from .config import SHAPES, NetworkConfig
 from .inputs import REACH
+from .laid_out import Block, Convolution, Rise, Sum, bias_of, doubled, joined, of_layer, places, run, sampled, scripts
 from .landmarks import HINTS
 from .places import FLOW_UNIT
 from .stage1 import KeyframeFeatures
@@ -60,157 +59,12 @@ def fits(model: Upsampler) -> bool:
     config, shape = model.config, SHAPES[model.config.shape]
     known = NetworkConfig(shape=config.shape)
     on_cpu = next(model.parameters()).device.type == "cpu"
-    return on_cpu and config == known and not shape.light and _scripts() is not None
+    return on_cpu and config == known and not shape.light and scripts() is not None
 
 
 def has_products() -> bool:
     """Whether this processor multiplies matrices of bfloat16: several times as fast as of float32."""
     return bool(torch.cpu._is_amx_tile_supported())
-
-
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, "none", [], "")
-
-
-def _convolve_onto(
-    y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]
-) -> Tensor:  # fmt: skip
-    return torch.ops.mkldnn._convolution_pointwise_(
-        y, x, weight, bias, padding, stride, [1, 1], 1, "add", 1.0, None, [], ""
-    )
-
-
-class _Scripts(NamedTuple):
-    convolve: Any
-    onto: Any
-    paste: Any
-
-
-@cache
-def _scripts() -> _Scripts | None:
-    """What cannot be recorded: calls with an empty list of numbers, and what decides by numbers how much to compute.
-
-    None where this torch lacks the operators, which are no part of its public interface.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _Scripts(*(torch.jit.script(of) for of in (_convolve, _convolve_onto, _paste)))
-    except (AttributeError, RuntimeError):
-        return None
-
-
-def _run() -> _Scripts:
-    scripts = _scripts()
-    assert scripts is not None
-    return scripts
-
-
-class _Conv:
-    """A convolution of maps of ``size`` pixels with zeros around them.
-
-    ``low``: of maps in bfloat16, and what it gives is bfloat16, too.
-    """
-
-    def __init__(
-        self, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: int = 1, low: bool = False
-    ) -> None:
-        kernel = weight.shape[-1]
-        self._padding, self._stride = [kernel // 2] * 2, [stride] * 2
-        dtype = torch.bfloat16 if low else torch.float32
-        self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
-        self.weight: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(
-            weight.detach().to(dtype).contiguous().to_mkldnn(), self._padding, self._stride, [1, 1], 1,
-            [1, weight.shape[1], *size],  # type: ignore[call-arg]  # the stubs lack it
-        )  # fmt: skip
-
-    def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = _run().convolve(x, self.weight, self._bias, self._padding, self._stride)
-        return out
-
-    def onto(self, y: Tensor, x: Tensor) -> Tensor:
-        """What it makes of ``x`` added to ``y``, which is changed."""
-        out: Tensor = _run().onto(y, x, self.weight, self._bias, self._padding, self._stride)
-        return out
-
-
-class _Block:
-    """`ResBlock`, which changes the map that it is given."""
-
-    def __init__(self, block: nn.Module, size: Sequence[int], low: bool) -> None:
-        assert isinstance(block, ResBlock)
-        self._low = low
-        self._first = _Conv(block.conv1.weight, block.conv1.bias, size, low=low)
-        self._second = _Conv(block.conv2.weight, block.conv2.bias, size, low=low)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y = F.silu(x)
-        y = F.silu(self._first(y.bfloat16() if self._low else y), inplace=True)
-        return x.add_(self._second(y)) if self._low else self._second.onto(x, y)
-
-
-class _Sum:
-    """Convolutions of several maps, added."""
-
-    def __init__(self, weights: Sequence[Tensor], bias: Tensor | None, size: Sequence[int], low: bool) -> None:
-        self._low = low
-        if low:
-            weights = [torch.cat(tuple(weights), 1)]
-        self._parts = [_Conv(w, None if i else bias, size, low=low) for i, w in enumerate(weights)]
-
-    def __call__(self, *maps: Tensor) -> Tensor:
-        if self._low:  # copying costs less than adding several times
-            return self._parts[0](_joined(*(x.bfloat16() for x in maps))).float()
-        y = self._parts[0](maps[0])
-        for part, x in zip(self._parts[1:], maps[1:], strict=True):
-            y = part.onto(y, x)
-        return y
-
-
-def _of(layer: nn.Conv2d, size: int | Sequence[int], stride: int = 1, scale: float = 1.0) -> _Conv:
-    assert layer.bias is not None
-    whole = (size, size) if isinstance(size, int) else size
-    return _Conv(scale * layer.weight, scale * layer.bias, whole, stride)
-
-
-def _bias(*layers: nn.Conv2d) -> Tensor:
-    return torch.stack([x.bias for x in layers if x.bias is not None]).sum(0)
-
-
-def _joined(*parts: Tensor) -> Tensor:
-    """Small maps side by side, channels-last."""
-    return torch.cat(parts, 1).contiguous(memory_format=_LAST)
-
-
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-class _Rise(NamedTuple):
-    """Enlarges pictures of a few channels by two matrix products."""
-
-    rows: Tensor
-    columns: Tensor
-
-    @classmethod
-    def of(cls, height: int, width: int, factor: int, mode: str = "bilinear") -> _Rise:
-        def rise(n: int) -> Tensor:
-            unit = torch.eye(n)[None, None]
-            return F.interpolate(unit, size=(factor * n, n), mode=mode, align_corners=False)[0, 0]
-
-        return cls(rise(height).contiguous(), rise(width).T.contiguous())
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.rows @ x.contiguous() @ self.columns
-
-
-def _grid(flow: Tensor) -> Tensor:
-    """Where a flow [1, 2, h, w] leads from its pixels."""
-    return flow.permute(0, 2, 3, 1) + pixel_centres(flow.shape[-1], flow.shape[-2], flow.device)
-
-
-def _sample(x: Tensor, grid: Tensor) -> Tensor:
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 class Drawing(nn.Module):
@@ -278,18 +132,18 @@ class Drawing(nn.Module):
             changes.append(closeup(square, stem, drawn, dots(marks, frame, closeup.square)) * key.face)
         for closeup, change in zip(self._closeups, changes, strict=True):
             s = closeup.square
-            _run().paste(picture, change, frame.middle, frame.turn, s.left, s.top, s.right, s.bottom)
+            run().paste(picture, change, frame.middle, frame.turn, s.left, s.top, s.right, s.bottom)
         return _pixels(picture)
 
 
-def _convolutions(of: object) -> Iterator[_Conv]:
+def _convolutions(of: object) -> Iterator[Convolution]:
     """All that something is made of."""
-    if isinstance(of, _Conv):
+    if isinstance(of, Convolution):
         yield of
     elif isinstance(of, list | tuple):
         for part in of:
             yield from _convolutions(part)
-    elif isinstance(of, _Block | _Sum | _Stage1 | _Stage2 | _CloseUp):
+    elif isinstance(of, Block | Sum | _Stage1 | _Stage2 | _CloseUp):
         yield from _convolutions(list(vars(of).values()))
 
 
@@ -312,49 +166,49 @@ class _Stage1:
         assert isinstance(s, Stage1)
         w = {n: getattr(s, f"merge{n}").weight.shape[0] for n in (8, 16, 32, 64)}
         unit = 1 / FLOW_UNIT
-        self._tiny = _of(s.tiny_in, 8)
+        self._tiny = of_layer(s.tiny_in, 8)
         merge = s.merge8.weight
-        self._key8 = _Conv(merge[:, w[8] :], s.merge8.bias, (8, 8))
-        self._merge8 = _Conv(merge[:, : w[8]], None, (8, 8))
-        self._trunk8 = [_Block(b, (8, 8), low) for b in s.trunk8]
-        self._up16 = _of(s.up16, 8)
+        self._key8 = Convolution(merge[:, w[8] :], s.merge8.bias, (8, 8))
+        self._merge8 = Convolution(merge[:, : w[8]], None, (8, 8))
+        self._trunk8 = [Block(b, (8, 8), low) for b in s.trunk8]
+        self._up16 = of_layer(s.up16, 8)
 
         merge, a = s.merge16.weight, w[16]
-        self._key16 = _Conv(merge[:, a : 2 * a], _bias(s.merge16, s.hint16), (16, 16))
-        self._merge16 = _Conv(merge[:, :a], None, (16, 16))
+        self._key16 = Convolution(merge[:, a : 2 * a], bias_of(s.merge16, s.hint16), (16, 16))
+        self._merge16 = Convolution(merge[:, :a], None, (16, 16))
         hint = s.hint16.weight.clone()
         hint[:, :2] *= unit
-        self._more16 = _Conv(torch.cat((hint, merge[:, 2 * a :]), 1), None, (16, 16))
-        self._trunk16 = [_Block(b, (16, 16), low) for b in s.trunk16]
-        self._flow16 = _of(s.flow16, 16, scale=FLOW_UNIT)
+        self._more16 = Convolution(torch.cat((hint, merge[:, 2 * a :]), 1), None, (16, 16))
+        self._trunk16 = [Block(b, (16, 16), low) for b in s.trunk16]
+        self._flow16 = of_layer(s.flow16, 16, scale=FLOW_UNIT)
         merge = s.refine16.weight
-        self._refine = _Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.refine16.bias, (16, 16), low)
-        self._trunk16b = _Block(s.trunk16b, (16, 16), low)
-        self._flow16b = _of(s.flow16b, 16, scale=FLOW_UNIT)
+        self._refine = Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.refine16.bias, (16, 16), low)
+        self._trunk16b = Block(s.trunk16b, (16, 16), low)
+        self._flow16b = of_layer(s.flow16b, 16, scale=FLOW_UNIT)
 
-        self._up32, self._up64 = _of(s.up32, 16), _of(s.up64, 32)
+        self._up32, self._up64 = of_layer(s.up32, 16), of_layer(s.up64, 32)
         merge, a, hint = s.merge32.weight, w[32], s.hint32.weight.clone()
         hint[:, :2] *= unit
-        self._merge32 = _Sum(
-            (merge[:, :a], merge[:, a : 2 * a], torch.cat((merge[:, 2 * a :], hint), 1)), _bias(s.merge32, s.hint32),
+        self._merge32 = Sum(
+            (merge[:, :a], merge[:, a : 2 * a], torch.cat((merge[:, 2 * a :], hint), 1)), bias_of(s.merge32, s.hint32),
             (32, 32), low,
         )  # fmt: skip
-        self._trunk32 = [_Block(b, (32, 32), low) for b in (s.trunk32, *s.more32)]
-        self._flow32 = _of(s.flow32, 32, scale=FLOW_UNIT)
+        self._trunk32 = [Block(b, (32, 32), low) for b in (s.trunk32, *s.more32)]
+        self._flow32 = of_layer(s.flow32, 32, scale=FLOW_UNIT)
 
         merge, a, hint = s.merge64.weight, w[64], _hint(s.hint64)
-        self._merge64 = _Sum(
-            (merge[:, :a], merge[:, a : 2 * a], torch.cat((merge[:, 2 * a :], hint), 1)), _bias(s.merge64, s.hint64),
+        self._merge64 = Sum(
+            (merge[:, :a], merge[:, a : 2 * a], torch.cat((merge[:, 2 * a :], hint), 1)), bias_of(s.merge64, s.hint64),
             (64, 64), low,
         )  # fmt: skip
-        self._trunk64 = [_Block(b, (64, 64), low) for b in (s.trunk64, *s.more64)]
+        self._trunk64 = [Block(b, (64, 64), low) for b in (s.trunk64, *s.more64)]
         heads = torch.cat((s.paint64.weight, FLOW_UNIT * s.flow64.weight))
         assert s.paint64.bias is not None
         assert s.flow64.bias is not None
-        self._heads = _Conv(heads, torch.cat((s.paint64.bias, FLOW_UNIT * s.flow64.bias)), (64, 64))
+        self._heads = Convolution(heads, torch.cat((s.paint64.bias, FLOW_UNIT * s.flow64.bias)), (64, 64))
         self._trust = s.trust.detach()
         sizes = (8, 16), (8, 32), (8, 64), (16, 32), (16, 64), (32, 64)
-        self._rise = {(n, m): _Rise.of(n, n, m // n) for n, m in sizes}
+        self._rise = {(n, m): Rise.of(n, n, m // n) for n, m in sizes}
 
     def parts(self, key: KeyframeFeatures) -> tuple[Tensor, Tensor]:
         """The keyframe's shares of the convolutions at 16 and 8 pixels, which see it unmoved."""
@@ -365,51 +219,51 @@ class _Stage1:
         motion, cover, shape, drawing = hints[:4]
         key8 = key.key8 - 0.5
         error = 4 * (now - key8)
-        x = self._tiny(_joined(tiny.flatten(1, 2) - 0.5, key8, error))
+        x = self._tiny(joined(tiny.flatten(1, 2) - 0.5, key8, error))
         x = self._merge8.onto(key.part8.clone(), F.silu(x, inplace=True))
         for block in self._trunk8:
             x = block(x)
 
-        x = _double(self._up16(x))
+        x = doubled(self._up16(x))
         x = self._merge16.onto(key.part16.clone(), x)
         said = torch.cat((motion, cover), 1)
-        x = self._more16.onto(x, _joined(box_down(said, 16), self._rise[8, 16](error)))
+        x = self._more16.onto(x, joined(box_down(said, 16), self._rise[8, 16](error)))
         for block in self._trunk16:
             x = block(x)
         flow = self._flow16(F.silu(x)).contiguous()
 
-        moved = _sample(key.small, _grid(self._rise[16, 64](flow)))
-        rest = _joined(self._rise[8, 16](_wrong(now, moved)), box_down(moved, 16) + 0.5)
-        x = self._trunk16b(self._refine(x, _sample(key.f16, _grid(flow)), rest))
+        moved = sampled(key.small, places(self._rise[16, 64](flow)))
+        rest = joined(self._rise[8, 16](_wrong(now, moved)), box_down(moved, 16) + 0.5)
+        x = self._trunk16b(self._refine(x, sampled(key.f16, places(flow)), rest))
         flow = flow + self._flow16b(F.silu(x))
 
-        moved = _sample(key.small, _grid(self._rise[16, 64](flow)))
+        moved = sampled(key.small, places(self._rise[16, 64](flow)))
         flow = self._rise[16, 32](flow)
-        rest = _joined(
+        rest = joined(
             self._rise[8, 32](_wrong(now, moved)), box_down(moved, 32), self._rise[8, 32](now),
             box_down(motion, 32) - flow, box_down(cover, 32),
         )  # fmt: skip
-        x = self._merge32(_double(self._up32(x)), _sample(key.f32, _grid(flow)), rest)
+        x = self._merge32(doubled(self._up32(x)), sampled(key.f32, places(flow)), rest)
         for block in self._trunk32:
             x = block(x)
         flow = flow + self._flow32(F.silu(x))
 
         flow = self._rise[32, 64](flow)
-        grid = _grid(flow)
+        grid = places(flow)
         drawn = torch.cat((shape, drawing, key.small), 1).contiguous()
-        mouth, moved = torch.split(_sample(drawn, grid), [6, 3], 1)
+        mouth, moved = torch.split(sampled(drawn, grid), [6, 3], 1)
         near = self._rise[8, 64](now)
-        rest = _joined(self._rise[8, 64](_wrong(now, moved)), moved, near, motion - flow, cover, mouth)
-        x = self._merge64(_double(self._up64(x)), _sample(key.f64, grid), rest)
+        rest = joined(self._rise[8, 64](_wrong(now, moved)), moved, near, motion - flow, cover, mouth)
+        x = self._merge64(doubled(self._up64(x)), sampled(key.f64, grid), rest)
         for block in self._trunk64:
             x = block(x)
         paint, change = torch.split(self._heads(F.silu(x)), [3, 2], 1)
         flow = flow + change
-        flow = flow + self._trust * _sample(shape, _grid(flow))
-        grid = _grid(flow)
-        mouth, moved = torch.split(_sample(drawn, grid), [6, 3], 1)
+        flow = flow + self._trust * sampled(shape, places(flow))
+        grid = places(flow)
+        mouth, moved = torch.split(sampled(drawn, grid), [6, 3], 1)
         told = torch.cat((motion - flow, cover), 1)
-        return _Coarse(x, _sample(key.f64, grid), moved + paint, paint, flow, told, mouth)
+        return _Coarse(x, sampled(key.f64, grid), moved + paint, paint, flow, told, mouth)
 
 
 def _hint(layer: nn.Conv2d) -> Tensor:
@@ -435,32 +289,32 @@ class _Stage2:
         merge, hint = s.merge64.weight, _hint(s.hint64)
         a = merge.shape[0]
         rest = torch.cat((merge[:, 2 * a :], hint), 1)
-        self._merge64 = _Sum((merge[:, :a], merge[:, a : 2 * a], rest), _bias(s.merge64, s.hint64), (64, 64), low)
-        self._blocks64 = [_Block(b, (64, 64), low) for b in (s.block64, *s.more64)]
-        self._flow = _of(s.flow, 64, scale=FLOW_UNIT)
-        self._up128 = _of(s.up128, 64)
+        self._merge64 = Sum((merge[:, :a], merge[:, a : 2 * a], rest), bias_of(s.merge64, s.hint64), (64, 64), low)
+        self._blocks64 = [Block(b, (64, 64), low) for b in (s.block64, *s.more64)]
+        self._flow = of_layer(s.flow, 64, scale=FLOW_UNIT)
+        self._up128 = of_layer(s.up128, 64)
         merge, big = s.merge128.weight, (128, 128)
         a = merge.shape[0]
-        self._merge128 = _Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.merge128.bias, big, low)
-        self._blocks128 = [_Block(b, big, low) for b in (s.block128, *s.more128)]
+        self._merge128 = Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.merge128.bias, big, low)
+        self._blocks128 = [Block(b, big, low) for b in (s.block128, *s.more128)]
         assert s.paint.bias is not None
         shift = torch.zeros_like(s.paint.bias)
         shift[12:] = -4.0
-        self._paint = _Conv(s.paint.weight, s.paint.bias + shift, big)
+        self._paint = Convolution(s.paint.weight, s.paint.bias + shift, big)
         self._share = torch.sigmoid(s.projection.detach())
-        self._rise = {n: _Rise.of(64, 64, n // 64) for n in (128, 256)}
-        self._near, self._smooth = _Rise.of(8, 8, 8), _Rise.of(8, 8, 32, "bicubic")
+        self._rise = {n: Rise.of(64, 64, n // 64) for n in (128, 256)}
+        self._near, self._smooth = Rise.of(8, 8, 8), Rise.of(8, 8, 32, "bicubic")
 
     def __call__(self, key: Prepared, now: Tensor, c: _Coarse) -> Tensor:
-        rest = _joined(c.picture, c.paint, self._near(_wrong(now, c.picture)), c.told, c.drawn)
+        rest = joined(c.picture, c.paint, self._near(_wrong(now, c.picture)), c.told, c.drawn)
         x = self._merge64(c.x, c.f64, rest)
         for block in self._blocks64:
             x = block(x)
         flow = (c.flow + self._flow(F.silu(x))).contiguous()
-        pixels = _sample(key.picture, _grid(self._rise[256](flow)))
-        moved = _sample(key.f128, _grid(self._rise[128](flow)))
+        pixels = sampled(key.picture, places(self._rise[256](flow)))
+        moved = sampled(key.f128, places(self._rise[128](flow)))
         fine = F.pixel_unshuffle(pixels, 2).contiguous(memory_format=_LAST)
-        x = self._merge128(_double(self._up128(x)), moved, fine)
+        x = self._merge128(doubled(self._up128(x)), moved, fine)
         for block in self._blocks128:
             x = block(x)
         paint, blend = torch.split(self._paint(F.silu(x, inplace=True)), [12, 4], 1)
@@ -476,75 +330,42 @@ class _CloseUp:
         half, quarter, eighth = ((size[0] // n, size[1] // n) for n in (2, 4, 8))
         weight, planes = part.stem.weight, len(square.planes)
         key, drawn, known, told = torch.split(weight, [12, 12, planes, planes], 1)
-        self._key_stem = _Conv(torch.cat((key, known), 1), part.stem.bias, half)
-        self._stem = _Conv(torch.cat((drawn, told), 1), None, half)
-        self._down4, self._down8 = _of(part.down4, half, 2), _of(part.down8, quarter, 2)
-        self._block4, self._after4 = _Block(part.block4, quarter, low), _Block(part.after4, quarter, low)
-        self._blocks8 = [_Block(b, eighth, low) for b in part.blocks8]
-        self._up4, self._up2 = _of(part.up4, eighth), _of(part.up2, quarter)
-        self._flow = _of(part.flow, quarter, scale=0.1)
+        self._key_stem = Convolution(torch.cat((key, known), 1), part.stem.bias, half)
+        self._stem = Convolution(torch.cat((drawn, told), 1), None, half)
+        self._down4, self._down8 = of_layer(part.down4, half, 2), of_layer(part.down8, quarter, 2)
+        self._block4, self._after4 = Block(part.block4, quarter, low), Block(part.after4, quarter, low)
+        self._blocks8 = [Block(b, eighth, low) for b in part.blocks8]
+        self._up4, self._up2 = of_layer(part.up4, eighth), of_layer(part.up2, quarter)
+        self._flow = of_layer(part.flow, quarter, scale=0.1)
         merge = part.merge2.weight
         a = merge.shape[0]
-        self._merge = _Sum((merge[:, :a], merge[:, a:]), part.merge2.bias, half, low)
-        self._after2 = _Block(part.after2, half, low)
+        self._merge = Sum((merge[:, :a], merge[:, a:]), part.merge2.bias, half, low)
+        self._after2 = Block(part.after2, half, low)
         assert part.paint.bias is not None
         shift = torch.zeros_like(part.paint.bias)
         shift[12:] = -2.0
-        self._paint = _Conv(part.paint.weight, part.paint.bias + shift, half)
-        self._rise = _Rise.of(*quarter, 4)
+        self._paint = Convolution(part.paint.weight, part.paint.bias + shift, half)
+        self._rise = Rise.of(*quarter, 4)
         self._fade = fade(square, torch.device("cpu"))
 
     def stem(self, square: Tensor, dots: Tensor) -> Tensor:
-        return self._key_stem(_joined(F.pixel_unshuffle(square, 2), dots))
+        return self._key_stem(joined(F.pixel_unshuffle(square, 2), dots))
 
     def __call__(self, key: Tensor, stem: Tensor, drawn: Tensor, dots: Tensor) -> Tensor:
-        fine = self._stem.onto(stem.clone(), _joined(F.pixel_unshuffle(drawn, 2), dots))
+        fine = self._stem.onto(stem.clone(), joined(F.pixel_unshuffle(drawn, 2), dots))
         x4 = self._block4(self._down4(F.silu(fine)))
         x = self._down8(F.silu(x4))
         for block in self._blocks8:
             x = block(x)
-        x4 = self._after4(x4 + _double(self._up4(x)))
+        x4 = self._after4(x4 + doubled(self._up4(x)))
         flow = self._rise(self._flow(F.silu(x4)))
-        change = _sample(key, _grid(flow)) - drawn
-        x = fine.add_(_double(self._up2(x4)))
+        change = sampled(key, places(flow)) - drawn
+        x = fine.add_(doubled(self._up2(x4)))
         fine = F.pixel_unshuffle(change, 2).contiguous(memory_format=_LAST)
         x = self._after2(self._merge(F.silu(x, inplace=True), fine))
         paint, blend = torch.split(self._paint(F.silu(x, inplace=True)), [12, 4], 1)
         blend = F.pixel_shuffle(torch.sigmoid(blend), 2)
         return (blend * change + F.pixel_shuffle(paint, 2)) * self._fade
-
-
-def _paste(
-    picture: Tensor, change: Tensor, middle: Tensor, turn: Tensor, left: float, top: float, right: float, bottom: float
-) -> Tensor:  # fmt: skip
-    """`closeup.paste_square`, into the pixels that the square covers; a script, as it decides how many there are."""
-    size = picture.shape[-1]
-    scale = turn.square().sum() / 2
-    inverse = turn[0].t() / scale
-    a, b = 2 / (right - left), 2 / (bottom - top)
-    m00, m01 = float(inverse[0, 0]) * a, float(inverse[0, 1]) * a
-    m10, m11 = float(inverse[1, 0]) * b, float(inverse[1, 1]) * b
-    x0, y0 = float(middle[0, 0]), float(middle[0, 1])
-    sx = m00 * x0 + m01 * y0 + (right + left) / (right - left)
-    sy = m10 * x0 + m11 * y0 + (bottom + top) / (bottom - top)
-    # The corners; beyond an edge a pixel still mixes with what is inside.
-    ex, ey = 1 + 2 / change.shape[-1], 1 + 2 / change.shape[-2]
-    det = m00 * m11 - m01 * m10
-    low_x, high_x, low_y, high_y = 1e9, -1e9, 1e9, -1e9
-    for u in [-ex + sx, ex + sx]:
-        for v in [-ey + sy, ey + sy]:
-            x = ((m11 * u - m01 * v) / det + 1) * (size / 2)
-            y = ((m00 * v - m10 * u) / det + 1) * (size / 2)
-            low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
-    left_at, right_at = int(max(0.0, min(low_x, float(size)))), int(max(0.0, min(high_x + 1, float(size))))
-    top_at, bottom_at = int(max(0.0, min(low_y, float(size)))), int(max(0.0, min(high_y + 1, float(size))))
-    if left_at < right_at and top_at < bottom_at:
-        across = (torch.arange(left_at, right_at, dtype=torch.float32) * 2 + 1) / size - 1
-        down = (torch.arange(top_at, bottom_at, dtype=torch.float32) * 2 + 1)[:, None] / size - 1
-        grid = torch.stack((across * m00 + (down * m01 - sx), across * m10 + (down * m11 - sy)), -1)[None]
-        pasted = torch.grid_sampler_2d(change, grid, 0, 0, False)
-        picture[:, :, top_at:bottom_at, left_at:right_at] += pasted
-    return picture
 
 
 def _pixels(picture: Tensor) -> Tensor:
