@@ -73,12 +73,12 @@ Spent = dict[tuple[str, int, str, int], list[float]]
 
 
 class Worker:
-    """A build with a number of threads, in a process of its own."""
+    """A build with a number of threads, in a process of its own, which does jobs as ``script`` says."""
 
-    def __init__(self, checkout: Path, threads: int) -> None:
+    def __init__(self, checkout: Path, threads: int, script: str = WORKER) -> None:
         environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(checkout), "SVT_LOG": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(threads)], env=environ, cwd=checkout, text=True,
+            [sys.executable, "-c", script, str(threads)], env=environ, cwd=checkout, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 

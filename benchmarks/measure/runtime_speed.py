@@ -1,16 +1,21 @@
-"""ncnn against torch in decoding: frames per second, the first frame, memory, pictures; in one run.
+"""Decoding by torch and by ncnn against an earlier commit: frames per second, the first frame, memory, pictures.
 
-    python -m benchmarks.measure.runtime_speed
+    git worktree add /tmp/before COMMIT
+    python -m benchmarks.measure.runtime_speed --against /tmp/before [--clips 3] [--frames 100] [--rounds 3]
+                                               [--threads 1 2] [--no-fresh] [--out OUT.json]
 
-Run it on an idle machine; it takes about three minutes. The clip is the first of `val` that lasts 6 s or more, its
-first 100 frames, encoded without the search for tiny frames. Speeds: one process for each number of threads decodes
-the clip by both runtimes in turn, torch from its recorded graph; the ratio is the median over rounds. First frame and
-peak memory (ru_maxrss) are those of fresh processes, in turn: from before the imports to the first RGB picture of the
-file, and after all its frames were given one by one.
+Run it on an idle machine; it takes about five minutes. Clips are the first of `val` that last 6 s or more, encoded
+without the search for tiny frames. Speeds: for each number of threads each build has a process, and they decode clip by
+clip in turn; the first decoding, which loads and records, is not counted, and its pictures are compared with the
+earlier commit's float32. `times_as_fast` is the earlier commit's time in float32 over each arm's (`torch_fast`: over
+its time with `fast`), of the sums over clips of the least times of the rounds; `processor` the same of processor time.
+First frame and peak memory (ru_maxrss) are those of fresh processes, in turn: from before the imports to the first RGB
+picture of the first clip's file, and after all its frames were given one by one.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import tempfile
@@ -18,52 +23,52 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import clip_list, environment, own_process, write
-from benchmarks.measure.speed import choose
+import numpy as np
 
-FRAMES = 100
-THREADS = (1, 2)
-ROUNDS = 3
+from benchmarks.common import ROOT, clip_list, clips, environment, own_process, write
+from benchmarks.measure.encode_speed import Worker
+from tfcodec.files import write_json
+
 FRESH = 3
+SECONDS = 6
+
 RUNTIMES = ("torch", "ncnn")
 
-ENCODE = f"""
+ENCODE = """
 import sys
 import numpy as np
 import tfcodec
 from tfcodec.media import open_source
 with open_source(sys.argv[1], crop="none") as clip:
-    frames = np.stack([frame for _, frame in zip(range({FRAMES}), clip.frames_iter())])
+    frames = np.stack([frame for _, frame in zip(range(int(sys.argv[3])), clip.frames_iter())])
     audio = None if clip.audio is None else clip.audio[: 640 * len(frames)]
 rate = None if audio is None else 16000
 tfcodec.encode(frames, sys.argv[2], fps=25, audio=audio, sample_rate=rate, refine=False)
 """
 
-SPEED = """
-import json, sys, time
-import numpy as np
-import torch
-import tfcodec
-stream, threads, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-torch.set_num_threads(threads)
+WORKER = """
+import json, os, sys, time
+answers = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(2, 1)
+import numpy as np, torch, tfcodec
+torch.set_num_threads(int(sys.argv[1]))
 arms = {"torch": {}, "torch_fast": {"fast": True}, "ncnn": {"runtime": "ncnn"}}
-readers = {name: tfcodec.open(stream, **options) for name, options in arms.items()}
-count = len(readers["torch"])
-pictures, seconds = {}, {name: [] for name in arms}
-for turn in range(rounds + 1):  # the first loads and records
-    for name, reader in readers.items():
-        reader.seek(0)
-        began = time.perf_counter()
-        drawn = [frame.pixels for frame in reader]
-        if turn:
-            seconds[name].append(time.perf_counter() - began)
-        else:
-            pictures[name] = drawn
-def worst(name):
-    errors = [np.square(a.astype(float) - b).mean() for a, b in zip(pictures["torch"], pictures[name])]
-    return round(float(10 * np.log10(255**2 / max(max(errors), 1e-6))), 1)
-print(json.dumps({"frames": count, "seconds": seconds, "worst_db": {n: worst(n) for n in ("torch_fast", "ncnn")}}))
+readers = {}
+for line in sys.stdin:
+    job = json.loads(line)
+    at = job["what"], job["frames"]
+    if at not in readers:
+        readers[at] = tfcodec.open(job["frames"], **arms[job["what"]])
+    reader = readers[at]
+    reader.seek(0)
+    wall, processor = time.perf_counter(), time.process_time()
+    pictures = [frame.pixels for frame in reader]
+    spent = [time.perf_counter() - wall, time.process_time() - processor]
+    if job["out"] is not None:
+        np.save(job["out"], np.stack(pictures))
+    answers.write(json.dumps({"spent": spent}) + "\\n")
 """
+ARMS = (("before", "torch"), ("before", "torch_fast"), ("now", "torch"), ("now", "torch_fast"), ("now", "ncnn"))
 
 FRESH_PROCESS = """
 import json, resource, sys, time
@@ -81,14 +86,50 @@ print(json.dumps({"first_frame_seconds": first, "peak_mb": peak, "torch": "torch
 """
 
 
-def speed(stream: str, threads: int) -> dict[str, Any]:
-    found = own_process(SPEED, threads, stream, str(threads), str(ROUNDS))
-    seconds: dict[str, list[float]] = found["seconds"]
+def long_clips() -> list[Path]:
+    """Those of `val` that last 6 s or more."""
+    from tfcodec.media import open_source
+
+    found = []
+    for path in clips():
+        with open_source(path, crop="none") as source:
+            if source.duration_seconds >= SECONDS:
+                found.append(path)
+    return found
+
+
+def speed(before: Path, streams: list[Path], threads: int, rounds: int) -> dict[str, Any]:
+    workers = {build: Worker(path, threads, WORKER) for build, path in (("before", before), ("now", ROOT))}
+    least: dict[tuple[str, str], np.ndarray] = {}
+    errors: dict[str, float] = {}
+    count = 0
+    for stream in streams:
+        drawn = {}
+        for build, arm in ARMS:
+            out = stream.with_name(f"{build}-{arm}.npy")
+            workers[build].do(arm, stream, out)
+            drawn[build, arm] = np.load(out)
+        wanted = drawn["before", "torch"].astype(float)
+        count += len(wanted)
+        for (build, arm), pictures in drawn.items():
+            if build == "now":
+                error = max(float(np.square(a - b).mean()) for a, b in zip(wanted, pictures, strict=True))
+                errors[arm] = max(errors.get(arm, 1e-6), error)
+        spent = [{at: np.array(workers[at[0]].do(at[1], stream)["spent"]) for at in ARMS} for _ in range(rounds)]
+        for at in ARMS:
+            least[at] = least.get(at, np.zeros(2)) + np.min([turn[at] for turn in spent], 0)
+    for worker in workers.values():
+        worker.end()
+    ratios = {}
+    for build, arm in ARMS:
+        if build == "now":
+            ratios[arm] = least["before", "torch" if arm == "ncnn" else arm] / least[build, arm]
     return {
         "threads": threads,
-        "frames_per_second": {name: round(found["frames"] / median(value), 1) for name, value in seconds.items()},
-        "ncnn_over_torch": round(median(a / b for a, b in zip(seconds["torch"], seconds["ncnn"], strict=True)), 2),
-        "worst_frame_db_to_torch": found["worst_db"],
+        "frames_per_second": {f"{build} {arm}": round(count / value[0], 1) for (build, arm), value in least.items()},
+        "times_as_fast": {arm: round(float(value[0]), 2) for arm, value in ratios.items()},
+        "times_as_fast_processor": {arm: round(float(value[1]), 2) for arm, value in ratios.items()},
+        "worst_frame_db_to_before": {arm: round(float(10 * np.log10(255**2 / e)), 1) for arm, e in errors.items()},
     }
 
 
@@ -107,17 +148,32 @@ def fresh(stream: str, threads: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    load, clip = os.getloadavg()[0], choose()
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--against", type=Path, required=True, help="checkout of the earlier commit")
+    p.add_argument("--clips", type=int, default=3)
+    p.add_argument("--frames", type=int, default=100, help="of each clip")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    p.add_argument("--no-fresh", action="store_true", help="without first frame and memory")
+    p.add_argument("--out", type=Path)
+    args = p.parse_args()
+    load = os.getloadavg()[0]
+    paths = long_clips()[: args.clips]
     with tempfile.TemporaryDirectory() as folder:
-        stream = str(Path(folder) / "clip.tfc")
-        own_process(ENCODE, 2, str(clip), stream)
-        speeds = [speed(stream, threads) for threads in THREADS]
-        starts = [fresh(stream, threads) for threads in THREADS]
+        streams = [Path(folder) / f"{number}.tfc" for number in range(len(paths))]
+        for path, stream in zip(paths, streams, strict=True):
+            own_process(ENCODE, 2, str(path), str(stream), str(args.frames))
+        speeds = [speed(args.against.resolve(), streams, threads, args.rounds) for threads in args.threads]
+        starts = [] if args.no_fresh else [fresh(str(streams[0]), threads) for threads in args.threads]
     print(json.dumps({"speed": speeds, "fresh": starts}, indent=1))
-    write("runtime_speed", {
-        "environment": environment(), "load_before": round(load, 2), "clip_list": clip_list([clip]),
-        "frames": FRAMES, "speed": speeds, "fresh": starts,
-    })  # fmt: skip
+    result = {
+        "environment": environment(), "load_before": round(load, 2), "clip_list": clip_list(paths),
+        "frames": args.frames, "rounds": args.rounds, "speed": speeds, "fresh": starts,
+    }  # fmt: skip
+    if args.out is None:
+        write("runtime_speed", result)
+    else:
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":

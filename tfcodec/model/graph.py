@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from . import rearranged
 from .blocks import to_pixels
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
 from .landmarks import COUNT
@@ -22,6 +23,9 @@ from .upsampler import Upsampler
 
 WARM_UP = 3
 """Runs in which TorchScript watches and rewrites a graph, and is slower than it is afterwards."""
+
+KEYFRAMES = 4
+"""Keyframes of which a graph remembers what it wants to know of them: all readers and calls share it."""
 
 Recording = Callable[[KeyframeFeatures, Tensor, Tensor, Tensor], Tensor]
 """Keyframe's features [1, ...], tiny frames [1, 5, 3, 8, 8], log-mel [1, 20, 80] and landmarks [1, 70, 2] -> picture
@@ -52,6 +56,45 @@ class _Flat(nn.Module):
         return picture(self.model, KeyframeFeatures(*key), tiny, mel, marks, self.coarse)
 
 
+class Rearranged:
+    """`rearranged.Drawing` as a graph, and what it wants to know of the keyframes that it drew from last."""
+
+    def __init__(self, model: Upsampler, coarse: bool) -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float32, device="cpu")
+
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            self._drawing = rearranged.Drawing(model, coarse=coarse, low=rearranged.has_products()).eval()
+            self._weights = self._drawing.weights()
+            self._known: tuple[tuple[Tensor, rearranged.Prepared], ...] = ()
+            key = model.encode_keyframe(zeros(1, 3, 256, 256))
+            given = [zeros(1, WINDOW, 3, 8, 8), zeros(1, COUNT, 2), *self._drawing.prepare(key), *self._weights]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                traced = torch.jit.trace(self._drawing, given, check_trace=False)  # type: ignore[no-untyped-call]
+                self._graph = torch.jit.freeze(traced)
+            for _ in range(WARM_UP):
+                self._graph(*given)
+
+    def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
+        """As `Recording`."""
+        known = self._known  # read once: another thread may change it
+        prepared = next((its for picture, its in known if picture is key.picture), None)
+        if prepared is None:
+            prepared = self._drawing.prepare(key)
+            self._known = (*known[1 - KEYFRAMES :], (key.picture, prepared))
+        out: Tensor = self._graph(tiny, marks, *prepared, *self._weights)
+        return out
+
+
+def _rearranged(model: Upsampler, coarse: bool) -> Recording | None:
+    """None for networks of another kind, and where this torch has not what it takes."""
+    try:
+        return Rearranged(model, coarse) if rearranged.fits(model) else None
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+
+
 _lock = threading.Lock()
 _recorded: dict[tuple[int, bool, bool], tuple[Upsampler, Recording | None]] = {}
 
@@ -72,7 +115,8 @@ def record(model: Upsampler, *, fast: bool, coarse: bool) -> Recording | None:
             while len(_recorded) >= 4:
                 _recorded.pop(next(iter(_recorded)))
             # The model is kept beside its graph, so that no other one gets its id.
-            _recorded[name] = model, _record(model, fast, coarse)
+            made = None if fast else _rearranged(model, coarse)
+            _recorded[name] = model, made or _record(model, fast, coarse)
         return _recorded[name][1]
 
 

@@ -7,7 +7,6 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,22 +26,10 @@ from .landmarks import NOW, SQUARES, Floats
 from .network import build, check
 from .tracker import track
 
-MAX_THREADS = 8
 _MAPS = ("picture", "small", "f128", "f64", "f32", "f16", "k16", "k8")
 """Inputs of the frame's part that the keyframe's part makes."""
 _PACKED = 1
 """Asks ncnn for a blob as it lies in memory."""
-
-
-def threads() -> int:
-    """Frames that are drawn side by side: what OMP_NUM_THREADS says, else as many as there are cores."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    if said.isdigit() and int(said) > 0:
-        return min(int(said), MAX_THREADS)
-    try:
-        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
-    except AttributeError:  # not on every system
-        return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 @dataclass(frozen=True)
@@ -73,7 +60,6 @@ class NcnnRenderer:
     def __init__(self, entry: ModelEntry) -> None:
         self._net = load_net(entry)
         self._key: _Keyframe | None = None
-        self._threads: ThreadPoolExecutor | None = None
         self.keyframe: NDArray[np.uint8] | None = None
         """The picture given to `set_keyframe` last."""
 
@@ -102,8 +88,9 @@ class NcnnRenderer:
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
         motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:  # fmt: skip
-        """Draw frames, as many side by side as there are `threads`; see `tfcodec.model.renderer.Renderer.render`.
+        """Draw frames, one after the other: see `tfcodec.model.renderer.Renderer.render`.
 
+        ncnn's Python interface keeps the interpreter's lock while it computes: side by side no more would be drawn.
         ``mel`` is not listened to: networks that are drawn here hear speech through ``sound`` alone.
         """
         key = self._key
@@ -114,17 +101,8 @@ class NcnnRenderer:
         marks = self._net.marks(key, refined, motion, sound)
         size = 64 if coarse else 256
         out = np.empty((len(tiny), size, size, 3), np.uint8)
-
-        def draw(i: int) -> None:
+        for i in range(len(tiny)):
             out[i] = self._net.frame(key, refined[i], marks[i], coarse)
-
-        if len(tiny) == 1 or threads() == 1:
-            for i in range(len(tiny)):
-                draw(i)
-        else:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(threads(), "tfcodec-drawing")
-            list(self._threads.map(draw, range(len(tiny))))
         return out
 
 

@@ -1,0 +1,194 @@
+"""What `rearranged` is built of: convolutions with weights as oneDNN wants them, and what moves and enlarges maps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import ResBlock, pixel_centres
+
+_LAST = torch.channels_last
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, "none", [], "")
+
+
+def _convolve_onto(
+    y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]
+) -> Tensor:  # fmt: skip
+    return torch.ops.mkldnn._convolution_pointwise_(
+        y, x, weight, bias, padding, stride, [1, 1], 1, "add", 1.0, None, [], ""
+    )
+
+
+class _Scripts(NamedTuple):
+    convolve: Any
+    onto: Any
+    paste: Any
+
+
+@cache
+def scripts() -> _Scripts | None:
+    """What cannot be recorded: calls with an empty list of numbers, and what decides by numbers how much to compute.
+
+    None where this torch lacks the operators, which are no part of its public interface.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _Scripts(*(torch.jit.script(of) for of in (_convolve, _convolve_onto, _paste)))
+    except (AttributeError, RuntimeError):
+        return None
+
+
+def run() -> _Scripts:
+    found = scripts()
+    assert found is not None
+    return found
+
+
+class Convolution:
+    """A convolution of maps of ``size`` pixels with zeros around them.
+
+    ``low``: of maps in bfloat16, and what it gives is bfloat16, too.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: int = 1, low: bool = False
+    ) -> None:
+        kernel = weight.shape[-1]
+        self._padding, self._stride = [kernel // 2] * 2, [stride] * 2
+        dtype = torch.bfloat16 if low else torch.float32
+        self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
+        self.weight: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(
+            weight.detach().to(dtype).contiguous().to_mkldnn(), self._padding, self._stride, [1, 1], 1,
+            [1, weight.shape[1], *size],  # type: ignore[call-arg]  # the stubs lack it
+        )  # fmt: skip
+
+    def __call__(self, x: Tensor) -> Tensor:
+        out: Tensor = run().convolve(x, self.weight, self._bias, self._padding, self._stride)
+        return out
+
+    def onto(self, y: Tensor, x: Tensor) -> Tensor:
+        """What it makes of ``x`` added to ``y``, which is changed."""
+        out: Tensor = run().onto(y, x, self.weight, self._bias, self._padding, self._stride)
+        return out
+
+
+class Block:
+    """`ResBlock`, which changes the map that it is given."""
+
+    def __init__(self, block: nn.Module, size: Sequence[int], low: bool) -> None:
+        assert isinstance(block, ResBlock)
+        self._low = low
+        self._first = Convolution(block.conv1.weight, block.conv1.bias, size, low=low)
+        self._second = Convolution(block.conv2.weight, block.conv2.bias, size, low=low)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = F.silu(x)
+        y = F.silu(self._first(y.bfloat16() if self._low else y), inplace=True)
+        return x.add_(self._second(y)) if self._low else self._second.onto(x, y)
+
+
+class Sum:
+    """Convolutions of several maps, added."""
+
+    def __init__(self, weights: Sequence[Tensor], bias: Tensor | None, size: Sequence[int], low: bool) -> None:
+        self._low = low
+        if low:
+            weights = [torch.cat(tuple(weights), 1)]
+        self._parts = [Convolution(w, None if i else bias, size, low=low) for i, w in enumerate(weights)]
+
+    def __call__(self, *maps: Tensor) -> Tensor:
+        if self._low:  # copying costs less than adding several times
+            return self._parts[0](joined(*(x.bfloat16() for x in maps))).float()
+        y = self._parts[0](maps[0])
+        for part, x in zip(self._parts[1:], maps[1:], strict=True):
+            y = part.onto(y, x)
+        return y
+
+
+def of_layer(layer: nn.Conv2d, size: int | Sequence[int], stride: int = 1, scale: float = 1.0) -> Convolution:
+    assert layer.bias is not None
+    whole = (size, size) if isinstance(size, int) else size
+    return Convolution(scale * layer.weight, scale * layer.bias, whole, stride)
+
+
+def bias_of(*layers: nn.Conv2d) -> Tensor:
+    return torch.stack([x.bias for x in layers if x.bias is not None]).sum(0)
+
+
+def joined(*parts: Tensor) -> Tensor:
+    """Small maps side by side, channels-last."""
+    return torch.cat(parts, 1).contiguous(memory_format=_LAST)
+
+
+def doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class Rise(NamedTuple):
+    """Enlarges pictures of a few channels by two matrix products."""
+
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, height: int, width: int, factor: int, mode: str = "bilinear") -> Rise:
+        def rise(n: int) -> Tensor:
+            unit = torch.eye(n)[None, None]
+            return F.interpolate(unit, size=(factor * n, n), mode=mode, align_corners=False)[0, 0]
+
+        return cls(rise(height).contiguous(), rise(width).T.contiguous())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.rows @ x.contiguous() @ self.columns
+
+
+def places(flow: Tensor) -> Tensor:
+    """Where a flow [1, 2, h, w] leads from its pixels."""
+    return flow.permute(0, 2, 3, 1) + pixel_centres(flow.shape[-1], flow.shape[-2], flow.device)
+
+
+def sampled(x: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _paste(
+    picture: Tensor, change: Tensor, middle: Tensor, turn: Tensor, left: float, top: float, right: float, bottom: float
+) -> Tensor:  # fmt: skip
+    """`closeup.paste_square`, into the pixels that the square covers; a script, as it decides how many there are."""
+    size = picture.shape[-1]
+    scale = turn.square().sum() / 2
+    inverse = turn[0].t() / scale
+    a, b = 2 / (right - left), 2 / (bottom - top)
+    m00, m01 = float(inverse[0, 0]) * a, float(inverse[0, 1]) * a
+    m10, m11 = float(inverse[1, 0]) * b, float(inverse[1, 1]) * b
+    x0, y0 = float(middle[0, 0]), float(middle[0, 1])
+    sx = m00 * x0 + m01 * y0 + (right + left) / (right - left)
+    sy = m10 * x0 + m11 * y0 + (bottom + top) / (bottom - top)
+    # The corners; beyond an edge a pixel still mixes with what is inside.
+    ex, ey = 1 + 2 / change.shape[-1], 1 + 2 / change.shape[-2]
+    det = m00 * m11 - m01 * m10
+    low_x, high_x, low_y, high_y = 1e9, -1e9, 1e9, -1e9
+    for u in [-ex + sx, ex + sx]:
+        for v in [-ey + sy, ey + sy]:
+            x = ((m11 * u - m01 * v) / det + 1) * (size / 2)
+            y = ((m00 * v - m10 * u) / det + 1) * (size / 2)
+            low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
+    left_at, right_at = int(max(0.0, min(low_x, float(size)))), int(max(0.0, min(high_x + 1, float(size))))
+    top_at, bottom_at = int(max(0.0, min(low_y, float(size)))), int(max(0.0, min(high_y + 1, float(size))))
+    if left_at < right_at and top_at < bottom_at:
+        across = (torch.arange(left_at, right_at, dtype=torch.float32) * 2 + 1) / size - 1
+        down = (torch.arange(top_at, bottom_at, dtype=torch.float32) * 2 + 1)[:, None] / size - 1
+        grid = torch.stack((across * m00 + (down * m01 - sx), across * m10 + (down * m11 - sy)), -1)[None]
+        pasted = torch.grid_sampler_2d(change, grid, 0, 0, False)
+        picture[:, :, top_at:bottom_at, left_at:right_at] += pasted
+    return picture
