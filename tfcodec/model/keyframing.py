@@ -1,7 +1,8 @@
-"""What is computed once a keyframe, for all that draw from it: once for all threads, side by side, fast where wanted."""
+"""What is computed once a keyframe, for all that draw from it: once for all threads, and fast where wanted."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,6 @@ from .marks import Standing, standing, to_device
 from .packed import can_pack, keyframe_parts
 from .stage1 import KeyframeFeatures
 from .tracker import FOUND
-from .tracking import recorded
 from .upsampler import Upsampler
 
 KEPT = 2
@@ -25,9 +25,10 @@ KEPT = 2
 
 
 class Known(NamedTuple):
-    """A keyframe's picture [256, 256, 3] uint8, and what is known of it."""
+    """A keyframe's picture [256, 256, 3] uint8, and what a network knows of it."""
 
     picture: NDArray[np.uint8]
+    model: Upsampler
     key: KeyframeFeatures
     stands: Standing | None
 
@@ -51,7 +52,7 @@ class Keyframes:
     def of(self, picture: NDArray[np.uint8], model: Upsampler, fast: bool, device: torch.device) -> Known:
         """What is known of that very array, for a network that draws with or without ``fast``."""
         with self._lock:
-            found = next((known for known in self._known if known.picture is picture), None)
+            found = next((one for one in self._known if one.picture is picture and one.model is model), None)
             if found is None:
                 found = self._compute(picture, model, fast, device)
                 self._known.append(found)
@@ -66,25 +67,24 @@ class Keyframes:
                 key = self._fast(model, tensor)
             else:
                 key = model.encode_keyframe(tensor)
-            return Known(picture, graph.reduced(key, fast), standing(key))
+            return Known(picture, model, graph.reduced(key, fast), standing(key))
 
     def _fast(self, model: Upsampler, picture: Tensor) -> KeyframeFeatures:
         """`Upsampler.encode_keyframe` in bfloat16, except for the landmarks: all that moves is placed by them."""
         restorer, encoder = keyframe_parts(model)
         tracker = model.tracker
-        marks = face = None
+
+        def look() -> tuple[Tensor, Tensor] | None:
+            with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # each thread has modes of its own
+                return None if tracker is None else tracker(picture)
+
         looked = None
-        if tracker is not None:
-            look = recorded(tracker)
-
-            def find() -> tuple[Tensor, Tensor]:
-                with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # each thread has modes of its own
-                    return look(picture)
-
-            looked = None if self._pool is None else self._pool.submit(find)
+        if self._pool is not None:
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                looked = self._pool.submit(look)
         restored = picture if restorer is None else restorer(picture)
         features: KeyframeFeatures = encoder(restored)
-        if tracker is not None:
-            marks, score = find() if looked is None else looked.result()
-            face = (score > FOUND).float()
-        return model.complete(features, picture, marks, face)
+        found = look() if looked is None else looked.result()
+        if found is None:
+            return model.complete(features, picture, None, None)
+        return model.complete(features, picture, found[0], (found[1] > FOUND).float())

@@ -72,10 +72,9 @@ class Renderer:
     ) -> None:
         import torch
 
-        from . import graph, keyframing, marks, tracking
+        from . import graph, keyframing, marks
         from .weights import load_model
 
-        self._tracking = tracking
         self._keyframes = keyframing.Keyframes() if keyframes is None else keyframes
         self._torch, self._graph, self._marks = torch, graph, marks
         self._device = torch.device(device)
@@ -102,8 +101,6 @@ class Renderer:
         if self._device.type != "cpu":
             return
         self._drawings[coarse] = self._graph.record(self._model, fast=self.fast, coarse=coarse)
-        if self.fast and self._model.tracker is not None:
-            self._tracking.record(self._model.tracker)
 
     def set_keyframe(self, picture: NDArray[np.uint8]) -> None:
         """Use the decoded keyframe [256, 256, 3] uint8 from now on; costs about as much as a frame."""

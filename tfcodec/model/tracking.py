@@ -11,7 +11,6 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -100,37 +99,48 @@ _recording = threading.Lock()
 _recorded: WeakKeyDictionary[FaceTracker, Looking] = WeakKeyDictionary()
 
 
-def record(tracker: FaceTracker, *sizes: int) -> None:
-    """Record a tracker on a processor as a graph, which finds the same landmarks in four fifths of the time.
+def recorded(tracker: FaceTracker, *sizes: int) -> Looking:
+    """A tracker on a processor as a graph, which finds the same landmarks in four fifths of the time.
 
-    Takes half a second, once. ``sizes``: numbers of pictures that it will be given at once, for which it is made ready.
-    Without effect where this torch records no graphs.
+    Takes half a second; made once, and shared by all threads. ``sizes``: numbers of pictures that it will be given at
+    once, for which it is made ready. Where this torch records no graphs, or the tracker is elsewhere, it is the tracker
+    itself.
     """
     with _recording:
-        if tracker in _recorded:
-            return
-        pictures = torch.zeros(2, 3, _SIZE, _SIZE, dtype=torch.float32, device="cpu")
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    graph = torch.jit.freeze(torch.jit.trace(tracker.eval(), pictures, check_trace=False))  # type: ignore[no-untyped-call]
-            except (AttributeError, RuntimeError):
-                return
-            for size in (*sizes, 1):
-                for _ in range(_WARM_UP):
-                    graph(pictures[:1].expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last))
-        _recorded[tracker] = graph
+        if tracker not in _recorded:
+            _recorded[tracker] = _record(tracker, *sizes) or tracker
+        return _recorded[tracker]
 
 
-def recorded(tracker: FaceTracker) -> Looking:
-    """The tracker as it is recorded, if it is; else itself."""
-    return _recorded.get(tracker, tracker)
+def _record(tracker: FaceTracker, *sizes: int) -> Looking | None:
+    if next(tracker.parameters()).device.type != "cpu":
+        return None
+    pictures = torch.zeros(max(1, *sizes), 3, _SIZE, _SIZE, dtype=torch.float32, device="cpu")
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                graph = torch.jit.freeze(torch.jit.trace(tracker, pictures, check_trace=False))  # type: ignore[no-untyped-call]
+        except (AttributeError, RuntimeError):
+            return None
+        for size in sizes:
+            for _ in range(_WARM_UP):
+                graph(pictures[:size])
+
+    def look(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        marks, scores = graph(pictures)
+        return marks, scores
+
+    return look
 
 
-def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, NDArray[np.float32]]:
+def find(
+    frames: Frames, tracker: FaceTracker | None = None, work: Looking | None = None
+) -> tuple[Points, NDArray[np.float32]]:
     """Landmarks [T, 70, 2] in pixels and scores [T] of frames [T, 256, 256, 3] uint8, each by itself.
+
+    ``work``: what does the tracker's work in its place, as `recorded`.
 
     Raises MediaError on frames of another shape or type, WeightsError when there are no weights.
     """
@@ -138,7 +148,7 @@ def find(frames: Frames, tracker: FaceTracker | None = None) -> tuple[Points, ND
         raise MediaError(f"the face tracker needs [T, 256, 256, 3] uint8 frames, got {frames.shape} {frames.dtype}")
     tracker = default_tracker() if tracker is None else tracker
     device = next(tracker.parameters()).device
-    work = recorded(tracker)
+    work = tracker if work is None else work
     marks, scores = np.empty((len(frames), COUNT, 2), np.float32), np.empty(len(frames), np.float32)
 
     def look(first: int) -> None:
