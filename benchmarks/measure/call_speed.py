@@ -17,8 +17,8 @@ process. For the worker `full_rate` is what a second would take if every frame o
 
 - `keyframe_*`: milliseconds from the keyframe's last packet to the first picture drawn. `at_once`: its frames come
   together with it; `in_a_call`: 40 ms later, as a sender with the default bundle of two frames sends them; `cold`: in a
-  process that has imported tfcodec only, from making the `Decoder` on; without `cold` the decoder has been there long enough to
-  be ready. `plain`: without a worker, where there is no difference between at once and later. `processor_ms` is the
+  process that has imported tfcodec only, from making the `Decoder` on; without `cold` the decoder has been there long
+  enough to be ready. `plain`: without a worker, where it makes no difference when frames come. `processor_ms` is the
   processor time that all threads spent meanwhile.
 
 `pictures` compares what both receivers draw by default. Without ``--out`` the result goes to `benchmarks/results`.
@@ -254,7 +254,8 @@ def main() -> None:
         "packets_bytes": sizes,
         "pictures": {"psnr_mean": round(float(np.mean(likeness)), 2), "psnr_worst": round(min(likeness), 2)},
     }  # fmt: skip
-    print(json.dumps({n: result[n] for n in ("processor_seconds_per_second", "first_picture_ms", "pictures")}, indent=1))
+    shown_here = ("processor_seconds_per_second", "first_picture_ms", "pictures")
+    print(json.dumps({name: result[name] for name in shown_here}, indent=1))
     if args.out is None:
         write("call_speed", result)
     else:

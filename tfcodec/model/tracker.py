@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..files import write_atomically
-from .blocks import ResBlock, box_down, conv, upsample
+from .blocks import ResBlock, begin_small, box_down, conv, upsample
 from .landmarks import COUNT, MOUTH
 from .places import EYE_HALF, FACE_HALF, FACE_MIDDLE, LOOKS, MOUTH_HALF, MOUTH_PER_UNIT
 from .places import FOUND as FOUND
@@ -73,7 +73,7 @@ class Look(nn.Module):
         self.up = conv(c, b, kernel=1)
         self.merge = ResBlock(b)
         self.heat = conv(b, points, kernel=1)
-        nn.init.normal_(self.shape.weight, std=1e-3)
+        begin_small(self.shape.weight)
 
     def forward(self, patch: Tensor) -> tuple[Tensor, Tensor]:
         x = self.fine(self.stem(F.pixel_unshuffle(patch - 0.5, 2)))
