@@ -52,7 +52,8 @@ class _Flat(nn.Module):
         return picture(self.model, KeyframeFeatures(*key), tiny, mel, marks, self.coarse)
 
 
-_lock = threading.Lock()
+recording = threading.Lock()
+"""Held by whoever records: Python's filters of warnings, which are changed meanwhile, are the whole program's."""
 _recorded: dict[tuple[int, bool, bool], tuple[Upsampler, Recording | None]] = {}
 
 
@@ -66,7 +67,7 @@ def record(model: Upsampler, *, fast: bool, coarse: bool) -> Recording | None:
     Returns:
         None where this torch records no graphs (TorchScript is on its way out): what draws then is the network itself.
     """
-    with _lock:
+    with recording:
         name = (id(model), fast, coarse)
         if name not in _recorded:
             while len(_recorded) >= 4:

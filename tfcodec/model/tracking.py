@@ -7,7 +7,6 @@ smoothed least.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import MediaError, WeightsError
+from . import graph
 from .blocks import from_pixels
 from .landmarks import COUNT
 from .registry import default_model
@@ -95,8 +95,7 @@ def default_tracker(device: str = "cpu") -> FaceTracker:
 
 Looking = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What a tracker does: pictures [B, 3, 256, 256] in 0..1 -> landmarks [B, 70, 2] in -1..1 and scores [B]."""
-_recording = threading.Lock()
-_recorded: WeakKeyDictionary[FaceTracker, Looking] = WeakKeyDictionary()
+_recorded: WeakKeyDictionary[FaceTracker, Looking | None] = WeakKeyDictionary()
 
 
 def recorded(tracker: FaceTracker, *sizes: int) -> Looking:
@@ -106,10 +105,10 @@ def recorded(tracker: FaceTracker, *sizes: int) -> Looking:
     once, for which it is made ready. Where this torch records no graphs, or the tracker is elsewhere, it is the tracker
     itself.
     """
-    with _recording:
+    with graph.recording:
         if tracker not in _recorded:
-            _recorded[tracker] = _record(tracker, *sizes) or tracker
-        return _recorded[tracker]
+            _recorded[tracker] = _record(tracker, *sizes)
+        return _recorded[tracker] or tracker
 
 
 def _record(tracker: FaceTracker, *sizes: int) -> Looking | None:
@@ -121,15 +120,15 @@ def _record(tracker: FaceTracker, *sizes: int) -> Looking | None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                graph = torch.jit.freeze(torch.jit.trace(tracker, pictures, check_trace=False))  # type: ignore[no-untyped-call]
+                looking = torch.jit.freeze(torch.jit.trace(tracker, pictures, check_trace=False))  # type: ignore[no-untyped-call]
         except (AttributeError, RuntimeError):
             return None
         for size in sizes:
             for _ in range(_WARM_UP):
-                graph(pictures[:size])
+                looking(pictures[:size])
 
     def look(pictures: Tensor) -> tuple[Tensor, Tensor]:
-        marks, scores = graph(pictures)
+        marks, scores = looking(pictures)
         return marks, scores
 
     return look

@@ -75,8 +75,8 @@ class MotionLayerEncoder:
         self._tracker = tracking.default_tracker(device) if tracker is None else tracker
         self._weights = tracking.FILE if mode == "file" else tracking.CALL
         self._recorded: Future[Looking] | None = None
-        if mode == "call":
-            # In a call it pays, and is done before the first frame comes: in a thread, which waits for nothing.
+        if mode == "call" and tracker is None:
+            # It pays in a call, and is done before the first frame comes. What others have made is used as it is.
             self._recorded = _begun(tracking.recorded, self._tracker, 1, 2)
         self._before: tuple[Points, NDArray[np.bool_]] | None = None
         self._reference: Points | None = None
