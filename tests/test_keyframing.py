@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tfcodec.keyframe import decode_keyframe, encode_keyframe
 from tfcodec.metrics.pixels import psnr
 from tfcodec.model import keyframing, tracking
 from tfcodec.model.registry import ModelEntry, default_model, stand_ins
-from tfcodec.model.renderer import MEL_SILENCE, Renderer, has_bfloat16, tiny_windows
+from tfcodec.model.renderer import MEL_SILENCE, Drawer, Renderer, has_bfloat16, tiny_windows
 from tfcodec.motion import SENT
 from tfcodec.tinyframe import tiny_from_frames, tiny_to_rgb
 
@@ -43,14 +44,20 @@ def test_packed_keyframes_draw_the_same(
         renderer = Renderer(entry, fast=True)
         renderer.set_keyframe(keyframe.copy())
         pictures.append(renderer.render(tiny, mel))
-    assert not np.array_equal(*pictures)
-    assert psnr(*pictures).min() > 58
+    packed, plain = pictures
+    assert not np.array_equal(packed, plain)
+    assert psnr(packed, plain).min() > 58
 
 
 def test_two_renderers_compute_a_keyframe_once(keyframe: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed = []
+    computed: list[np.ndarray] = []
     compute = keyframing.Keyframes._compute
-    monkeypatch.setattr(keyframing.Keyframes, "_compute", lambda *args: computed.append(0) or compute(*args))
+
+    def counted(keyframes: keyframing.Keyframes, picture: np.ndarray, *how: Any) -> keyframing.Known:
+        computed.append(picture)
+        return compute(keyframes, picture, *how)
+
+    monkeypatch.setattr(keyframing.Keyframes, "_compute", counted)
     keyframes = keyframing.Keyframes(threads=2)
     one, other = (Renderer(default_model(), fast=True, keyframes=keyframes) for _ in range(2))
     second = keyframe.copy()
@@ -90,9 +97,14 @@ def packets_of(frames: np.ndarray) -> list[list[tfcodec.Packet]]:
 
 
 def test_a_picture_in_which_nothing_moves_is_drawn_once(moving_face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
+    drawn: list[Scene] = []
     draw = Scene.draw
-    monkeypatch.setattr(Scene, "draw", lambda scene, renderer: drawn.append(0) or draw(scene, renderer))
+
+    def counted(scene: Scene, renderer: Drawer) -> np.ndarray:
+        drawn.append(scene)
+        return draw(scene, renderer)
+
+    monkeypatch.setattr(Scene, "draw", counted)
     monkeypatch.setattr(call_decoder, "RECORD_FROM", 1 << 30)
     decoder = tfcodec.Decoder()
     for group in packets_of(np.repeat(moving_face[0][:1], 24, 0)):
