@@ -38,11 +38,12 @@ class Keyframes:
 
     Args:
         threads: 2: the face's landmarks are found while the rest is computed.
+        kept: keyframes that are remembered; 0: each is computed when it is asked for.
     """
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, kept: int = KEPT) -> None:
         self._lock = threading.Lock()
-        self._known: deque[Known] = deque(maxlen=KEPT)
+        self._known: deque[Known] = deque(maxlen=kept)
         self._pool = ThreadPoolExecutor(1, "tfcodec-keyframe", torch.set_num_threads, (1,)) if threads > 1 else None
 
     def close(self) -> None:
