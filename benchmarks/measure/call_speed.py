@@ -264,7 +264,8 @@ def main() -> None:
 
 def both(values: dict[str, float], digits: int) -> dict[str, float]:
     rounded = {build: round(value, digits) for build, value in values.items()}
-    return {**rounded, "ratio": round(values["now"] / values["before"], 3)}
+    # A machine that is busy with other things may show nothing in real time.
+    return {**rounded, **({"ratio": round(values["now"] / values["before"], 3)} if values["before"] else {})}
 
 
 def processor(
@@ -276,7 +277,7 @@ def processor(
     sender, receiver, live = each("sender", frames), each("receiver", frames), each("receiver_worker", ticks)
     clips = len(spent["receiver_worker", "now"])
     shares = {build: shown[build] / (ticks * clips) for build in shown}
-    full = {build: live[build] / max(shares[build], 1e-9) for build in shown}
+    full = {build: live[build] / shares[build] if shares[build] else 0.0 for build in shown}
     return {
         "sender": both(sender, 3), "receiver": both(receiver, 3),
         "both_ends": both({build: sender[build] + receiver[build] for build in shown}, 3),
