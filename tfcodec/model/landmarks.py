@@ -167,8 +167,7 @@ class LandmarkPrior(nn.Module):
         # Where landmarks are sent, a `tracker.FaceTracker` finds the keyframe's.
         self.finder = None if config.motion else LandmarkFinder()
         self.motion = LandmarkMotion(config)
-        # Divided in Python: see `begin_small`.
-        self.register_buffer("reach", torch.tensor([pixels / 128 for pixels in _REACH]))
+        self.register_buffer("reach", torch.tensor(_REACH) / 128)
         self.register_buffer("say", torch.tensor(_SAY))
         self.register_buffer("members", _members())
 
