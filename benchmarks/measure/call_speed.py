@@ -109,6 +109,8 @@ def first(packets, worker, later):
             decoder.pull()
             if decoder.shown is not None:
                 return 1000 * (time.perf_counter() - begun), 1000 * (time.process_time() - processor)
+            if time.perf_counter() - begun > 120:
+                sys.exit("no picture comes")
             if worker:
                 time.sleep(0.001)
 cold = True
