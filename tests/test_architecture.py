@@ -30,7 +30,7 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     "model": (*GROUND, "motion.geometry"),
     "runtime": (
         *GROUND, "motion.geometry", "model.config", "model.inputs", "model.mouth", "model.places", "model.registry",
-        "model.renderer",
+        "model.renderer", "model.keyframing",
     ),
     "media": GROUND,
     "codec.policy": GROUND,

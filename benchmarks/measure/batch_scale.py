@@ -1,7 +1,8 @@
 """`tfcodec batch` over many short clips: are the cores busy, how much memory, what does a killed worker cost.
 
-    python -m benchmarks.measure.batch_scale [--clips 200] [--seconds 1.5] [--jobs 2]
+    python -m benchmarks.measure.batch_scale [--clips 200] [--seconds 0.8] [--jobs 2] [--out OUT.json]
 
+Run it on an idle machine: five to six minutes on two cores, of which the batch takes about half.
 The clips are drawn here: a face-like figure that sways and talks, 256x256, with a voice-like sound. They are encoded
 with the defaults (search by the network, motion, speech). When a third of them are done, a worker is killed by its
 process id, with SIGKILL. Then:
@@ -14,13 +15,14 @@ process id, with SIGKILL. Then:
 - a second run, which has nothing to do;
 - two processes of one thread against one of two, on the same few clips, alternately.
 
-Writes benchmarks/results/batch_scale.json.
+Without ``--out`` the result goes to `benchmarks/results`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -28,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ from numpy.typing import NDArray
 import tfcodec
 from benchmarks.common import ROOT, environment, write
 from tfcodec.batch.run import Report
+from tfcodec.files import write_json
 from tfcodec.media import write_video
 
 EVERY = 0.1  # seconds between looks at the workers
@@ -68,6 +72,11 @@ def draw(number: int, seconds: float) -> tuple[NDArray[np.uint8], NDArray[np.flo
     at = np.arange(count * 640) / 16000
     voice = sum(np.sin(2 * np.pi * rng.uniform(110, 160) * k * at) / k for k in range(1, 12))
     return frames, (0.15 * np.interp(at, np.arange(count) / 25, opening) * voice).astype(np.float32)
+
+
+def make(number: int, seconds: float, path: Path) -> None:
+    frames, sound = draw(number, seconds)
+    write_video(path, frames, 25, sound, 16000)
 
 
 def children() -> set[int]:
@@ -177,27 +186,33 @@ def together(paths: list[Path], processes: int, threads: int) -> dict[str, float
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--compared", type=int, default=8, help="clips for two processes against one (0: leave it out)")
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "in"
         folder.mkdir()
-        for number in range(args.clips):
-            frames, sound = draw(number, args.seconds)
-            write_video(folder / f"{number:04}.mp4", frames, 25, sound, 16000)
+        with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+            made = [pool.submit(make, n, args.seconds, folder / f"{n:04}.mp4") for n in range(args.clips)]
+            for one in made:
+                one.result()
         paths = sorted(folder.iterdir())[: args.compared]
         arms: dict[str, list[dict[str, float]]] = {"two_of_one_thread": [], "one_of_two_threads": []}
         for _ in range(2 if paths else 0):
             arms["two_of_one_thread"].append(together(paths, 2, 1))
             arms["one_of_two_threads"].append(together(paths, 1, 2))
         result = busy(folder, Path(name) / "out", args.clips, args.jobs)
-    write("batch_scale", {
+    found = {
         "environment": environment(), "load_before": round(load, 2), "nice": os.nice(0), "clips": args.clips,
         "clip_seconds": args.seconds, "jobs": args.jobs, **result, "processes_against_threads": arms,
-    })  # fmt: skip
+    }  # fmt: skip
+    if args.out is None:
+        write("batch_scale", found)
+    else:
+        write_json(args.out, found)
 
 
 if __name__ == "__main__":

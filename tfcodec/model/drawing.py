@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .fast import FastFrames, FastKey, can_draw, paste_lines
-from .graph import WARM_UP, traced, zeros
+from .graph import WARM_UP, recording, traced, zeros
 from .inputs import WINDOW
 from .landmarks import COUNT
 from .upsampler import Upsampler
@@ -34,11 +34,10 @@ class FastDrawing:
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             self.frames = FastFrames(model).eval()
         self._graphs: dict[bool, Callable[..., Tensor] | None] = {}  # by `coarse`
-        self._lock = threading.Lock()
 
     def record(self, coarse: bool) -> None:
         """From now on draw without Python, where this torch records graphs."""
-        with self._lock:
+        with recording:
             if coarse not in self._graphs:
                 # In a thread that computes without help: on a busy machine helpers are waited for a thousand times.
                 with ThreadPoolExecutor(1, "tfcodec-recording", torch.set_num_threads, (1,)) as alone:

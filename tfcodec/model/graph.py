@@ -60,9 +60,6 @@ class Rearranged:
     """`rearranged.Drawing` as a graph, and what it wants to know of the keyframes that it drew from last."""
 
     def __init__(self, model: Upsampler, coarse: bool) -> None:
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float32, device="cpu")
-
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             self._drawing = rearranged.Drawing(model, coarse=coarse, low=rearranged.has_products()).eval()
             self._weights = self._drawing.weights()
@@ -95,7 +92,8 @@ def _rearranged(model: Upsampler, coarse: bool) -> Recording | None:
         return None
 
 
-_lock = threading.Lock()
+recording = threading.Lock()
+"""Held by whoever records: Python's filters of warnings, which are changed meanwhile, are the whole program's."""
 _recorded: dict[tuple[int, bool, bool], tuple[Upsampler, Recording | None]] = {}
 
 
@@ -109,7 +107,7 @@ def record(model: Upsampler, *, fast: bool, coarse: bool) -> Recording | None:
     Returns:
         None where this torch records no graphs (TorchScript is on its way out): what draws then is the network itself.
     """
-    with _lock:
+    with recording:
         name = (id(model), fast, coarse)
         if name not in _recorded:
             while len(_recorded) >= 4:

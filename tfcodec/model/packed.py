@@ -41,19 +41,21 @@ def _convolve_onto(x: Tensor, onto: Tensor, weight: Tensor, bias: Tensor | None,
 
 
 class Packed(nn.Module):
-    """A convolution of maps [N, in, ``size``] with weights [out, in, k, k], in oneDNN's own layout."""
+    """A convolution of maps [N, in, ``size``] with weights [out, in, k, k], in oneDNN's own layout.
+
+    Without ``size`` it is a layout that suits most.
+    """
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, size: tuple[int, int], stride: int = 1) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, size: tuple[int, int] | None, stride: int = 1) -> None:
         super().__init__()
         self.stride, self.pad = stride, (weight.shape[-1] - 1) // 2
         pads, strides = [self.pad] * 2, [stride] * 2
         laid = weight.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-        packed = torch.ops.mkldnn._reorder_convolution_weight(
-            laid, pads, strides, [1, 1], 1, [1, weight.shape[1], *size]
-        )  # fmt: skip
+        given = [] if size is None else [[1, weight.shape[1], *size]]
+        packed = torch.ops.mkldnn._reorder_convolution_weight(laid, pads, strides, [1, 1], 1, *given)
         self.register_buffer("weight", packed, persistent=False)
         self.register_buffer("bias", None if bias is None else bias.to(torch.bfloat16), persistent=False)
 

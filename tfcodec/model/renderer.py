@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .drawing import FastDrawing
     from .fast import FastKey
     from .graph import Recording
+    from .keyframing import Keyframes
     from .marks import Standing
     from .stage1 import KeyframeFeatures
 
@@ -63,18 +64,22 @@ class Renderer:
             time; elsewhere without effect. Pixels move by a grey level or two: a test holds it above 54 dB, and the
             specification asks a decoder for 48.
         device: where to draw, as `device.find_device` names it.
+        keyframes: what is computed of keyframes, shared with other renderers of the same network, device and ``fast``.
 
     Raises:
         WeightsError: the weights are not there or do not fit.
         TfcodecError: the device cannot be used, or has not enough memory; also raised later.
     """
 
-    def __init__(self, entry: ModelEntry, *, fast: bool = False, device: str = "cpu") -> None:
+    def __init__(
+        self, entry: ModelEntry, *, fast: bool = False, device: str = "cpu", keyframes: Keyframes | None = None
+    ) -> None:
         import torch
 
-        from . import graph, marks
+        from . import graph, keyframing, marks
         from .weights import load_model
 
+        self._keyframes = keyframing.Keyframes(kept=0) if keyframes is None else keyframes
         self._torch, self._graph, self._marks = torch, graph, marks
         self._device = torch.device(device)
         with self._explained():
@@ -115,17 +120,10 @@ class Renderer:
         self._drawings[coarse] = self._graph.record(self._model, fast=self.fast, coarse=coarse)
 
     def set_keyframe(self, picture: NDArray[np.uint8]) -> None:
-        """Use the decoded keyframe [256, 256, 3] uint8 from now on; costs about as much as a third of a frame."""
-        torch = self._torch
-        # whatever the caller has set: the dtype and the device are named everywhere, and its autocast ends here
-        with self._explained(), torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
-            tensor = self._marks.to_device(picture, self._device).permute(2, 0, 1)[None].float() / 255
-            key = self._model.encode_keyframe(tensor.contiguous(memory_format=torch.channels_last))
-            self._stands = self._marks.standing(key)
-            if self._quick is not None:
-                self._key, self._quick_key = key, self._quick.frames.key(key)
-            else:
-                self._key = self._graph.reduced(key, self.fast)
+        """Use the decoded keyframe [256, 256, 3] uint8 from now on; costs as much as a frame, with ``fast`` half."""
+        with self._explained():
+            known = self._keyframes.of(picture, self._model, self.fast, self._device, self._quick)
+        self._key, self._stands, self._quick_key = known.key, known.stands, known.share
         self.keyframe = picture
 
     def render(

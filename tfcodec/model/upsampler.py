@@ -75,7 +75,13 @@ class Upsampler(nn.Module):
         if marks is None and self.tracker is not None:
             marks, score = self.tracker(picture)
             face = (score > FOUND).float()
-        elif marks is None and self.stage1.prior is not None and self.stage1.prior.finder is not None:
+        return self.complete(features, picture, marks, face)
+
+    def complete(
+        self, features: KeyframeFeatures, picture: Tensor, marks: Tensor | None, face: Tensor | None
+    ) -> KeyframeFeatures:
+        """The features of keyframes [B, 3, 256, 256] with their landmarks, and with what goes by those."""
+        if marks is None and self.stage1.prior is not None and self.stage1.prior.finder is not None:
             marks = self.stage1.prior.finder(picture)
         features = features._replace(marks=marks, face=face)
         if self.closeups is not None and marks is not None:

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import TfcodecError
 from ..model.registry import ModelEntry
 from ..model.renderer import Drawer, Renderer
+
+if TYPE_CHECKING:
+    from ..model.keyframing import Keyframes
 
 Runtime = Literal["torch", "ncnn"]
 RUNTIMES: tuple[Runtime, ...] = ("torch", "ncnn")
@@ -32,8 +35,9 @@ def device_for(device: str, runtime: Runtime) -> str:
 
 
 def open_renderer(
-    entry: ModelEntry, *, fast: bool = False, device: str = "cpu", runtime: Runtime = "torch"
-) -> Drawer:
+    entry: ModelEntry, *, fast: bool = False, device: str = "cpu", runtime: Runtime = "torch",
+    keyframes: Keyframes | None = None,
+) -> Drawer:  # fmt: skip
     """A network, ready to draw.
 
     Args:
@@ -41,6 +45,7 @@ def open_renderer(
         fast: as of `tfcodec.model.renderer.Renderer`; of no effect with ncnn, which is no faster in 16 bits.
         device: where torch draws.
         runtime: what draws.
+        keyframes: as of `tfcodec.model.renderer.Renderer`; of no effect with ncnn.
 
     Raises:
         MediaError: ncnn is not installed.
@@ -50,4 +55,4 @@ def open_renderer(
         from .renderer import NcnnRenderer
 
         return NcnnRenderer(entry)
-    return Renderer(entry, fast=fast, device=device)
+    return Renderer(entry, fast=fast, device=device, keyframes=keyframes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ SEARCH = 32
 class Scene:
     """What is needed to draw one frame, taken out of the receiver, so that drawing can go on while packets come."""
 
-    def __init__(self, receiver: Receiver, frame: int) -> None:
+    def __init__(self, receiver: Receiver, frame: int, hears: bool = True) -> None:
+        """``hears``: the network listens to the speech, as `Drawer.hears` says."""
         base = _nearest(receiver.frames, frame)
         if base is None:
             raise LookupError(f"nothing known around frame {frame}")
@@ -35,16 +36,31 @@ class Scene:
         stack = np.stack([_tiny(receiver.frames, f, self.keyframe) for f in range(first, last + 1)])
         self.windows = tiny_windows(stack, np.array([frame - first]))
         self.motion = _motion(receiver.frames, frame, self.keyframe)
-        self.mel = _mel(receiver.speech, frame, last - frame)
+        self.mel = _mel(receiver.speech if hears else None, frame, last - frame)
         self.sound: NDArray[np.float32] | None = None
         if receiver.speech is not None and (self.motion is None or self.motion[0, -1] != SENT):
             self.sound = _mel(receiver.speech, frame, last - frame, LIPS_REACH)[None]
+
+    def same(self, other: Scene | None) -> bool:
+        """Whether the other's picture is this one's, too, as when nothing moves."""
+        return (
+            other is not None
+            and self.keyframe is other.keyframe
+            and np.array_equal(self.windows, other.windows)
+            and _equal(self.motion, other.motion)
+            and _equal(self.sound, other.sound)
+            and np.array_equal(self.mel, other.mel)
+        )
 
     def draw(self, renderer: Drawer) -> NDArray[np.uint8]:
         """[256, 256, 3] uint8."""
         if renderer.keyframe is not self.keyframe.picture:
             renderer.set_keyframe(self.keyframe.picture)
         return renderer.render(self.windows, self.mel[None], motion=self.motion, sound=self.sound)[0]
+
+
+def _equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    return (one is None and other is None) or (one is not None and other is not None and np.array_equal(one, other))
 
 
 def _mel(line: SpeechJitter | None, frame: int, future: int, past: int = REACH) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from types import TracebackType
 
@@ -19,6 +20,8 @@ from .state import CallState, CallStats
 from .worker import DrawingThread
 
 GREY = 128
+RECORD_FROM, RECORDED_FROM = 1, 8
+"""Without a worker: pictures after which the network is recorded, and after which it is drawn from the recording."""
 
 
 class Decoder:
@@ -36,8 +39,8 @@ class Decoder:
         lookahead: 0, 1 or 2 frames (of 40 ms) to wait for, so that the network sees a little more of the future. With 0
             speech comes one frame later than the picture, because its codec delays it by 6.5 ms.
         worker: see above. `close` ends the thread; a ``with`` block does so by itself.
-        fast: compute in bfloat16 where the processor has it (see `tfcodec.model.renderer.Renderer`); by default in the
-            worker only.
+        fast: compute in bfloat16 where the processor has it (see `tfcodec.model.renderer.Renderer`). With ``False``
+            pictures are those of `tfcodec.decode`.
         network: ``"light"`` draws with the light network, as `tfcodec.decode` does.
         runtime: what draws, as for `tfcodec.decode`.
 
@@ -46,14 +49,14 @@ class Decoder:
     """
 
     def __init__(
-        self, *, lookahead: int = 0, worker: bool = False, fast: bool | None = None, network: str | None = None,
+        self, *, lookahead: int = 0, worker: bool = False, fast: bool = True, network: str | None = None,
         runtime: Runtime = "torch",
     ) -> None:
         if not isinstance(lookahead, int | np.integer) or lookahead not in (0, 1, 2):
             raise TfcodecError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
         check_network(network)
         self.lookahead, self.network = int(lookahead), network
-        self.fast = worker if fast is None else fast
+        self.fast = bool(fast)
         self.runtime = check_runtime(runtime)
         self._threaded = worker
         self._start()
@@ -61,6 +64,9 @@ class Decoder:
     def _start(self) -> None:
         self.call = CallState(self.lookahead, self.network)
         self._renderer: Drawer | None = None  # without a worker
+        self._pictures = 0  # drawn without a worker
+        self._recording: threading.Thread | None = None
+        self._scene: Scene | None = None
         self._tick = 0
         self._shown_count = 0
         self._drawn: tuple[int, int] | None = None  # sender and frame
@@ -146,6 +152,7 @@ class Decoder:
             return
         if self.call.take(packet) is not None and self.call.entry is not None:
             self._renderer = open_renderer(self.call.entry, fast=self.fast, runtime=self.runtime)
+            self._pictures, self._recording = 0, None
 
     def pull(self, *, draw: bool = True) -> NDArray[np.uint8]:
         """The picture for this tick, [256, 256, 3] uint8 RGB; grey before the first keyframe has come.
@@ -196,9 +203,25 @@ class Decoder:
         drawn = frame if frame is not None else call.playout.position
         which = None if drawn is None else (call.senders, drawn)
         if draw and drawn is not None and which != self._drawn and self._renderer is not None:
-            self._picture = Scene(call.receiver, drawn).draw(self._renderer)
+            self._draw(Scene(call.receiver, drawn, self._renderer.hears), self._renderer)
             self._drawn = which
         return frame, frame in call.receiver.frames
+
+    def _draw(self, scene: Scene, renderer: Drawer) -> None:
+        if scene.same(self._scene):
+            return
+        # Which pictures are drawn from the recording depends on nothing but their number, so that they are the same at
+        # every run: it is made by another thread, and used from a certain picture on.
+        if self._pictures == RECORD_FROM and self.call.entry is not None:
+            other = open_renderer(self.call.entry, fast=self.fast, runtime=self.runtime)
+            self._recording = threading.Thread(target=other.prepare, name="tfcodec-recording")
+            self._recording.start()
+        elif self._pictures >= RECORDED_FROM and self._recording is not None:
+            self._recording.join()
+            self._recording = None
+            renderer.prepare()
+        self._picture, self._scene = scene.draw(renderer), scene
+        self._pictures += 1
 
     def _listen(self) -> None:
         call = self.call

@@ -91,6 +91,7 @@ class Receiver:
         newest: number of the newest decoded frame, -1 before the first.
         seen: number of the newest frame that any packet has named.
         end: number of frames, once the sender has ended the call.
+        keyframe: the last that was decoded.
         damaged: packets that could not be read.
         arrivals: what the sequence numbers say.
     """
@@ -107,6 +108,7 @@ class Receiver:
         self._stream: StreamDecoder | None = None
         self._tag: int | None = None  # of the newest packet
         self._tag_at = -1
+        self.keyframe: Keyframe | None = None
         self._keyframes: dict[int, Keyframe] = {}
         self._parts: dict[int, tuple[int, KeyframeParts]] = {}
         self._orphan: int | None = None  # tag of a keyframe that came, and refers to one that is not here
@@ -257,7 +259,8 @@ class Receiver:
         before = self._keyframes.get((tag - 1) % TAGS)
         decoder.chain = () if before is None else before.chain
         picture = decoder.keyframe(chunk)
-        self._keyframes[tag] = Keyframe(frame, tag, picture, decoder.state, decoder.chain)
+        self.keyframe = Keyframe(frame, tag, picture, decoder.state, decoder.chain)
+        self._keyframes[tag] = self.keyframe
         self._decode()
 
     def _begin(self, header: StreamHeader, parts: list[Chunk]) -> StreamDecoder:

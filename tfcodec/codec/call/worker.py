@@ -10,6 +10,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,10 @@ from ...model.renderer import Drawer
 from ...runtime import Runtime, open_renderer
 from .conceal import Scene
 from .state import CallState
+
+if TYPE_CHECKING:
+    from ...model.keyframing import Keyframes
+    from .receiver import Keyframe
 
 MAX_PENDING = 1024
 """Packets that wait for the thread; more come only from a hostile sender or a stopped machine, and are dropped."""
@@ -65,6 +70,10 @@ class DrawingThread:
         self._wake = threading.Event()
         self._drawers = ThreadPoolExecutor(DRAWERS, "tfcodec-drawing")
         self._own = threading.local()  # each drawing thread's renderer
+        self._keyframes: Keyframes | None = None  # which they share
+        self._keyframe: Keyframe | None = None  # the newest, known to the drawing threads
+        self._hears = True
+        self._last: tuple[Scene, NDArray[np.uint8]] | None = None
         # What is drawn and not shown yet, by number; -1: the picture stands. Guarded by the call's lock.
         self._ready: dict[int, Drawn] = {}
         self._begun: set[int] = set()
@@ -78,6 +87,7 @@ class DrawingThread:
         self._thread.start()
         self._asked: set[ModelEntry] = set()
         self._recorded: set[ModelEntry] = set()
+        self._opening = threading.Lock()
         newest = default_model()  # which the call will most likely name
         self._record(stand_ins(newest).get(call.network or "", newest))
 
@@ -124,6 +134,8 @@ class DrawingThread:
         self._closed = True
         self._wake.set()
         self._drawers.shutdown(wait=False, cancel_futures=True)
+        if self._keyframes is not None:
+            self._keyframes.close()
 
     def close(self) -> None:
         self.end()
@@ -150,6 +162,7 @@ class DrawingThread:
                 self._ready.clear()
                 self._begun.clear()
                 self._arrivals.clear()
+        self._look_ahead()
         newest = call.receiver.newest
         if newest >= 0 and (not self._arrivals or self._arrivals[-1][1] != newest):
             self._arrivals.append((time.monotonic(), newest))
@@ -163,9 +176,24 @@ class DrawingThread:
                 return
             with call.lock:
                 self._begun.add(frame)
-            scene, known = Scene(call.receiver, number), number in call.receiver.frames
+            scene, known = Scene(call.receiver, number, self._hears), number in call.receiver.frames
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 self._drawers.submit(self._draw, self._sender, entry, scene, frame, number, known)
+
+    def _look_ahead(self) -> None:
+        """Have what is computed of a new keyframe computed while its frames are still on the way."""
+        call = self._call
+        keyframe, entry = call.receiver.keyframe, call.entry
+        if keyframe is not None and keyframe is not self._keyframe and entry is not None:
+            self._keyframe = keyframe
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                self._drawers.submit(self._know, entry, keyframe.picture)
+
+    def _know(self, entry: ModelEntry, picture: NDArray[np.uint8]) -> None:
+        try:
+            self._renderer(entry).set_keyframe(picture)
+        except Exception as error:
+            self._error = error
 
     def _next(self) -> int | None:
         """The frame to begin drawing now; -1: the picture stands, and may go on with the sound."""
@@ -194,7 +222,9 @@ class DrawingThread:
         self._alone()
         # An error concerns nobody yet: if the call does name this network, it comes again from the drawing thread.
         with contextlib.suppress(TfcodecError):
-            self._open(entry).prepare()
+            renderer = self._open(entry)
+            renderer.prepare()
+            renderer.set_keyframe(np.zeros((256, 256, 3), np.uint8))  # what is made at first use is made now
             self._recorded.add(entry)
 
     def _renderer(self, entry: ModelEntry) -> Drawer:
@@ -211,7 +241,14 @@ class DrawingThread:
         return renderer
 
     def _open(self, entry: ModelEntry) -> Drawer:
-        return open_renderer(entry, fast=self._fast, runtime=self._runtime)
+        with self._opening:
+            if self._runtime == "torch" and self._keyframes is None:
+                from ...model.keyframing import Keyframes
+
+                self._keyframes = Keyframes(threads=DRAWERS)
+        drawer = open_renderer(entry, fast=self._fast, runtime=self._runtime, keyframes=self._keyframes)
+        self._hears = drawer.hears
+        return drawer
 
     def _alone(self) -> None:
         """Let this thread draw without help; ncnn's do so anyway."""
@@ -224,9 +261,14 @@ class DrawingThread:
         call = self._call
         try:
             renderer = self._renderer(entry)
-            began = time.monotonic()
-            picture = scene.draw(renderer)
-            self.drawing += 0.1 * (min(time.monotonic() - began, 0.2) - self.drawing)
+            last = self._last
+            if last is not None and scene.same(last[0]):
+                picture = last[1]
+            else:
+                began = time.monotonic()
+                picture = scene.draw(renderer)
+                self.drawing += 0.1 * (min(time.monotonic() - began, 0.2) - self.drawing)
+            self._last = scene, picture
         except Exception as error:
             self._error = error
             return

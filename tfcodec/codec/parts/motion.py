@@ -6,6 +6,9 @@ the sender does the same: only how they moved is sent.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +32,7 @@ from .layer import NEVER, Frames, Said, Sending
 
 if TYPE_CHECKING:
     from ...model.tracker import FaceTracker
-    from ...model.tracking import Points
+    from ...model.tracking import Looking, Points
 
 Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 Numbers = NDArray[np.int32]
@@ -46,6 +49,21 @@ def numbers(values: NDArray[Any], present: NDArray[np.bool_]) -> Numbers:
     return np.concatenate((values, present[:, None]), 1).astype(np.int32)
 
 
+def _begun(work: Callable[..., Looking], *args: Any) -> Future[Looking]:
+    """Done in a thread of its own."""
+    done: Future[Looking] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work(*args))
+        except BaseException as error:
+            done.set_exception(error)
+
+    # No daemon: torch does not like to be stopped in the middle.
+    threading.Thread(target=run, name="tfcodec-recording").start()
+    return done
+
+
 class MotionLayerEncoder:
     """Tracks the face and codes how it moved."""
 
@@ -56,16 +74,24 @@ class MotionLayerEncoder:
         self._coder, self._tracking, self._threshold = coder, tracking, FOUND
         self._tracker = tracking.default_tracker(device) if tracker is None else tracker
         self._weights = tracking.FILE if mode == "file" else tracking.CALL
+        self._recorded: Future[Looking] | None = None
+        if mode == "call" and tracker is None:
+            # It pays in a call, and is done before the first frame comes. What others have made is used as it is.
+            self._recorded = _begun(tracking.recorded, self._tracker, 1, 2)
         self._before: tuple[Points, NDArray[np.bool_]] | None = None
         self._reference: Points | None = None
         self._said = np.zeros((0, NUMBERS + 1), np.int32)
         self._looked: tuple[Frames, Found] | None = None
 
     def look(self, frames: Frames) -> None:
-        self._looked = frames, self._tracking.find(frames, self._tracker)
+        self._looked = frames, self._find(frames)
+
+    def _find(self, frames: Frames) -> Found:
+        work = None if self._recorded is None else self._recorded.result()
+        return self._tracking.find(frames, self._tracker, work)
 
     def reset(self, keyframe: Frames) -> None:
-        marks, scores = self._tracking.find(keyframe[None], self._tracker)
+        marks, scores = self._find(keyframe[None])
         self._reference = marks[0] if scores[0] > self._threshold else None
         self._coder.reset()
 
@@ -93,7 +119,7 @@ class MotionLayerEncoder:
         if looked is not None and looked[0] is frames:
             marks, scores = looked[1]
         else:
-            marks, scores = self._tracking.find(frames, self._tracker)
+            marks, scores = self._find(frames)
         found = scores > self._threshold
         kept = 0
         if self._before is not None:
