@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from .lowering import lower
-from .program import Buffer, write
+from .program import Buffer, Written, write
 
 
-def programs_of(graphs: Mapping[str, bytes]) -> tuple[int, dict[str, bytes]]:
+def programs_of(graphs: Mapping[str, bytes]) -> Written:
     """Programs of graphs in ONNX that are given to each other by the names of what goes in and comes out.
-
-    Returns:
-        The bytes of memory that they need together, and a file's content for each (`program.write`).
 
     Raises:
         MediaError: a graph has something that the engine cannot.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -207,13 +207,22 @@ def _place_temporary(program: Program, base: int) -> int:
     return top
 
 
-def write(programs: Mapping[str, Program]) -> tuple[int, dict[str, bytes]]:
-    """The bytes of memory that programs need together, and a file for each.
+class Written(NamedTuple):
+    """Programs for the engine."""
+
+    memory: dict[str, int]
+    """What the engine's memory is like: its bytes in all, and where in it the things are that no program has."""
+    files: dict[str, bytes]
+
+
+def write(programs: Mapping[str, Program]) -> Written:
+    """Programs that share a memory, as files.
 
     A file has `MAGIC`, the length of its header in 32 bits (little-endian), the header in JSON, and what belongs into
     the memory: pieces of 32-bit numbers (``i32`` and ``f32``), or of floats in 16 bits (``f16``) that have to be widened.
     """
-    memory = place(programs.values())
+    staging = -(-place(programs.values()) // 64) * 64
+    most = 0
     files = {}
     written: set[Buffer] = set()
     start = FIRST
@@ -225,10 +234,10 @@ def write(programs: Mapping[str, Program]) -> tuple[int, dict[str, bytes]]:
                 continue
             written.add(buffer)
             pieces.append(_piece(buffer))
+            most = max(most, 2 * buffer.count)
         sizes = {"i32": 4, "f32": 4, "f16": 2}
         header = {
-            "program": start, "shared": SHARED, "stacks": STACKS, "threads": MOST_THREADS,
-            "pieces": [[kind, address, len(values)] for kind, address, values in pieces],
+            "program": start, "pieces": [[kind, address, len(values)] for kind, address, values in pieces],
             "inputs": {k: [b.address, b.count] for k, b in program.inputs.items()},
             "outputs": {k: [b.address, b.count] for k, b in program.outputs.items()},
         }  # fmt: skip
@@ -237,7 +246,10 @@ def write(programs: Mapping[str, Program]) -> tuple[int, dict[str, bytes]]:
         body = [v.tobytes() + bytes(-len(v) * sizes[kind] % 4) for kind, _, v in pieces]
         files[name] = MAGIC + struct.pack("<I", len(text)) + text + b"".join(body)
         start += 4 * len(words)
-    return memory, files
+    memory = -(-(staging + most + _SLACK) // 65536) * 65536
+    return Written(
+        {"memory": memory, "staging": staging, "shared": SHARED, "stacks": STACKS, "threads": MOST_THREADS}, files
+    )
 
 
 def _piece(buffer: Buffer) -> tuple[str, int, Array]:
