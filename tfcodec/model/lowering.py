@@ -384,7 +384,9 @@ class _Lowering:
             bias[:outputs] = self.known(node.input[2])
         packed = np.zeros((len(bias), inputs, side**2), np.float32)
         packed[:outputs] = weights.reshape(outputs, inputs, -1)
-        matrix = self.constant(np.ascontiguousarray(packed.reshape(-1, 4, inputs, side**2).transpose(0, 2, 3, 1)))
+        packed = np.ascontiguousarray(packed.reshape(-1, 4, inputs, side**2).transpose(0, 2, 3, 1))
+        fast = side == 3 and stride[0] == 1 and height % 4 == 0
+        matrix = Buffer(2 * packed.size, packed, inputs) if fast else self.constant(packed).buffer
         out = self.new((count, outputs, height, width))
         for i in range(count):
             if side == 1:
@@ -392,10 +394,10 @@ class _Lowering:
                 plane, row, offsets = height * width, width, [0]
             else:
                 one = _Late(tuple(part.part(0, i, 1) for part in late.parts), late.active)
-                given, plane, row = self._with_margin(one, stride[0])
+                given, plane, row = self._with_margin(one, stride[0], fast)
                 offsets = _taps(side, stride[0], plane, row)
             self.program.add(
-                Code.CONV, weights.size * height * width, given, matrix, self.constant(bias),
+                Code.CONV4 if fast else Code.CONV, weights.size * height * width, given, matrix, self.constant(bias),
                 0 if residual is None else residual.part(0, i, 1), out.part(0, i, 1), inputs, outputs, height, width,
                 plane, row, side**2, self.constant(np.array(offsets, np.int32)), int(side == 3 and stride[0] == 1),
             )  # fmt: skip
@@ -409,13 +411,15 @@ class _Lowering:
             return before, weights.shape[1] - int(self.known(self.nodes[at].input[1])[5])
         return name, weights.shape[1]
 
-    def _with_margin(self, late: _Late, stride: int) -> tuple[View, int, int]:
+    def _with_margin(self, late: _Late, stride: int, fast: bool) -> tuple[View, int, int]:
         """Maps with zeros around, and the strides of channels and rows."""
-        key = late.parts, late.active, stride
+        key = late.parts, late.active, stride, fast
         if key not in self.padded:
             height, width = late.parts[0].shape[2:]
             row = width + 2 if stride == 1 else (width + 3) // 2
             rows = height + 2 if stride == 1 else (height + 3) // 2
+            if fast:  # six transformed rows of four
+                row, rows = -(-row // 4) * 4, height // 4 * 6
             plane = rows * row * stride**2
             channels = sum(part.shape[1] for part in late.parts)
             buffer = Buffer(plane * channels)
@@ -425,7 +429,7 @@ class _Lowering:
                     part = self._whole(part)
                 count = part.shape[1]
                 self.program.add(
-                    Code.PAD, count * height * width * (8 if late.active else 1), part,
+                    Code.PAD4 if fast else Code.PAD, count * height * width * (8 if late.active else 1), part,
                     View(buffer, (count * plane,), (1,), start * plane), count, height, width, part.strides[1],
                     part.strides[2], plane, row, stride, int(late.active),
                 )  # fmt: skip

@@ -34,7 +34,7 @@ _SLACK = 128  # bytes that vectors may read or write past a buffer's end
 class Code(IntEnum):
     """Operations; the order is the engine's."""
 
-    END, CONV, PAD, COPY, BINARY, UNARY, GRID, RESIZE, MATMUL, REDUCE, POOL, SOFTMAX, NORM = range(13)
+    END, CONV, PAD, COPY, BINARY, UNARY, GRID, RESIZE, MATMUL, REDUCE, POOL, SOFTMAX, NORM, PAD4, CONV4 = range(15)
 
 
 class Binary(IntEnum):
@@ -61,6 +61,8 @@ class Buffer:
 
     count: int
     values: Array | None = None
+    inputs: int = 0
+    """Of weights that the engine transforms when they are loaded, 9 of ``values`` to 18 numbers: input channels."""
     kept: bool = False
     """Whether it keeps its place between programs, as what goes in and comes out does."""
     address: int = -1
@@ -219,7 +221,8 @@ def write(programs: Mapping[str, Program]) -> Written:
     """Programs that share a memory, as files.
 
     A file has `MAGIC`, the length of its header in 32 bits (little-endian), the header in JSON, and what belongs into
-    the memory: pieces of 32-bit numbers (``i32`` and ``f32``), or of floats in 16 bits (``f16``) that have to be widened.
+    the memory: pieces of 32-bit numbers (``i32`` and ``f32``), or of floats in 16 bits (``f16``) that have to be widened,
+    each with its address, its count and `Buffer.inputs`.
     """
     staging = -(-place(programs.values()) // 64) * 64
     most = 0
@@ -228,22 +231,22 @@ def write(programs: Mapping[str, Program]) -> Written:
     start = FIRST
     for name, program in programs.items():
         words = np.array(_encoded(program), "<i4")
-        pieces: list[tuple[str, int, Array]] = [("i32", start, words)]
+        pieces = [("i32", start, words, 0)]
         for buffer in [b for op in program.operations for b in _buffers(op) if b.values is not None]:
             if buffer in written:
                 continue
             written.add(buffer)
             pieces.append(_piece(buffer))
-            most = max(most, 2 * buffer.count)
+            most = max(most, 6 * len(pieces[-1][2]) + 64)
         sizes = {"i32": 4, "f32": 4, "f16": 2}
         header = {
-            "program": start, "pieces": [[kind, address, len(values)] for kind, address, values in pieces],
+            "program": start, "pieces": [[kind, address, len(values), inputs] for kind, address, values, inputs in pieces],
             "inputs": {k: [b.address, b.count] for k, b in program.inputs.items()},
             "outputs": {k: [b.address, b.count] for k, b in program.outputs.items()},
         }  # fmt: skip
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-(len(MAGIC) + 4 + len(text)) % 4)
-        body = [v.tobytes() + bytes(-len(v) * sizes[kind] % 4) for kind, _, v in pieces]
+        body = [v.tobytes() + bytes(-len(v) * sizes[kind] % 4) for kind, _, v, _ in pieces]
         files[name] = MAGIC + struct.pack("<I", len(text)) + text + b"".join(body)
         start += 4 * len(words)
     memory = -(-(staging + most + _SLACK) // 65536) * 65536
@@ -252,16 +255,16 @@ def write(programs: Mapping[str, Program]) -> Written:
     )
 
 
-def _piece(buffer: Buffer) -> tuple[str, int, Array]:
+def _piece(buffer: Buffer) -> tuple[str, int, Array, int]:
     assert buffer.values is not None
     values = buffer.values.ravel()
     if values.dtype == np.int32:
-        return "i32", buffer.address, values.astype("<i4")
+        return "i32", buffer.address, values.astype("<i4"), 0
     with np.errstate(over="ignore"):
         halves = values.astype("<f2")
     if len(values) >= 16 and np.array_equal(halves.astype(np.float32), values):
-        return "f16", buffer.address, halves
-    return "f32", buffer.address, values.astype("<f4")
+        return "f16", buffer.address, halves, buffer.inputs
+    return "f32", buffer.address, values.astype("<f4"), buffer.inputs
 
 
 def _encoded(program: Program) -> list[int]:

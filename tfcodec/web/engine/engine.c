@@ -17,7 +17,7 @@
 typedef int32_t i32;
 typedef v128_t vec;
 
-enum { END, CONV, PAD, COPY, BINARY, UNARY, GRID, RESIZE, MATMUL, REDUCE, POOL, SOFTMAX, NORM };
+enum { END, CONV, PAD, COPY, BINARY, UNARY, GRID, RESIZE, MATMUL, REDUCE, POOL, SOFTMAX, NORM, PAD4, CONV4 };
 enum { ADD, SUB, MUL, DIV, LESS, GREATER, MAXIMUM };
 enum { SIGMOID, SILU, EXP, NEG, CLIP, SQRT, ROUND };
 enum { SUM, MEAN, L2 };
@@ -103,6 +103,8 @@ INLINE void tile(const float *x, const float *w, const Conv *c, const i32 taps, 
       TAP(y) TAP(y + 1) TAP(y + 2)
       y += row;
       TAP(y) TAP(y + 1) TAP(y + 2)
+    } else if (taps == 3) { // three pixels of a row
+      TAP(x) TAP(x + 1) TAP(x + 2)
     } else if (taps == 1) {
       TAP(x)
     } else {
@@ -241,6 +243,119 @@ static void pad(const i32 *a, i32 thread, i32 threads) {
         if (active) store(values, silu(load(values)));
         for (i32 j = 0; j < n; j++) ((x + j + 1) & 1 ? odd : even)[(x + j + 1) >> 1] = values[j];
       }
+    }
+  }
+}
+
+// ---- convolutions of 3x3 with half of the multiplications
+//
+// Winograd's algorithm F(4, 3) along columns (Lavin and Gray, arXiv 1509.09308): six rows make four, and between the two
+// transformations lie six convolutions of three pixels of a row.
+
+/** Maps as pad() makes them, six transformed rows for every four: [channels][height / 4][6][row]. */
+static void pad4(const i32 *a, i32 thread, i32 threads) {
+  const i32 channels = a[2], height = a[3], width = a[4], in_plane = a[5], in_row = a[6];
+  const i32 plane = a[7], row = a[8], active = a[10], blocks = height / 4;
+  const Part p = part(channels * blocks, thread, threads);
+  float lines[6][520];
+  for (i32 k = p.begin; k < p.end; k++) {
+    const i32 channel = k / blocks, block = k % blocks;
+    const float *in = AT(float, a[0]) + channel * in_plane;
+    float *out = AT(float, a[1]) + channel * plane + block * 6 * row;
+    for (i32 i = 0; i < 6; i++) {
+      const i32 y = 4 * block + i - 1;
+      float *line = lines[i];
+      if (i < 2 && k > p.begin && block) { // it was the last block's
+        __builtin_memcpy(line, lines[i + 4], 4 * row);
+        continue;
+      }
+      for (i32 x = width + 1; x < row + 4; x++) line[x] = 0;
+      line[0] = 0;
+      if (y < 0 || y >= height) {
+        for (i32 x = 1; x <= width; x++) line[x] = 0;
+        continue;
+      }
+      const float *from = in + y * in_row;
+      for (i32 x = 0; x < width; x += 4) { // behind the end there is room
+        vec v = load(from + x);
+        if (active) v = silu(v);
+        if (x + 4 <= width) store(line + 1 + x, v);
+        else for (i32 j = 0; x + j < width; j++) line[1 + x + j] = active ? wasm_f32x4_extract_lane(silu(all(from[x + j])), 0) : from[x + j];
+      }
+    }
+    for (i32 x = 0; x < row; x += 4) {
+      const vec d0 = load(lines[0] + x), d1 = load(lines[1] + x), d2 = load(lines[2] + x);
+      const vec d3 = load(lines[3] + x), d4 = load(lines[4] + x), d5 = load(lines[5] + x);
+      const vec four = all(4), five = all(5), two = all(2);
+      const vec e = sub(d4, mul(four, d2)), f = sub(d3, mul(four, d1));
+      const vec g = sub(d4, d2), h = mul(two, sub(d3, d1));
+      const vec results[6] = {
+        add(sub(mul(four, d0), mul(five, d2)), d4), add(e, f), sub(e, f), add(g, h), sub(g, h),
+        add(sub(mul(four, d1), mul(five, d3)), d5),
+      };
+      for (i32 i = 0; i < 6; i++) store(out + i * row + x, results[i]);
+    }
+  }
+}
+
+/** As convolve(), of what pad4() and transform() made. */
+static void convolve4(const i32 *a, i32 thread, i32 threads) {
+  const Conv c = *(const Conv *)a;
+  const i32 groups = (c.outputs + 3) / 4, blocks = c.height / 4, size = c.height * c.width;
+  const i32 by_rows = c.height > 16;
+  const Part p = part(groups * blocks, thread, threads);
+  for (i32 k = p.begin; k < p.end; k++) {
+    const i32 block = by_rows ? k / groups : k % blocks;
+    const i32 group = by_rows ? k % groups : k / blocks;
+    const i32 valid = least(4, c.outputs - 4 * group);
+    const float *bias = AT(float, c.bias) + 4 * group;
+    const i32 corner = 4 * group * size + 4 * block * c.width;
+    for (i32 x = 0; x < c.width; x += 8) {
+      vec m[6][8];
+      for (i32 i = 0; i < 6; i++) {
+        for (i32 j = 0; j < 8; j++) m[i][j] = all(0);
+        const float *w = AT(float, c.weights) + (group * 6 + i) * c.inputs * 12;
+        tile(AT(float, c.in) + (6 * block + i) * c.row + x, w, &c, 3, m[i]);
+      }
+      for (i32 half = 0; half < 2; half++) {
+        const i32 first = x + 4 * half, count = least(4, c.width - first);
+        if (count <= 0) break;
+        for (i32 j = 0; j < valid; j++) {
+          const i32 at = 4 * half + j;
+          const vec sum = add(m[1][at], m[2][at]), difference = sub(m[1][at], m[2][at]);
+          const vec far = add(m[3][at], m[4][at]), across = sub(m[3][at], m[4][at]), offset = all(bias[j]);
+          const vec rows[4] = {
+            add(add(add(m[0][at], sum), far), offset), add(fma(across, all(2), difference), offset),
+            add(fma(far, all(4), sum), offset), add(add(fma(across, all(8), difference), m[5][at]), offset),
+          };
+          for (i32 i = 0; i < 4; i++) {
+            const i32 place_at = corner + j * size + i * c.width + first;
+            float *out = AT(float, c.out) + place_at;
+            const float *residual = c.residual ? AT(float, c.residual) + place_at : 0;
+            if (count == 4) store(out, residual ? add(rows[i], load(residual)) : rows[i]);
+            else {
+              float values[4];
+              store(values, rows[i]);
+              for (i32 n = 0; n < count; n++) out[n] = values[n] + (residual ? residual[n] : 0.0f);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+/** Weights [groups][inputs][3][3][4] to [groups][6][inputs][3][4]. */
+EXPORT(transform) void transform(const float *in, float *out, i32 groups, i32 inputs) {
+  for (i32 k = 0; k < groups * inputs; k++) {
+    const i32 group = k / inputs, input = k % inputs;
+    for (i32 t = 0; t < 12; t++) {
+      const float *g = in + k * 36 + t;
+      const float a = g[0], b = g[12], c = g[24];
+      const float results[6] = {
+        a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a / 4 + b / 2 + c) / 6, (a / 4 - b / 2 + c) / 6, c,
+      };
+      for (i32 i = 0; i < 6; i++) out[((group * 6 + i) * inputs + input) * 12 + t] = results[i];
     }
   }
 }
@@ -558,6 +673,8 @@ static void operate(i32 code, const i32 *a, i32 thread, i32 threads) {
     case POOL: pool(a, thread, threads); break;
     case SOFTMAX: softmax(a, thread, threads); break;
     case NORM: norm(a, thread, threads); break;
+    case PAD4: pad4(a, thread, threads); break;
+    case CONV4: convolve4(a, thread, threads); break;
   }
 }
 

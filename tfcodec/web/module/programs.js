@@ -24,17 +24,17 @@ async function engineOf() {
   }
 }
 
-/** The header of a program's file, and its pieces of memory: { program, inputs, ..., pieces: [kind, address, bytes] }. */
+/** The header of a program's file, and its pieces of memory: { program, inputs, ..., pieces: [kind, address, bytes, inputs] }. */
 export function parseProgram(content) {
   const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
   const text = (from, to) => new TextDecoder().decode(content.subarray(from, to));
   if (content.length < 12 || text(0, 8) !== MAGIC) throw new WeightsError("this is no program of the network");
   let at = 12 + view.getUint32(8, true);
   const header = JSON.parse(text(12, at));
-  const pieces = header.pieces.map(([kind, address, count]) => {
+  const pieces = header.pieces.map(([kind, address, count, inputs]) => {
     const bytes = content.subarray(at, at + count * WIDTH[kind]);
     at += bytes.length + (-bytes.length & 3);
-    return [kind, address, bytes];
+    return [kind, address, bytes, inputs];
   });
   if (at !== content.length) throw new WeightsError("a program of the network is not whole");
   return { ...header, pieces };
@@ -105,9 +105,16 @@ export class Programs {
   put(name, content) {
     const { pieces, ...part } = parseProgram(content);
     const bytes = new Uint8Array(this.memory.buffer);
-    for (const [kind, address, piece] of pieces) {
-      bytes.set(piece, kind === "f16" ? this.staging : address);
-      if (kind === "f16") this.engine.widen(this.staging, address, piece.length / 2);
+    for (const [kind, address, piece, inputs] of pieces) {
+      const count = piece.length / WIDTH[kind];
+      // Weights of convolutions are transformed on their way.
+      const target = inputs ? this.staging : address;
+      if (kind === "f16") {
+        const halves = inputs ? this.staging + 4 * count : this.staging;
+        bytes.set(piece, halves);
+        this.engine.widen(halves, target, count);
+      } else bytes.set(piece, target);
+      if (inputs) this.engine.transform(target, address, count / (36 * inputs), inputs);
     }
     this.parts[name] = part;
   }
