@@ -221,8 +221,8 @@ def write(programs: Mapping[str, Program]) -> Written:
     """Programs that share a memory, as files.
 
     A file has `MAGIC`, the length of its header in 32 bits (little-endian), the header in JSON, and what belongs into
-    the memory: pieces of 32-bit numbers (``i32`` and ``f32``), or of floats in 16 bits (``f16``) that have to be widened,
-    each with its address, its count and `Buffer.inputs`.
+    the memory: pieces of 32-bit numbers (``i32`` and ``f32``), or of floats in 16 bits (``f16``) that have to be
+    widened, each with its address, its count and `Buffer.inputs`.
     """
     staging = -(-place(programs.values()) // 64) * 64
     most = 0
@@ -240,7 +240,7 @@ def write(programs: Mapping[str, Program]) -> Written:
             most = max(most, 6 * len(pieces[-1][2]) + 64)
         sizes = {"i32": 4, "f32": 4, "f16": 2}
         header = {
-            "program": start, "pieces": [[kind, address, len(values), inputs] for kind, address, values, inputs in pieces],
+            "program": start, "pieces": [[kind, address, len(v), inputs] for kind, address, v, inputs in pieces],
             "inputs": {k: [b.address, b.count] for k, b in program.inputs.items()},
             "outputs": {k: [b.address, b.count] for k, b in program.outputs.items()},
         }  # fmt: skip

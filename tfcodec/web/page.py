@@ -17,7 +17,10 @@ RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
 """Where `make web` puts onnxruntime-web."""
 RUNTIME_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 """What a browser with a graphics card loads, and the graphs; without them it computes with the module's own engine."""
-MODEL_FILES = ("card.json", *(f"{name}.{kind}" for name in ("keyframe", "frame", "guess", "lips") for kind in ("program", "onnx")))
+MODEL_FILES = (
+    "card.json",
+    *(f"{name}.{kind}" for name in ("keyframe", "frame", "guess", "lips") for kind in ("program", "onnx")),
+)
 EXPORT = 3
 """Counts up when the export changes, so that an earlier one in a user's cache is not taken for it."""
 HEADERS_NOTE = (

@@ -32,8 +32,9 @@ export function parseProgram(content) {
   let at = 12 + view.getUint32(8, true);
   const header = JSON.parse(text(12, at));
   const pieces = header.pieces.map(([kind, address, count, inputs]) => {
-    const bytes = content.subarray(at, at + count * WIDTH[kind]);
-    at += bytes.length + (-bytes.length & 3);
+    const size = count * WIDTH[kind];
+    const bytes = content.subarray(at, at + size);
+    at += size + (-size & 3);
     return [kind, address, bytes, inputs];
   });
   if (at !== content.length) throw new WeightsError("a program of the network is not whole");
