@@ -105,8 +105,6 @@ def stream(moving_face: tuple[np.ndarray, np.ndarray]) -> bytes:
 
 @pytest.fixture(scope="module")
 def folder(stream: bytes, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not (page.RUNTIME / page.RUNTIME_FILES[0]).is_file():
-        pytest.skip("needs onnxruntime-web: `make web` sets it up")
     made = tmp_path_factory.mktemp("page")
     source = made.parent / "talk.tfc"
     source.write_bytes(stream)
@@ -343,8 +341,6 @@ def call_page(
     """The example, running, and its page."""
     pytest.importorskip("aiohttp", reason="needs the extra webrtc")
     pytest.importorskip("aiortc", reason="needs the extra webrtc")
-    if not (page.RUNTIME / page.RUNTIME_FILES[0]).is_file():
-        pytest.skip("needs onnxruntime-web: `make web` sets it up")
     frames, audio = moving_face
     clip = tmp_path / "face.mp4"
     write_video(clip, np.concatenate([frames, frames[::-1]]), 25, np.tile(audio, 2), 16000)

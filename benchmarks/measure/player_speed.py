@@ -1,6 +1,5 @@
 """The page that plays streams, in headless Chromium: pictures against Python's, frames per second by threads, opening.
 
-    make web
     python -m benchmarks.measure.player_speed [FRAMES]
 
 Run it on an idle machine. The clip is the first of `val` that is long enough, its first FRAMES (250) frames, drawn
@@ -129,8 +128,10 @@ def agreement(tab: Any, numbers: list[int], pictures: list[Any]) -> dict[str, fl
 
 
 def loaded(folder: Path) -> dict[str, int]:
-    other = (*page.WEBGPU_FILES, page.LIPS_FILE)  # only with a graphics card; only with a stream that needs it
-    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tfc", ".ts") and p.name not in other]
+    # Only with a graphics card; only with a stream that needs it; only without relaxed SIMD.
+    other = (*page.RUNTIME_FILES, "lips.program", "engine.wasm")
+    kinds = (".tfc", ".ts", ".onnx")
+    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix not in kinds and p.name not in other]
     return {
         "files": sum(p.stat().st_size for p in files),
         "compressed": sum(len(gzip.compress(p.read_bytes(), 6)) for p in files),

@@ -30,6 +30,7 @@ from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WI
 from .landmarks import COUNT
 from .lips import LIPS_SHA256, load_lips
 from .portable_lips import PortableLips
+from .portable_programs import programs_of
 from .registry import ModelEntry
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
@@ -103,7 +104,8 @@ class _Guess(nn.Module):
 
 @torch.no_grad()
 def export_onnx(entry: ModelEntry, folder: str | Path) -> dict[str, Any]:
-    """Write keyframe.onnx, frame.onnx, guess.onnx, lips.onnx and their card, card.json, into a folder; it is made.
+    """Write keyframe.onnx, frame.onnx, guess.onnx, lips.onnx, programs of the same names for browsers, and their card,
+    card.json, into a folder; it is made.
 
     Args:
         entry: which network; it has to be one that takes landmarks (3 or later).
@@ -142,19 +144,27 @@ def export_onnx(entry: ModelEntry, folder: str | Path) -> dict[str, Any]:
             [_MEL, by_name["key_marks"], marks], [dataclasses.replace(marks, name="heard")],
         ),
     )  # fmt: skip
-    files = {}
+    files, contents = {}, {}
     for name, module, given, inputs, outputs in parts:
         content = _record(module, given, [x.name for x in inputs], [x.name for x in outputs])
         write_atomically(folder / f"{name}.onnx", content)
+        contents[name] = content
         files[name] = {
             "file": f"{name}.onnx", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
             "inputs": [x.as_dict() for x in inputs], "outputs": [x.as_dict() for x in outputs],
         }  # fmt: skip
+    made = programs_of(contents)
+    for name, content in made.files.items():
+        write_atomically(folder / f"{name}.program", content)
     named_by = entry.full  # whose streams it draws
     card = {
         "network": {"model_id": named_by.model_id, "file": named_by.file, "sha256": named_by.sha256},
         **({"stand_in": {"name": entry.name, "file": entry.file, "sha256": entry.sha256}} if entry.name else {}),
         "lips": {"sha256": LIPS_SHA256},
+        "programs": {**made.memory, "files": {
+            name: {"file": f"{name}.program", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in made.files.items()
+        }},
         "opset": OPSET, "computes_in": "float32", "stores_weights_in": "float16", "graphs": files,
         "landmarks": _MARKS, "key": names,
         "self_test": _self_test(model, folder, picture, tiny),

@@ -15,14 +15,14 @@ from ..files import write_atomically
 HERE = Path(__file__).parent
 RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
 """Where `make web` puts onnxruntime-web."""
-RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-WEBGPU_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
-"""What a browser with a graphics card loads instead; without them it computes with WebAssembly."""
-MODEL_FILES = ("card.json", "keyframe.onnx", "frame.onnx", "guess.onnx")
-EXPORT = 2
+RUNTIME_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
+"""What a browser with a graphics card loads, and the graphs; without them it computes with the module's own engine."""
+MODEL_FILES = (
+    "card.json",
+    *(f"{name}.{kind}" for name in ("keyframe", "frame", "guess", "lips") for kind in ("program", "onnx")),
+)
+EXPORT = 3
 """Counts up when the export changes, so that an earlier one in a user's cache is not taken for it."""
-LIPS_FILE = "lips.onnx"
-"""Moves the lips to the speech; exports of before it had none."""
 HEADERS_NOTE = (
     "With the response headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: "
     "require-corp` browsers let it use several threads."
@@ -36,7 +36,8 @@ class Sources:
     Attributes:
         stream: the .tfc file; None: a page that streams are dropped on.
         model: folder that `tfcodec export onnx` wrote; None: the newest network, exported once and kept.
-        runtime: folder of onnxruntime-web's files, or the address to load them from; None: what `make web` set up.
+        runtime: folder of onnxruntime-web's files, or the address to load them from, for graphics cards; None: what
+            `make web` set up, if it did.
         network: ``"light"`` for its stand-in; with ``model`` without effect.
     """
 
@@ -85,15 +86,14 @@ def copy_parts(folder: Path, sources: Sources) -> dict[str, str]:
     """
     remote = sources.runtime if urlsplit(sources.runtime or "").scheme in ("http", "https") else None
     runtime = RUNTIME if sources.runtime is None else Path(sources.runtime)
-    if remote is None:
-        _check(runtime, RUNTIME_FILES, "onnxruntime-web: `make web` sets it up, --runtime names another place")
+    if remote is None and sources.runtime is not None:
+        _check(runtime, RUNTIME_FILES, "onnxruntime-web, which `make web` sets up")
     model = Path(sources.model) if sources.model is not None else kept_model(sources.network)
     _check(model, MODEL_FILES, "the network as ONNX: `tfcodec export onnx DIR` writes it")
     copy_module(folder / "tfc")
-    _copy(model, folder / "model", MODEL_FILES + ((LIPS_FILE,) if (model / LIPS_FILE).is_file() else ()))
-    if remote is None:
-        there = tuple(name for name in WEBGPU_FILES if (runtime / name).is_file())
-        _copy(runtime, folder / "runtime", RUNTIME_FILES + (there if len(there) == len(WEBGPU_FILES) else ()))
+    _copy(model, folder / "model", MODEL_FILES)
+    if remote is None and all((runtime / name).is_file() for name in RUNTIME_FILES):
+        _copy(runtime, folder / "runtime", RUNTIME_FILES)
     return {"model": "model/", "runtime": remote or "runtime/"}
 
 

@@ -1,43 +1,18 @@
-// The network: keyframe part, frame part and guess as ONNX, run by onnxruntime-web.
+// The network: which way it is computed, and what it is given for a frame.
 
-import { hex, sha256 } from "./bytes.js";
+import { hex } from "./bytes.js";
 import { MediaError, WeightsError } from "./errors.js";
+import { Graphs, hasWebGpu } from "./graphs.js";
 import { synthesise } from "./marks.js";
 import { tinyToRgb } from "./planes.js";
+import { Programs } from "./programs.js";
 import { fetchBytes } from "./tables.js";
 
 const SIDE = 256;
 const REACH = 2; // tiny frames on either side of the one to draw
-const POINTS = 70;
 const HALF = SIDE / 2;
-const BANDS = 80;
 const SENT = 1; // behind a frame's motion numbers: they are its own
 const THREADS = 4;
-const ON_CPU = ["key_marks", "key_face"];
-
-/** onnxruntime-web, and how it is to compute: `backend` says so, or what there is. */
-async function runtimeOf(runtime, backend) {
-  const load = async (file) => {
-    try {
-      return await import(`${runtime}${file}`);
-    } catch (error) {
-      throw new MediaError(`cannot load onnxruntime-web from ${runtime}: ${error.message}`);
-    }
-  };
-  if (backend !== "wasm") {
-    const adapter = await globalThis.navigator?.gpu?.requestAdapter().catch(() => null);
-    const software = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter;
-    if (backend === "webgpu" || (adapter && !software)) {
-      if (!adapter) throw new MediaError("this browser has no WebGPU");
-      try {
-        return { ort: await load("ort.webgpu.min.mjs"), provider: "webgpu" };
-      } catch (error) {
-        if (backend === "webgpu") throw error; // otherwise the files may not be there
-      }
-    }
-  }
-  return { ort: await load("ort.wasm.min.mjs"), provider: "wasm" };
-}
 
 /**
  * Draws frames.
@@ -48,41 +23,33 @@ async function runtimeOf(runtime, backend) {
  */
 export class Network {
   static async load({ model, runtime, threads, backend }) {
-    const card = JSON.parse(new TextDecoder().decode(await fetchBytes(`${model}card.json`)));
-    const names = Object.keys(card.graphs);
-    const files = Promise.all(names.map((name) => fetchBytes(`${model}${card.graphs[name].file}`)));
-    files.catch(() => {}); // it is waited for below
-    const { ort, provider } = await runtimeOf(runtime, backend);
-    ort.env.wasm.wasmPaths = runtime;
-    const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
-    ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
-    const network = new Network(ort, card, provider);
-    for (const [i, name] of names.entries()) {
-      const content = (await files)[i];
-      const { file, sha256: wanted, outputs } = card.graphs[name];
-      if ((await sha256(content)) !== wanted) throw new WeightsError(`${file} is not the file that the network's card names`);
-      const options = { executionProviders: [provider], graphOptimizationLevel: "all" };
-      if (provider === "webgpu" && name === "keyframe") {
-        // What the other graphs take stays where they are; what is looked at here comes out.
-        options.preferredOutputLocation = Object.fromEntries(outputs.map((output) =>
-          [output.name, ON_CPU.includes(output.name) ? "cpu" : "gpu-buffer"]));
+    const fetched = fetchBytes(`${model}card.json`);
+    fetched.catch(() => {}); // it is waited for below
+    const graphics = backend !== "wasm" && (await hasWebGpu(backend));
+    const card = JSON.parse(new TextDecoder().decode(await fetched));
+    if (graphics) {
+      try {
+        return new Network(await Graphs.load({ model, runtime }, card), card);
+      } catch (error) {
+        if (backend === "webgpu" || !(error instanceof MediaError)) throw error; // otherwise the files may not be there
       }
-      network.graphs[name] = await ort.InferenceSession.create(content, options);
     }
-    return network;
+    if (!card.programs) throw new WeightsError("the network was exported by an earlier version: export it again");
+    const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
+    const taken = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
+    return new Network(await Programs.load({ model, threads: taken }, card), card);
   }
 
-  constructor(ort, card, provider) {
-    this.ort = ort;
+  constructor(backend, card) {
+    this.backend = backend;
     this.card = card;
     /** "webgpu" or "wasm". */
-    this.provider = provider;
-    this.graphs = {};
+    this.provider = backend.provider;
     this.keys = new Map(); // what was computed of the last keyframes, by group
   }
 
   get threads() {
-    return this.ort.env.wasm.numThreads;
+    return this.backend.threads;
   }
 
   /** Throw WeightsError unless a stream names this network. */
@@ -93,11 +60,7 @@ export class Network {
     throw new WeightsError(`the stream names ${missing}, but the one here is ${id} (${hash.slice(0, 8)})`);
   }
 
-  tensor(values, shape) {
-    return new this.ort.Tensor("float32", values, [1, ...shape]);
-  }
-
-  /** What the keyframe part makes of a group's keyframe: { tensors by name, face, reference in pixels }. */
+  /** What the keyframe part makes of a group's keyframe: { face, reference in pixels, ... }. */
   async keyOf(group) {
     const known = this.keys.get(group);
     if (known) return known;
@@ -106,14 +69,13 @@ export class Network {
     for (let i = 0; i < SIDE * SIDE; i++) {
       for (let c = 0; c < 3; c++) planes[c * SIDE * SIDE + i] = picture[3 * i + c] / 255;
     }
-    const tensors = await this.graphs.keyframe.run({ keyframe: this.tensor(planes, [3, SIDE, SIDE]) });
-    const reference = Float64Array.from(tensors.key_marks.data, (mark) => (mark + 1) * HALF);
-    const key = { tensors, reference, face: tensors.key_face.data[0] > 0 };
+    const key = await this.backend.keyframe(planes);
+    key.reference = Float64Array.from(key.marks, (mark) => (mark + 1) * HALF);
     this.keys.set(group, key);
     while (this.keys.size > 2) {
-      const [oldest, { tensors: unused }] = this.keys.entries().next().value;
+      const [oldest, unused] = this.keys.entries().next().value;
       this.keys.delete(oldest);
-      for (const tensor of Object.values(unused)) tensor.dispose();
+      this.backend.release(unused);
     }
     return key;
   }
@@ -138,7 +100,7 @@ export class Network {
 
   /** Whether the sound moves the lips of a frame with this motion. */
   hears(motion) {
-    return motion[16] !== SENT && "lips" in this.graphs;
+    return motion[16] !== SENT && this.backend.has("lips");
   }
 
   /**
@@ -152,30 +114,24 @@ export class Network {
       const [k, pixel, c] = [Math.floor(at / 192), Math.floor(at / 3) % 64, at % 3];
       tiny[(k * 3 + c) * 64 + pixel] = windows[at] / 255;
     }
-    const input = this.tensor(tiny, [2 * REACH + 1, 3, 8, 8]);
-    let marks = await this.marks(key, motion, input, synthesis);
-    if (sound && key.face && this.hears(motion)) {
-      const mel = this.tensor(sound, [sound.length / BANDS, BANDS]);
-      marks = (await this.graphs.lips.run({ mel, key_marks: key.tensors.key_marks, marks })).heard;
-    }
-    const { picture } = await this.graphs.frame.run({ tiny: input, marks, ...key.tensors });
+    let marks = await this.marks(key, motion, tiny, synthesis);
+    if (sound && key.face && this.hears(motion)) marks = await this.backend.lips(key, sound, marks);
+    const picture = await this.backend.frame(key, tiny, marks);
     const out = new Uint8ClampedArray(SIDE * SIDE * 4);
     for (let i = 0, at = 0; i < out.length; i += 4) {
-      out[i] = picture.data[at++];
-      out[i + 1] = picture.data[at++];
-      out[i + 2] = picture.data[at++];
+      out[i] = picture[at++];
+      out[i + 1] = picture[at++];
+      out[i + 2] = picture[at++];
       out[i + 3] = 255;
     }
     return out;
   }
 
-  /** Landmarks of a frame: as its motion says, or as the tiny frames do where none was sent. */
+  /** Landmarks [140] of a frame: as its motion says, or as the tiny frames do where none was sent. */
   async marks(key, motion, tiny, synthesis) {
     if (motion[16] && key.face) {
-      const points = synthesise(synthesis, key.reference, motion);
-      return this.tensor(points.map((pixel) => pixel / HALF - 1), [POINTS, 2]);
+      return Float32Array.from(synthesise(synthesis, key.reference, motion), (pixel) => pixel / HALF - 1);
     }
-    const { key_small, key_marks } = key.tensors;
-    return (await this.graphs.guess.run({ tiny, key_small, key_marks })).marks;
+    return this.backend.guess(key, tiny);
   }
 }

@@ -159,6 +159,8 @@ export interface NetworkOptions {
 
 export interface OpenOptions extends NetworkOptions {
   limits?: Partial<Limits>;
+  /** Load the network at once, and not with the first picture. */
+  preload?: boolean;
 }
 
 export interface ReceiverOptions extends NetworkOptions {

@@ -113,13 +113,14 @@ export const Tfc = {
    * Open a stream: an address, a Blob or bytes.
    *
    * `model` and `runtime` are the addresses of the network's folder and of onnxruntime-web's, `threads` how many
-   * WebAssembly may take, `backend` "webgpu" or "wasm" (by default WebGPU where there is a graphics card), `limits` stricter ones than the specification's. Throws BitstreamError or one of its kinds,
+   * WebAssembly may take, `backend` "webgpu" or "wasm" (by default WebGPU where there is a graphics card), `limits` stricter ones than the specification's, `preload` whether the network is loaded at once, and not with the first picture. Throws BitstreamError or one of its kinds,
    * MediaError.
    */
-  async open(source, { model = "model/", runtime = "runtime/", threads, backend, limits } = {}) {
-    const bytes = await bytesOf(source);
+  async open(source, { model = "model/", runtime = "runtime/", threads, backend, limits, preload = false } = {}) {
     shared ??= new Remote();
     const where = { model: absolute(model), runtime: absolute(runtime), threads, backend };
+    if (preload) shared.call("preload", { where }).catch(() => {}); // the first picture hears of it
+    const bytes = await bytesOf(source);
     return new Clip(shared, await shared.call("open", { bytes, limits }, [bytes]), where);
   },
 };

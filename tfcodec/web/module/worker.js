@@ -63,6 +63,13 @@ function bytesBySecond(stream) {
 }
 
 const methods = {
+  /** Begin to load a network, and the tables; whoever asks for a picture waits for it. */
+  async preload({ where }) {
+    networkOf(where);
+    loadTables().catch(() => {});
+    return [null, []];
+  },
+
   /** Read a clip: what it holds, and its speech. */
   async open({ bytes, limits }) {
     const data = new Uint8Array(bytes);
@@ -121,7 +128,9 @@ const methods = {
   async prepare({ where }) {
     call.where = where;
     tables = await loadTables();
-    await networkOf(where);
+    const { backend } = await networkOf(where);
+    // Lost frames need them, and at once.
+    await Promise.all(["guess", "lips"].filter((name) => backend.has(name)).map((name) => backend.need(name)));
     return [null, []];
   },
 

@@ -36,7 +36,7 @@ async function open(source, name) {
   say("Opening …");
   try {
     const { model, runtime } = about;
-    const clip = await Tfc.open(source, { model, runtime, threads: about.threads });
+    const clip = await Tfc.open(source, { model, runtime, threads: about.threads, preload: true });
     state.clip = clip;
     $("title").textContent = name;
     document.title = `${name} – tfcodec`;
