@@ -23,6 +23,7 @@ from tfcodec.tinyframe.rangecoder import TOTAL, RangeDecoder, RangeEncoder
 
 IntArray = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 QUANTISERS = 46
 VALUES = 16
@@ -30,6 +31,8 @@ FOLLOWED = 16
 """Quantisers whose indices the network expects; those behind have fixed frequencies."""
 STATE, HIDDEN = 96, 96
 MAX_FRAMES = 250
+KEPT = 16
+"""Beginnings of a frame's indices that the encoder follows at a time."""
 FRACTION = 12  # bits of all weights and sums
 UNIT = 1 << FRACTION
 CURVE = 2048  # entries of the tables of the curves, one for 1/128
@@ -139,6 +142,7 @@ class Expectation:
     def __init__(self, tables: Tables, quantisers: int) -> None:
         self._t = tables
         self._quantisers = quantisers
+        self._rough = tables.out.astype(np.float32) / UNIT
         self._state = np.zeros(STATE, np.int64)
         self._seen: list[int] = []  # of this frame
         self._sums = np.zeros(HIDDEN, np.int64)
@@ -153,6 +157,26 @@ class Expectation:
         scores = (self._t.out[at] @ hidden >> FRACTION) + self._t.bias[at]
         down = np.minimum(scores.max() - scores >> FRACTION - 7, CURVE - 1)
         return self._t.falling[down].tolist()
+
+    @property
+    def sums(self) -> IntArray:
+        """What a frame's indices are expected by, before the first of them is known."""
+        return self._sums
+
+    def bits(self, sums: IntArray, at: int) -> Floats:
+        """Bits of each value of index ``at``, [n, 16], after ``sums`` [n, HIDDEN]: about, for those who choose."""
+        if at >= FOLLOWED:
+            weights = self._t.fixed[at - FOLLOWED].astype(np.float32)
+            return np.asarray(np.log2(weights.sum()) - np.log2(weights))
+        hidden = np.maximum(sums + self._t.start[at], 0).astype(np.float32)
+        scores = (hidden @ self._rough[at].T + self._t.bias[at]) / np.float32(UNIT)
+        scores -= scores.max(1, keepdims=True)
+        weights = np.exp(np.maximum(scores, -(CURVE // 128)))
+        return np.asarray((np.log(weights.sum(1, keepdims=True)) - np.log(weights)) / np.float32(np.log(2)))
+
+    def after(self, sums: IntArray, at: int, values: IntArray) -> IntArray:
+        """``sums`` after each index ``at`` has one of ``values`` [n]."""
+        return sums + self._t.own[VALUES * at + values] if at < FOLLOWED else sums
 
     def take(self, value: int) -> None:
         """Go on to the next index, this one being ``value``."""
@@ -225,16 +249,30 @@ class IndexEncoder:
             [n, quantisers] uint8. Decoders need not agree on how they were found.
         """
         expectation = Expectation(self._tables, self.quantisers)
-        books, left = np.asarray(codebooks, np.float32), np.array(features, np.float32)
-        found = np.zeros((len(left), self.quantisers), np.uint8)
-        for rest, row in zip(left, found, strict=True):
-            for at in range(self.quantisers):
-                weights = np.array(expectation.weights(), np.float32)
-                cost = np.square(rest - books[at]).sum(1) - price * np.log2(weights)
-                row[at] = value = int(cost.argmin())
-                rest -= books[at, value]
+        books = np.asarray(codebooks, np.float32)[: self.quantisers]
+        lengths = np.square(books).sum(2)
+        found = np.zeros((len(np.asarray(features)), self.quantisers), np.uint8)
+        for wanted, row in zip(np.asarray(features, np.float32), found, strict=True):
+            row[:] = self._best(wanted, books, lengths, price, expectation)
+            for value in row.tolist():
                 expectation.take(value)
         return found
+
+    def _best(
+        self, wanted: Floats, books: Floats, lengths: Floats, price: float, expectation: Expectation
+    ) -> Indices:  # fmt: skip
+        """A frame's indices: after each quantiser the `KEPT` beginnings that cost least go on."""
+        left, bits = wanted[None], np.zeros(1, np.float32)
+        paths, sums = np.zeros((1, 0), np.uint8), expectation.sums[None]
+        for at in range(self.quantisers):
+            far = np.square(left).sum(1)[:, None] - 2 * left @ books[at].T + lengths[at]
+            spent = bits[:, None] + expectation.bits(sums, at)
+            best = np.argsort((far + price * spent).ravel(), kind="stable")[:KEPT]
+            before, value = np.divmod(best, VALUES)
+            left, bits = left[before] - books[at, value], spent.ravel()[best]
+            sums = expectation.after(sums[before], at, value)
+            paths = np.concatenate([paths[before], value[:, None].astype(np.uint8)], 1)
+        return np.asarray(paths[0])
 
     def _encode(self, values: npt.NDArray[np.generic], *, plain: bool) -> bytes:
         coder = RangeEncoder()
