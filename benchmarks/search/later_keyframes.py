@@ -1,6 +1,6 @@
 """Later keyframes of calls: when to send one, how finely, and as a difference or not.
 
-    python -m benchmarks.search.later_keyframes [--clips 8] [--arms now,fewer,...]
+    python -m benchmarks.search.later_keyframes [--clips 8] [--arms stills,now,...]
 
 Clips of `train` in which a call sends a keyframe for drift. For each arm: kbit/s of pictures as packets carry them (no
 loss, every keyframe confirmed), and LPIPS of pictures that the network draws, eight of each clip after its first
@@ -50,10 +50,12 @@ def call(frames: Frames, refer: bool, later: float) -> tuple[bytes, list[int], d
     for count, frame in enumerate(frames):
         mark = policy.signature(frame)
         if sends.wants(count, mark):
-            policy.keyframe_quality = lambda q, n: known(q, n) + (later if places and not sends.cut else 0)
-            chunks.append(stream.keyframe(frame, count, refer=refer and not sends.cut))
-            policy.keyframe_quality = known
-            size["keyframe"] += len(chunks[-1].data)
+            less = later if places and not sends.cut else 0.0
+            vars(policy)["keyframe_quality"] = lambda q, n, less=less: known(q, n) + less
+            keyframe = stream.keyframe(frame, count, refer=refer and not sends.cut)
+            vars(policy)["keyframe_quality"] = known
+            chunks.append(keyframe)
+            size["keyframe"] += len(keyframe.data)
             places.append(count)
             sends.sent(count, mark)
         made = stream.chunks(frame[None], count)

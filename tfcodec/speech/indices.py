@@ -142,7 +142,6 @@ class Expectation:
     def __init__(self, tables: Tables, quantisers: int) -> None:
         self._t = tables
         self._quantisers = quantisers
-        self._rough = tables.out.astype(np.float32) / UNIT
         self._state = np.zeros(STATE, np.int64)
         self._seen: list[int] = []  # of this frame
         self._sums = np.zeros(HIDDEN, np.int64)
@@ -162,21 +161,6 @@ class Expectation:
     def sums(self) -> IntArray:
         """What a frame's indices are expected by, before the first of them is known."""
         return self._sums
-
-    def bits(self, sums: IntArray, at: int) -> Floats:
-        """Bits of each value of index ``at``, [n, 16], after ``sums`` [n, HIDDEN]: about, for those who choose."""
-        if at >= FOLLOWED:
-            weights = self._t.fixed[at - FOLLOWED].astype(np.float32)
-            return np.asarray(np.log2(weights.sum()) - np.log2(weights))
-        hidden = np.maximum(sums + self._t.start[at], 0).astype(np.float32)
-        scores = (hidden @ self._rough[at].T + self._t.bias[at]) / np.float32(UNIT)
-        scores -= scores.max(1, keepdims=True)
-        weights = np.exp(np.maximum(scores, -(CURVE // 128)))
-        return np.asarray((np.log(weights.sum(1, keepdims=True)) - np.log(weights)) / np.float32(np.log(2)))
-
-    def after(self, sums: IntArray, at: int, values: IntArray) -> IntArray:
-        """``sums`` after each index ``at`` has one of ``values`` [n]."""
-        return sums + self._t.own[VALUES * at + values] if at < FOLLOWED else sums
 
     def take(self, value: int) -> None:
         """Go on to the next index, this one being ``value``."""
@@ -219,6 +203,7 @@ class IndexEncoder:
     def __init__(self, quantisers: int, frames: int, tables: Tables | None = None) -> None:
         self.quantisers, self.frames = quantisers, frames
         self._tables = tables or load_tables()
+        self._out = self._tables.out.astype(np.float32) / UNIT
 
     def encode(self, indices: npt.ArrayLike) -> bytes:
         """A packet of frames [n, quantisers], n from 1 to the packet's number.
@@ -238,7 +223,8 @@ class IndexEncoder:
         return min(self._encode(values, plain=True), followed, key=len)
 
     def find(self, features: npt.ArrayLike, codebooks: npt.ArrayLike, price: float) -> Indices:
-        """The indices of a packet's frames, each taken for how near it comes to the features and for what it costs.
+        """The indices of a packet's frames, those of a frame together: for how near they come to the features, and for
+        what they cost.
 
         Args:
             features: [n, width], what the indices stand for.
@@ -249,30 +235,37 @@ class IndexEncoder:
             [n, quantisers] uint8. Decoders need not agree on how they were found.
         """
         expectation = Expectation(self._tables, self.quantisers)
-        books = np.asarray(codebooks, np.float32)[: self.quantisers]
-        lengths = np.square(books).sum(2)
-        found = np.zeros((len(np.asarray(features)), self.quantisers), np.uint8)
-        for wanted, row in zip(np.asarray(features, np.float32), found, strict=True):
-            row[:] = self._best(wanted, books, lengths, price, expectation)
+        books, wanted = np.asarray(codebooks, np.float32), np.asarray(features, np.float32)
+        found = np.zeros((len(wanted), self.quantisers), np.uint8)
+        for frame, row in zip(wanted, found, strict=True):
+            row[:] = self._best(frame, books, price, expectation)
             for value in row.tolist():
                 expectation.take(value)
         return found
 
-    def _best(
-        self, wanted: Floats, books: Floats, lengths: Floats, price: float, expectation: Expectation
-    ) -> Indices:  # fmt: skip
+    def _best(self, wanted: Floats, books: Floats, price: float, expectation: Expectation) -> Indices:
         """A frame's indices: after each quantiser the `KEPT` beginnings that cost least go on."""
-        left, bits = wanted[None], np.zeros(1, np.float32)
         paths, sums = np.zeros((1, 0), np.uint8), expectation.sums[None]
+        left, bits = wanted[None], np.zeros(1, np.float32)
         for at in range(self.quantisers):
-            far = np.square(left).sum(1)[:, None] - 2 * left @ books[at].T + lengths[at]
-            spent = bits[:, None] + expectation.bits(sums, at)
-            best = np.argsort((far + price * spent).ravel(), kind="stable")[:KEPT]
+            far = np.square(left).sum(1, keepdims=True) - 2 * left @ books[at].T + np.square(books[at]).sum(1)
+            spent = bits[:, None] + self._bits(sums, at)
+            best = np.argsort((far + price * spent).ravel(), kind="stable")[: KEPT if price else 1]
             before, value = np.divmod(best, VALUES)
             left, bits = left[before] - books[at, value], spent.ravel()[best]
-            sums = expectation.after(sums[before], at, value)
-            paths = np.concatenate([paths[before], value[:, None].astype(np.uint8)], 1)
+            paths = np.column_stack([paths[before], value.astype(np.uint8)])
+            sums = sums[before] + (self._tables.own[VALUES * at + value] if at < FOLLOWED else 0)
         return np.asarray(paths[0])
+
+    def _bits(self, sums: IntArray, at: int) -> Floats:
+        """Bits of each value of index ``at``, [n, 16], after ``sums`` [n, HIDDEN]: about, which does for choosing."""
+        if at >= FOLLOWED:
+            weights = self._tables.fixed[None, at - FOLLOWED].astype(np.float32)
+        else:
+            hidden = np.maximum(sums + self._tables.start[at], 0).astype(np.float32)
+            scores = (hidden @ self._out[at].T + self._tables.bias[at]) / np.float32(UNIT)
+            weights = np.exp(np.maximum(scores - scores.max(1, keepdims=True), -CURVE / 128))
+        return np.asarray(np.log2(weights.sum(1, keepdims=True)) - np.log2(weights), np.float32)
 
     def _encode(self, values: npt.NDArray[np.generic], *, plain: bool) -> bytes:
         coder = RangeEncoder()
