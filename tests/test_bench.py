@@ -370,10 +370,10 @@ def test_whole_streams_as_curves() -> None:
     rates = [(p["kbps"], p["lpips"]) for p in found["x265", "file", "amr:4750"]]
     assert rates == [(8.8, 0.3), (12.8, 0.2), (16.8, 0.15), (20.8, 0.1)]
     listed = [{"codec": c, "delay": d, "speech": v, "points": p} for (c, d, v), p in found.items()]
-    part = {"curves": curves, "whole_curves": listed, "equal_lpips": [], "speech": said, "bd_rate": [], "whole": []}
-    text = plots.svg(plots.figures({"all": part}, "all", "2 clips")["whole_stream"])
+    part = {"curves": curves, "whole_curves": listed, "equal_lpips": [], "speech": said}
+    text = plots.svg(plots.whole_curves(part, "2 clips"))
     assert "tfcodec, Opus" in text
-    assert "x265, AMR-NB" in text
+    assert "x265 (H.265), AMR-NB" in text
     assert "whole stream, kbit/s" in text
 
 

@@ -1,6 +1,6 @@
 """How much Lyra's encoder should look at what an index costs: `ECONOMY` in tfcodec/speech/lyra.py.
 
-    TFCODEC_LYRA=FOLDER python -m benchmarks.search.lyra_economy [--clips 4] [--judge]
+    TFCODEC_LYRA=FOLDER python -m benchmarks.search.lyra_economy [--clips 8] [--judge]
 
 Speech of clips of `train`. For numbers of quantisers, economies, and beginnings of a frame's indices that the encoder
 keeps (`KEPT` in tfcodec/speech/indices.py): kbit/s of a file's packets, and the squared
@@ -27,8 +27,7 @@ from tfcodec.speech.lyra import LyraDecoder, LyraEncoder, codebooks
 SECONDS = 6
 PACKET_MS = 5000
 GRID = (
-    (9, 1.0, 1), (9, 1.0, 16), (10, 1.5, 16), (18, 1.0, 1), (18, 1.0, 16), (20, 1.4, 16), (19, 1.2, 16), (8, 0.0, 1),
-    (16, 0.0, 1),
+    (8, 0.0, 1), (9, 1.0, 1), (9, 1.0, 16), (10, 1.5, 16), (18, 1.0, 1), (18, 1.0, 16), (20, 1.4, 16), (19, 1.2, 16),
 )  # fmt: skip
 LISTENING = ("stoi", "distillmos", "per")
 
@@ -60,7 +59,7 @@ def decoded(packets: list[bytes], quantisers: int, length: int) -> Samples:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--clips", type=int, default=4)
+    p.add_argument("--clips", type=int, default=8)
     p.add_argument("--judge", action="store_true")
     args = p.parse_args()
     paths = [path for path in clips("train") if path.name.startswith("d")]
