@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from .analysis import WHOLE_CURVES
 from .arms import CLASSICAL, DELAY_NAMES, TITLES
 from .measure import METRICS
 from .speech import METRICS as SPEECH_METRICS
@@ -273,16 +274,17 @@ def whole_curves(part: Row, title: str) -> Any:
         panel.set_title(DELAY_NAMES[delay], fontsize=10)
         panel.set_ylabel(f"LPIPS, {_WHICH[-1]} is better")
         panel.invert_yaxis()
+    voices = {codec: {name.partition(":")[0] for name in names} for codec, names in WHOLE_CURVES}
     pictures = {p["codec"]: p["kbps"] for p in part["curves"].get("tfcodec-file-256", []) if p["point"] == 5}
     pictures |= {e["rival"]: e["kbps"] for e in part["equal_lpips"] if e["delay"] == "file" and e["rival"] in CLASSICAL}
     for panel, metric in zip(axes[1] if heard else (), heard, strict=False):
         for codec, video in pictures.items():
-            for voice, dashes in SPEECH_DASHES.items():
+            for voice in sorted(voices[codec]):
                 points = sorted((video + row["kbps"], row[metric]) for name, row in part["speech"].items()
                                 if name.startswith(f"{voice}:") and metric in row)  # fmt: skip
                 if points:
-                    panel.plot(*zip(*points, strict=True), dashes, color=COLOURS[codec], marker="o", markersize=3,
-                               linewidth=2 if codec == "tfcodec" else 1)  # fmt: skip
+                    panel.plot(*zip(*points, strict=True), SPEECH_DASHES[voice], color=COLOURS[codec], marker="o",
+                               markersize=3, linewidth=2 if codec == "tfcodec" else 1)  # fmt: skip
         panel.set_title("speech, beside pictures of equal LPIPS", fontsize=10)
         panel.set_ylabel(f"{SPEECH_METRICS[metric].title}, {_WHICH[SPEECH_METRICS[metric].better]} is better")
     for panel in axes.ravel():
