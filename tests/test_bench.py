@@ -133,9 +133,7 @@ def test_a_coder_that_stands_still_is_given_up(
         codec_of(arm).encode(arm, moving_face[0][:2], None, tmp_path / "x.mp4")
 
 
-def test_av1_goes_beyond_the_last_crf_of_ffmpeg(
-    moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
-) -> None:
+def test_av1_goes_beyond_the_last_crf_of_ffmpeg(moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     coarsest, last = Arm("svtav1", "file", 256, 70), Arm("svtav1", "file", 256, 63)
     assert coarsest in select(["svtav1"], False)
     assert last in select(["svtav1"], False)
@@ -413,11 +411,11 @@ def test_speech_is_aligned_with_its_source(codec: str) -> None:
 
 
 def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, tmp_path: Path) -> None:
-    """The second goes on from the first's half."""
+    """The second goes on from what it finds of the first."""
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    for kept in ("streams", "rows"):
-        shutil.rmtree(out / kept / "a.mp4")
+    for row in sorted((out / "rows" / "a.mp4").iterdir())[::2]:
+        row.unlink()
     bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
     first, second = results(finished), results(out)
     assert first["rows"] == second["rows"]
@@ -427,6 +425,10 @@ def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, 
 
 def test_rivals_of_an_earlier_run(finished: Path, clips: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "out", finished / "results.json"
+    for file in finished.glob("*/*.m*/frozen*"):  # of the frozen keyframe there is everything
+        copy = out / file.relative_to(finished)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
     command = ["bench", str(clips), "-o", str(out), "--quick", "--every", "6", "--quiet", "--earlier"]
     assert main([*command, str(told), "--codecs", "frozen"]) == 0
     first, second = results(finished), results(out)

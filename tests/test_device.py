@@ -45,7 +45,13 @@ class Darker:
 @pytest.fixture(scope="module")
 def stream(moving_face: Face) -> bytes:
     frames, sound = moving_face
-    return tfcodec.encode(frames[:21], fps=25, audio=sound[: 21 * 640], sample_rate=16000, refine=False)
+    return tfcodec.encode(frames[:15], fps=25, audio=sound[: 15 * 640], sample_rate=16000, refine=False)
+
+
+@pytest.fixture(scope="module")
+def usual(stream: bytes) -> list[tfcodec.DecodedFrame]:
+    """Its frames, as the processor draws them."""
+    return list(Reader(stream))
 
 
 @pytest.mark.parametrize("name", ["gpu", "CUDA", "cuda:", "cuda:x", "", None, 0])
@@ -110,9 +116,8 @@ def test_pictures_are_near_the_processors(device: str, stream: bytes) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 5, 64])
-def test_a_batch_ahead_gives_the_same_frames(batch: int, stream: bytes) -> None:
+def test_a_batch_ahead_gives_the_same_frames(batch: int, stream: bytes, usual: list[tfcodec.DecodedFrame]) -> None:
     """The way that frames take from a graphics card, with the processor in its place."""
-    usual = list(Reader(stream))
     reader = Reader(stream, batch=batch)
     reader._ahead = True
     frames = list(reader)
@@ -127,7 +132,7 @@ def test_a_batch_ahead_gives_the_same_frames(batch: int, stream: bytes) -> None:
         assert other.pixels is not None
         assert psnr(one.pixels[None], other.pixels[None]).min() > 48
     assert reader[7].number == 7
-    assert [f.number for f in reader[3:20:6]] == [3, 9, 15]
+    assert [f.number for f in reader[3:14:5]] == [3, 8, 13]
 
 
 def test_a_batch_ahead_gives_what_comes_before_damage(moving_face: Face) -> None:

@@ -72,12 +72,12 @@ def test_training_learns_resumes_and_codes(
     common = [str(prepared_pack), str(run), "--keys", "1", "--targets", "2", "--eval-every", "100", "--minutes", "5"]
     if jacobian:
         common.append("--jacobian")
-    training.main([*common, "--steps", "2"])
+    training.main([*common, "--steps", "1"])
     first, about = load_state(run / "state")
-    assert about["step"] == 2
-    training.main([*common, "--steps", "4", "--export", str(weights)])
+    assert about["step"] == 1
+    training.main([*common, "--steps", "2", "--export", str(weights)])
     second, about = load_state(run / "state")
-    assert about["step"] == 4
+    assert about["step"] == 2
     for part in ("detector.heat.weight", "mask.weight", "paint.weight", "keyframe.stem.weight"):
         assert not torch.equal(first[f"model.{part}"], second[f"model.{part}"]), part
     assert all(torch.isfinite(v).all() for v in second.values())

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..errors import WeightsError
 from ..files import write_atomically
 from ..motion.geometry import UNIT
+from .blocks import to_load
 from .inputs import MEL_BANDS, MEL_PER_FRAME, REACH
 from .mouth import LIPS_FILE as LIPS_FILE
 from .mouth import LIPS_SHA256 as LIPS_SHA256
@@ -188,8 +189,7 @@ def read_lips(path: str | Path, sha256: str | None = None) -> Lips:
         content = Path(path).read_bytes()
         if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
             raise WeightsError(f"{path} is damaged: SHA-256 {found}, expected {sha256}")
-        with torch.device("meta"):
-            lips = Lips()
+        lips = to_load(Lips)
         lips.load_state_dict({k: v.float() for k, v in safetensors.torch.load(content).items()}, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold weights of lips from speech: {error}") from None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..files import write_atomically
-from .blocks import ResBlock, box_down, conv, upsample
+from .blocks import ResBlock, box_down, conv, to_load, upsample
 from .landmarks import COUNT, MOUTH
 from .places import EYE_HALF, FACE_HALF, FACE_MIDDLE, LOOKS, MOUTH_HALF, MOUTH_PER_UNIT
 from .places import FOUND as FOUND
@@ -254,8 +254,7 @@ def read_about(path: str | Path) -> dict[str, str]:
 
 def read_tracker(path: str | Path) -> FaceTracker:
     """The tracker with weights from a file, ready to run. Raises WeightsError if the file does not fit."""
-    with torch.device("meta"):
-        tracker = FaceTracker()
+    tracker = to_load(FaceTracker)
     try:
         tracker.load_state_dict({n: t.float() for n, t in safetensors.torch.load_file(path).items()}, assign=True)
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from ..errors import WeightsError
 from ..files import write_atomically
+from .blocks import to_load
 from .config import NetworkConfig
 from .registry import ModelEntry, weights_file
 from .upsampler import Upsampler
@@ -46,8 +47,8 @@ def read_weights(path: str | Path, base: str | Path | None = None) -> Upsampler:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        with torch.device("meta"):
-            model = Upsampler(NetworkConfig.from_json(metadata.get("config")))
+        config = NetworkConfig.from_json(metadata.get("config"))
+        model = to_load(lambda: Upsampler(config))
         if base is None and "base" in metadata:
             base = Path(path).parent / Path(metadata["base"]).name
         if base is not None:
