@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from test_speech import lag, voice
 
 import tfcodec
-from tfcodec.bench import analysis, classical, measure, runner, speech
+from tfcodec.bench import analysis, classical, measure, plots, runner, speech
 from tfcodec.bench import run as bench
 from tfcodec.bench.arms import CODECS, Arm, select
 from tfcodec.bench.codecs import codec_of
@@ -352,6 +352,27 @@ def test_speech_codecs_beside_it(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert "<figure id=whole>" in page
     assert "Opus 9000" in page
+
+
+def test_whole_streams_as_curves() -> None:
+    ours = [{**p, "codec": "tfcodec", "point": 5} for p in curve((1, 0.2), (2, 0.1))]
+    large, small = curve((8, 0.2), (16, 0.1)), curve((4, 0.3), (9, 0.25), (12, 0.15))
+    curves = {"tfcodec-file-256": ours, "x265-file-256": large, "x265-file-128": small}
+    for points in curves.values():
+        points[:] = [{**p, "point": p.get("point", 30)} for p in points]
+    said = {"opus:9000": {"kbps": 8.0, "call_kbps": 9.0, "dnsmos": 3.0}, "amr:4750": {"kbps": 4.8, "call_kbps": 4.8}}
+    found = {(c["codec"], c["delay"], c["speech"]): c["points"]
+             for c in analysis.whole_curves({"curves": curves}, said)}  # fmt: skip
+    assert set(found) == {("tfcodec", "file", "opus:9000"), ("x265", "file", "opus:9000"), ("x265", "file", "amr:4750")}
+    # Of both sizes, what is better than all that is cheaper.
+    rates = [(p["kbps"], p["lpips"]) for p in found["x265", "file", "amr:4750"]]
+    assert rates == [(8.8, 0.3), (12.8, 0.2), (16.8, 0.15), (20.8, 0.1)]
+    listed = [{"codec": c, "delay": d, "speech": v, "points": p} for (c, d, v), p in found.items()]
+    part = {"curves": curves, "whole_curves": listed, "equal_lpips": [], "speech": said}
+    text = plots.svg(plots.whole_curves(part, "2 clips"))
+    assert "tfcodec, Opus" in text
+    assert "x265 (H.265), AMR-NB" in text
+    assert "whole stream, kbit/s" in text
 
 
 def test_a_speech_row_is_kept_until_something_changes(

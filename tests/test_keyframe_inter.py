@@ -23,7 +23,9 @@ from tfcodec.keyframe import (
     decode_keyframe,
     encode_inter_keyframe,
     encode_keyframe,
+    inter,
 )
+from tfcodec.keyframe.inter import ALLOWED_DB, DEAREST
 
 VECTOR = json.loads((Path(__file__).parent / "vectors/keyframe_chain.json").read_text())
 CHAIN = [bytes.fromhex(row["data"]) for row in VECTOR]
@@ -67,10 +69,33 @@ def test_it_is_cheaper_and_as_good_as_the_still() -> None:
     assert psnr(decode_inter_keyframe(data, [before]), moved) >= psnr(decode_keyframe(still), moved)
 
 
-def test_another_scene_is_not_coded_as_a_difference() -> None:
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_difference_is_cheaper_and_good_enough_or_none(fast: bool) -> None:
     noise = np.random.default_rng(4).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    still = encode_keyframe(noise, 2, fast=True)
-    assert encode_inter_keyframe(noise, CHAIN[:1], still, fast=True) is None
+    for picture, quality in ((noise, 2), (drawn_face()[:, ::-1].copy(), 5)):
+        still = encode_keyframe(picture, quality, fast=fast)
+        found = encode_inter_keyframe(picture, CHAIN[:1], still, fast=fast)
+        if found is not None:
+            assert len(found) <= DEAREST * len(still)
+            wanted = psnr(decode_keyframe(still), picture) - ALLOWED_DB
+            assert psnr(decode_inter_keyframe(found, CHAIN[:1]), picture) >= wanted - 1e-3
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "step"),
+    [
+        ((0, 0.0), (50, -0.6), 45),  # finer, by what is missing
+        ((40, 1.0), (64, 0.0), 45),  # coarser, by what is over
+        ((40, 1.0), (50, -1.0), 45),  # between
+        ((40, 0.01), (50, -3.0), 41),
+        ((40, 1.0), (41, -0.1), 40),  # nothing between: the end
+        ((45, 0.3), (40, -0.1), 45),
+        ((0, 0.0), (3, -9.0), 1),
+        ((60, 9.0), (64, 0.0), 63),
+    ],
+)
+def test_where_to_look_next(good: tuple[int, float], bad: tuple[int, float], step: int) -> None:
+    assert inter._next_step(good, bad) == step
 
 
 def test_chains_end() -> None:

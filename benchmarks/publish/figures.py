@@ -43,6 +43,9 @@ def take_over(out: Path) -> None:
     for name, figure in plots.figures(result["analysis"], which, title).items():
         (VAL / f"{name}.png").write_bytes(plots.png(figure))
         print(f"wrote {VAL.relative_to(ROOT) / name}.png")
+        if name == "whole_stream":
+            (DOCS / f"{name}.png").write_bytes(plots.png(figure))
+            print(f"wrote docs/{name}.png")
     main_plot = plots.main_figure(part["curves"], title)
     (DOCS / "rate_distortion.png").write_bytes(plots.png(main_plot))
     print("wrote docs/rate_distortion.png")

@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 from benchmarks.common import RESULTS, ROOT, replaced
+from tfcodec.bench.report import number
+from tfcodec.bench.speech import METRICS as SPEECH_METRICS
+from tfcodec.bench.speech import label
 
 BEGIN = "<!-- measured: written by benchmarks/publish/update_readme.py -->\n"
 END = "<!-- end of measured -->"
@@ -13,6 +16,8 @@ COMPARED = "<!-- compared: written by benchmarks/publish/update_readme.py -->\n"
 COMPARED_END = "<!-- end of compared -->"
 PRIORS = "<!-- priors: written by benchmarks/publish/update_readme.py -->\n"
 PRIORS_END = "<!-- end of priors -->"
+WHOLE = "<!-- whole streams: written by benchmarks/publish/update_readme.py -->\n"
+WHOLE_END = "<!-- end of whole streams -->"
 DELAYS = {"file": "random access", "call": "low delay"}
 NAMES = {"frozen": "frozen keyframe", "x264": "x264", "x265": "x265", "svtav1": "SVT-AV1"}
 
@@ -230,6 +235,30 @@ def compared() -> str:
     )
 
 
+def whole() -> str:
+    """Pictures and speech together; empty until `tfcodec bench` has measured speech codecs too."""
+    result = load("val/results")
+    part = result["analysis"]["long" if "long" in result["analysis"] else "all"]
+    if not part.get("whole"):
+        return ""
+    heard = [m for m in SPEECH_METRICS if any(m in row for row in part["speech"].values())]
+    head = ["pictures", "speech", "in all, kbit/s", "pictures", "speech", *(SPEECH_METRICS[m].title for m in heard)]
+    out = (
+        "### Whole streams\n\n![LPIPS against the rate of pictures and speech, and how the speech sounds]"
+        "(docs/whole_stream.png)\n\n"
+        f"Files, pictures and speech together; `val`, {part['clips']} clips, {result['environment']['date']}. "
+        "The others at tfcodec's LPIPS at quality 5. Speech: packets alone, mean of the clips with speech.\n\n"
+        f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n"
+    )
+    for stream in sorted(part["whole"], key=lambda s: s["video_kbps"] + s["speech_kbps"]):
+        row = part["speech"][stream["speech"]]
+        cells = [stream["title"], label(stream["speech"]), f"**{stream['video_kbps'] + stream['speech_kbps']:.1f}**",
+                 f"{stream['video_kbps']:.2f}", f"{stream['speech_kbps']:.2f}",
+                 *(number(row.get(m), SPEECH_METRICS[m].digits) for m in heard)]  # fmt: skip
+        out += f"| {' | '.join(cells)} |\n"
+    return out
+
+
 def priors() -> str:
     """What the keyframe, stage 2, the window and the speech bring, and the keypoint codec."""
     quality, keypoints = load("quality_val"), load("keypoint_val")
@@ -278,6 +307,7 @@ def updated(readme: str) -> str:
     readme = replaced(readme, BEGIN, END, table())
     if COMPARED in readme and (RESULTS / "val" / "results.json").exists():
         readme = replaced(readme, COMPARED, COMPARED_END, compared())
+        readme = replaced(readme, WHOLE, WHOLE_END, whole())
     return replaced(readme, PRIORS, PRIORS_END, priors())
 
 

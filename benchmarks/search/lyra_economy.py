@@ -1,8 +1,9 @@
 """How much Lyra's encoder should look at what an index costs: `ECONOMY` in tfcodec/speech/lyra.py.
 
-    TFCODEC_LYRA=FOLDER python -m benchmarks.search.lyra_economy [--clips 4] [--judge]
+    TFCODEC_LYRA=FOLDER python -m benchmarks.search.lyra_economy [--clips 8] [--judge]
 
-Speech of clips of `train`. For numbers of quantisers and economies: kbit/s of a file's packets, and the squared
+Speech of clips of `train`. For numbers of quantisers, economies, and beginnings of a frame's indices that the encoder
+keeps (`KEPT` in tfcodec/speech/indices.py): kbit/s of a file's packets, and the squared
 distance of what the indices stand for from the features. --judge: how they sound, too (extra `bench-speech`).
 """
 
@@ -19,12 +20,16 @@ from tfcodec.bench.speech import read_sound
 from tfcodec.metrics.speech import judge, phonemes
 from tfcodec.rates import SAMPLE_RATE
 from tfcodec.samples import Samples
+from tfcodec.speech import indices
 from tfcodec.speech.indices import IndexDecoder
 from tfcodec.speech.lyra import LyraDecoder, LyraEncoder, codebooks
 
 SECONDS = 6
 PACKET_MS = 5000
-GRID = ((8, 0.0), (8, 1.0), (9, 1.0), (16, 0.0), (16, 1.0), (18, 1.0))
+GRID = (
+    (8, 0.0, 1), (9, 1.0, 1), (9, 1.0, 16), (10, 1.5, 16), (18, 1.0, 1), (18, 1.0, 16), (20, 1.4, 16), (19, 1.2, 16),
+    (18, 0.5, 16),
+)  # fmt: skip
 LISTENING = ("stoi", "distillmos", "per")
 
 
@@ -55,7 +60,7 @@ def decoded(packets: list[bytes], quantisers: int, length: int) -> Samples:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--clips", type=int, default=4)
+    p.add_argument("--clips", type=int, default=8)
     p.add_argument("--judge", action="store_true")
     args = p.parse_args()
     paths = [path for path in clips("train") if path.name.startswith("d")]
@@ -70,14 +75,15 @@ def main() -> None:
     weights = [phonemes(sound) if args.judge else 1 for _, sound in chosen]
     path, names = RESULTS / "lyra_economy.json", [name for name, _ in chosen]
     known = json.loads(path.read_text()) if path.exists() else {}
-    rows: list[dict[str, Any]] = known["rows"] if known.get("clips") == names else []
-    for quantisers, economy in GRID:
-        if any((row["quantisers"], row["economy"]) == (quantisers, economy) for row in rows):
+    rows: list[dict[str, Any]] = [row for row in known["rows"] if "kept" in row] if known.get("clips") == names else []
+    for quantisers, economy, kept in GRID:
+        if any((row["quantisers"], row["economy"], row["kept"]) == (quantisers, economy, kept) for row in rows):
             continue
+        vars(indices)["KEPT"] = kept
         made = [(sound, *coded(sound, quantisers, economy)) for _, sound in chosen]
         size = sum(len(packet) for _, packets, _ in made for packet in packets)
         row: dict[str, Any] = {
-            "quantisers": quantisers, "economy": economy,
+            "quantisers": quantisers, "economy": economy, "kept": kept,
             "kbps": round(size * 8 / 1000 / sum(len(sound) / SAMPLE_RATE for sound, _, _ in made), 4),
             "distance": round(float(np.mean([far for _, _, far in made])), 2),
         }  # fmt: skip

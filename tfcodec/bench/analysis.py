@@ -317,6 +317,39 @@ def whole_streams(part: Row, speech: dict[str, Row]) -> list[Row]:
     ]  # fmt: skip
 
 
+WHOLE_CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("tfcodec", ("opus:9000", "lyra:3600", "codec2:1200")),
+    *((rival, ("opus:9000", "amr:4750")) for rival in CLASSICAL),
+)  # fmt: skip
+"""Codecs of pictures, and the codecs of speech that each is shown with."""
+
+
+def whole_curves(part: Row, speech: dict[str, Row]) -> list[Row]:
+    """LPIPS against the rate of pictures and speech together; of a codec's picture sizes, what is best at each rate.
+
+    Args:
+        part: the analysis of some clips.
+        speech: mean rows of speech codecs, from `speech.means`.
+
+    Returns:
+        Rows of ``codec``, ``delay``, ``speech`` (a key of ``speech``) and ``points``, in order of rate: ``point`` (the
+        codec's setting), ``kbps`` of the whole stream and ``lpips``.
+    """
+    out = []
+    for codec, voices in WHOLE_CURVES:
+        for delay, rate in (("file", "kbps"), ("call", "call_kbps")):
+            curves = [c for c in part["curves"].values() if (c[0]["codec"], c[0]["delay"]) == (codec, delay)]
+            known = [p for curve in curves for p in curve if p["metrics"].get("lpips") is not None]
+            best = _rising("lpips", sorted(known, key=lambda p: p["kbps"]))
+            for voice in (v for v in voices if best and v in speech):
+                points = [
+                    {"point": p["point"], "kbps": round(p["kbps"] + speech[voice][rate], 4),
+                     "lpips": p["metrics"]["lpips"]} for p in best
+                ]  # fmt: skip
+                out.append({"codec": codec, "delay": delay, "speech": voice, "points": points})
+    return out
+
+
 def analyse(rows: list[Row], speech: list[Row] | tuple[()] = ()) -> Row:
     """Everything above, over all clips and over those of 5 s and more (where there are some and others).
 
@@ -340,4 +373,5 @@ def analyse(rows: list[Row], speech: list[Row] | tuple[()] = ()) -> Row:
         names = {r["clip"] for r in of}
         out[name]["speech"] = means([r for r in speech if r["clip"] in names])
         out[name]["whole"] = whole_streams(out[name], out[name]["speech"])
+        out[name]["whole_curves"] = whole_curves(out[name], out[name]["speech"])
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from .analysis import WHOLE_CURVES
 from .arms import CLASSICAL, DELAY_NAMES, TITLES
 from .measure import METRICS
 from .speech import METRICS as SPEECH_METRICS
@@ -254,6 +255,48 @@ def whole_streams(streams: list[Row], title: str) -> Any:
     return figure
 
 
+SPEECH_DASHES = {"opus": "-", "lyra": "--", "codec2": ":", "amr": "-."}
+
+
+def whole_curves(part: Row, title: str) -> Any:
+    """Whole streams: LPIPS against rate with the speech, in both delay classes; below, how the speech sounds at which
+    rate of a file whose pictures have tfcodec's LPIPS at its default quality."""
+    heard = [m for m in ("visqol", "dnsmos", "pesq", "stoi") if any(m in row for row in part["speech"].values())][:2]
+    figure, axes = _figure(9.6, 7.2 if heard else 4.2, 2, 2 if heard else 1)
+    for panel, delay in zip(axes[0], ("file", "call"), strict=True):
+        for curve in part["whole_curves"]:
+            if curve["delay"] == delay:
+                codec, voice = curve["codec"], curve["speech"].partition(":")[0]
+                points = [(p["kbps"], p["lpips"]) for p in curve["points"]]
+                panel.plot(*zip(*points, strict=True), SPEECH_DASHES[voice], color=COLOURS[codec], marker="o",
+                           markersize=3, linewidth=2 if codec == "tfcodec" else 1,
+                           label=f"{TITLES[codec]}, {SPEECH_TITLES[voice]}")  # fmt: skip
+        panel.set_title(DELAY_NAMES[delay], fontsize=10)
+        panel.set_ylabel(f"LPIPS, {_WHICH[-1]} is better")
+        panel.invert_yaxis()
+    voices = {codec: {name.partition(":")[0] for name in names} for codec, names in WHOLE_CURVES}
+    pictures = {p["codec"]: p["kbps"] for p in part["curves"].get("tfcodec-file-256", []) if p["point"] == 5}
+    pictures |= {e["rival"]: e["kbps"] for e in part["equal_lpips"] if e["delay"] == "file" and e["rival"] in CLASSICAL}
+    for panel, metric in zip(axes[1] if heard else (), heard, strict=False):
+        for codec, video in pictures.items():
+            for voice in sorted(voices[codec]):
+                points = sorted((video + row["kbps"], row[metric]) for name, row in part["speech"].items()
+                                if name.startswith(f"{voice}:") and metric in row)  # fmt: skip
+                if points:
+                    panel.plot(*zip(*points, strict=True), SPEECH_DASHES[voice], color=COLOURS[codec], marker="o",
+                               markersize=3, linewidth=2 if codec == "tfcodec" else 1)  # fmt: skip
+        panel.set_title("speech, beside pictures of equal LPIPS", fontsize=10)
+        panel.set_ylabel(f"{SPEECH_METRICS[metric].title}, {_WHICH[SPEECH_METRICS[metric].better]} is better")
+    for panel in axes.ravel():
+        panel.set_xscale("log")
+        panel.set_xlabel("whole stream, kbit/s")
+        _ticks(panel)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def figures(analysis: Row, name: str, title: str) -> dict[str, Any]:
     """All figures of one set of clips, by file name without suffix."""
     part = analysis[name]
@@ -270,6 +313,8 @@ def figures(analysis: Row, name: str, title: str) -> dict[str, Any]:
         out["equal_lpips"] = ratios(part["equal_lpips"], f"{title}: bits at equal LPIPS")
     if part.get("whole"):
         out["whole"] = whole_streams(part["whole"], f"{title}: pictures and speech in files")
+    if part.get("whole_curves"):
+        out["whole_stream"] = whole_curves(part, f"{title}: pictures and speech")
     if any(m in row for row in part.get("speech", {}).values() for m in SPEECH_METRICS):
         out["speech"] = speech_codecs(part["speech"], f"{title}: speech codecs")
     return out

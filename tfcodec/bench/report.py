@@ -145,6 +145,9 @@ def _speech_table(means: dict[str, Row], metrics: list[str]) -> str:
     return _table(head, lines)
 
 
+_HEARD = ("whole_stream", "whole", "speech")
+
+
 def _speech(part: Row, result: Row, drawn: Row) -> str:
     """What is heard, and whole streams."""
     reasons = "; ".join(f"{name}: {why}" for name, why in result["speech_left_out"].items())
@@ -153,7 +156,7 @@ def _speech(part: Row, result: Row, drawn: Row) -> str:
         "decoded against the clip's own sound with half a second of silence around both. Of AMR-NB "
         "the byte before each frame is not counted. Clips without speech are left out."
     )
-    out = "".join(f"<figure id={key}>{plots.svg(drawn[key])}</figure>" for key in ("whole", "speech") if key in drawn)
+    out = "".join(f"<figure id={key}>{plots.svg(drawn[key])}</figure>" for key in _HEARD if key in drawn)
     if part["speech"]:
         out += f"<p class=note>{note}</p>{_speech_table(part['speech'], result['speech_metrics'])}"
     return out + (f"<p class=note>Left out: {escape(reasons)}</p>" if reasons else "")

@@ -23,6 +23,7 @@ from tfcodec.tinyframe.rangecoder import TOTAL, RangeDecoder, RangeEncoder
 
 IntArray = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 QUANTISERS = 46
 VALUES = 16
@@ -30,6 +31,8 @@ FOLLOWED = 16
 """Quantisers whose indices the network expects; those behind have fixed frequencies."""
 STATE, HIDDEN = 96, 96
 MAX_FRAMES = 250
+KEPT = 16
+"""Beginnings of a frame's indices that the encoder follows at a time."""
 FRACTION = 12  # bits of all weights and sums
 UNIT = 1 << FRACTION
 CURVE = 2048  # entries of the tables of the curves, one for 1/128
@@ -154,6 +157,11 @@ class Expectation:
         down = np.minimum(scores.max() - scores >> FRACTION - 7, CURVE - 1)
         return self._t.falling[down].tolist()
 
+    @property
+    def sums(self) -> IntArray:
+        """What a frame's indices are expected by, before the first of them is known."""
+        return self._sums
+
     def take(self, value: int) -> None:
         """Go on to the next index, this one being ``value``."""
         at = len(self._seen)
@@ -195,6 +203,7 @@ class IndexEncoder:
     def __init__(self, quantisers: int, frames: int, tables: Tables | None = None) -> None:
         self.quantisers, self.frames = quantisers, frames
         self._tables = tables or load_tables()
+        self._out = self._tables.out.astype(np.float32) / UNIT
 
     def encode(self, indices: npt.ArrayLike) -> bytes:
         """A packet of frames [n, quantisers], n from 1 to the packet's number.
@@ -214,7 +223,8 @@ class IndexEncoder:
         return min(self._encode(values, plain=True), followed, key=len)
 
     def find(self, features: npt.ArrayLike, codebooks: npt.ArrayLike, price: float) -> Indices:
-        """The indices of a packet's frames, each taken for how near it comes to the features and for what it costs.
+        """The indices of a packet's frames, those of a frame together: for how near they come to the features, and for
+        what they cost.
 
         Args:
             features: [n, width], what the indices stand for.
@@ -225,16 +235,37 @@ class IndexEncoder:
             [n, quantisers] uint8. Decoders need not agree on how they were found.
         """
         expectation = Expectation(self._tables, self.quantisers)
-        books, left = np.asarray(codebooks, np.float32), np.array(features, np.float32)
-        found = np.zeros((len(left), self.quantisers), np.uint8)
-        for rest, row in zip(left, found, strict=True):
-            for at in range(self.quantisers):
-                weights = np.array(expectation.weights(), np.float32)
-                cost = np.square(rest - books[at]).sum(1) - price * np.log2(weights)
-                row[at] = value = int(cost.argmin())
-                rest -= books[at, value]
+        books, wanted = np.asarray(codebooks, np.float32), np.asarray(features, np.float32)
+        found = np.zeros((len(wanted), self.quantisers), np.uint8)
+        for frame, row in zip(wanted, found, strict=True):
+            row[:] = self._best(frame, books, price, expectation)
+            for value in row.tolist():
                 expectation.take(value)
         return found
+
+    def _best(self, wanted: Floats, books: Floats, price: float, expectation: Expectation) -> Indices:
+        """A frame's indices: after each quantiser the `KEPT` beginnings that cost least go on."""
+        paths, sums = np.zeros((1, 0), np.uint8), expectation.sums[None]
+        left, bits = wanted[None], np.zeros(1, np.float32)
+        for at in range(self.quantisers):
+            far = np.square(left).sum(1, keepdims=True) - 2 * left @ books[at].T + np.square(books[at]).sum(1)
+            spent = bits[:, None] + self._bits(sums, at)
+            best = np.argsort((far + price * spent).ravel(), kind="stable")[: KEPT if price else 1]
+            before, value = np.divmod(best, VALUES)
+            left, bits = left[before] - books[at, value], spent.ravel()[best]
+            paths = np.column_stack([paths[before], value.astype(np.uint8)])
+            sums = sums[before] + (self._tables.own[VALUES * at + value] if at < FOLLOWED else 0)
+        return np.asarray(paths[0])
+
+    def _bits(self, sums: IntArray, at: int) -> Floats:
+        """Bits of each value of index ``at``, [n, 16], after ``sums`` [n, HIDDEN]: about, which does for choosing."""
+        if at >= FOLLOWED:
+            weights = self._tables.fixed[None, at - FOLLOWED].astype(np.float32)
+        else:
+            hidden = np.maximum(sums + self._tables.start[at], 0).astype(np.float32)
+            scores = (hidden @ self._out[at].T + self._tables.bias[at]) / np.float32(UNIT)
+            weights = np.exp(np.maximum(scores - scores.max(1, keepdims=True), -CURVE / 128))
+        return np.asarray(np.log2(weights.sum(1, keepdims=True)) - np.log2(weights), np.float32)
 
     def _encode(self, values: npt.NDArray[np.generic], *, plain: bool) -> bytes:
         coder = RangeEncoder()
