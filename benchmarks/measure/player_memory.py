@@ -1,6 +1,5 @@
 """Memory of the pages, in headless Chromium: a clip that plays in a loop, and a call, side by side.
 
-    make web
     python -m benchmarks.measure.player_memory [SECONDS]
 
 The clip is the first of `val` that has 100 frames and sound; SECONDS is 300. Every 15 s garbage is collected and the
