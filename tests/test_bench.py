@@ -35,7 +35,7 @@ from tfcodec.metrics.lpips import lpips_of_frames
 pytest.importorskip("bjontegaard", reason="needs the extra bench")
 pytest.importorskip("matplotlib", reason="needs the extra bench")
 
-COUNT = 15
+COUNT = 13
 GIVEN = os.environ.get("TFCODEC_METRIC_WEIGHTS")
 CHEAP = ["tfcodec", "frozen", "bicubic8", "x264"]
 HEARD = ["opus", "amr", "codec2"]
