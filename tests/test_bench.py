@@ -416,7 +416,7 @@ def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, 
     shutil.copytree(finished, out)
     for row in sorted((out / "rows" / "a.mp4").iterdir())[::2]:
         row.unlink()
-    bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
+    bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players="none"))
     first, second = results(finished), results(out)
     assert first["rows"] == second["rows"]
     assert first["analysis"] == second["analysis"]
