@@ -129,7 +129,7 @@ def section(made: list[Beside], clips: int) -> str:
         "H.265, which many browsers do not play, and the source are coded once more for display (H.264, high quality)."
     )
     served = (
-        "tfcodec's pictures need a web server, since browsers load no modules from files: "
+        "tfcodec's pictures, and playing together, need a web server, since browsers load no modules from files: "
         "<code>python -m http.server --bind 127.0.0.1</code> in this report's folder, then "
         '<a href="http://127.0.0.1:8000/report.html">http://127.0.0.1:8000/report.html</a>.'
     )
@@ -155,7 +155,7 @@ def _picture(clip: str, picture: Picture) -> str:
     shown = (
         f'<canvas width="{SIDE}" height="{SIDE}" role="img" aria-label="{label}" data-stream="{address}"></canvas>'
         if picture.file.endswith(".tfc")
-        else f'<video muted playsinline preload="auto" aria-label="{label}" src="{address}"></video>'
+        else f'<video controls muted playsinline preload="metadata" aria-label="{label}" src="{address}"></video>'
     )
     return f"<div>{shown}<b>{escape(picture.title)}</b><br>{escape(picture.line)}</div>"
 

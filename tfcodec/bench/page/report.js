@@ -19,6 +19,15 @@ function align(video, time) {
   video.playbackRate = Math.min(Math.max(1 + late, 0.5), 2);
 }
 
+/** Load a file as a whole: many servers do not give parts of one, and then a browser cannot go to a time in it. */
+async function whole(video) {
+  video.controls = false;
+  video.preload = "auto";
+  const response = await fetch(video.src);
+  if (!response.ok) throw new Error(`cannot fetch ${video.src}: status ${response.status}`);
+  video.src = URL.createObjectURL(await response.blob());
+}
+
 function setUp(section, player, videos) {
   const button = section.querySelector("button");
   const showTime = () => {
@@ -56,12 +65,11 @@ for (const section of document.querySelectorAll(".beside")) {
     line.textContent = [line.textContent, text].filter(Boolean).join("; ");
   };
   const videos = [...section.querySelectorAll("video")];
-  for (const video of videos) {
-    const fail = () => say(`${video.getAttribute("aria-label")}: this browser does not play it`);
-    if (video.error) fail();
-    else video.addEventListener("error", fail);
-  }
   try {
+    await Promise.all(videos.map(whole));
+    for (const video of videos) {
+      video.addEventListener("error", () => say(`${video.getAttribute("aria-label")}: this browser does not play it`));
+    }
     const canvas = section.querySelector("canvas");
     const clip = await Tfc.open(canvas.dataset.stream, { model, runtime, preload: true });
     const player = clip.player(canvas);
