@@ -36,6 +36,10 @@ DRAWERS = max(1, min(2, os.cpu_count() or 1))
 """Threads that draw, one core each. Two frames side by side are done sooner than one after the other on two cores: the
 threads of one frame wait for each other at every layer, and for long if another program takes a core."""
 
+ENOUGH = 0.03
+"""Seconds: where a frame takes less, one thread draws them all in time. Side by side each takes longer where cores share
+units, and uses more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
@@ -201,7 +205,8 @@ class DrawingThread:
         with call.lock:
             position = call.playout.position
             planned = self._begun | self._ready.keys()
-            if len(self._begun) >= DRAWERS or len(planned) >= DRAWERS + 1 or call.entry is None:
+            at_once = 1 if self.drawing < ENOUGH else DRAWERS
+            if len(self._begun) >= at_once or len(planned) >= DRAWERS + 1 or call.entry is None:
                 return None
             after = max((f for f in planned if f >= 0), default=None)
             if position is None and after is not None:
