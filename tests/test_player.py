@@ -155,7 +155,7 @@ def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> N
     found = [np.frombuffer(base64.b64decode(text), np.uint8) for text in player.evaluate(PICTURES, list(range(FRAMES)))]
     drawn = np.stack(found).reshape(FRAMES, 256, 256, 4)
     assert (drawn[..., 3] == 255).all()
-    error = np.square(drawn[..., :3].astype(np.float64) - clip.frames).mean((1, 2, 3))
+    error = np.square(drawn[..., :3].astype(np.float64) - there(clip.frames)).mean((1, 2, 3))
     assert 10 * np.log10(255**2 / max(1e-9, error.max())) >= 46
     sound = np.array(player.evaluate("Array.from(tfc.clip.speech)"), np.float32)
     assert clip.audio is not None
