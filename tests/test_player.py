@@ -390,7 +390,8 @@ def test_the_report_plays_the_streams_side_by_side(
         assert 10 * np.log10(255**2 / max(1e-9, np.square(drawn - clip_drawn[0].astype(float)).mean())) >= 40
         assert "LPIPS 0.200" in tab.inner_text(".pictures")
         tab.click("button")
-        tab.wait_for_function(f"report.players[0].state === 'ended' && report.players[0].shown === {FRAMES - 1}")
+        ended = f"report.players[0].state === 'ended' && report.players[0].shown === {FRAMES - 1}"
+        tab.wait_for_function(ended, timeout=60_000)
         assert tab.inner_text("button") == "Play"
         assert all(at > 0.2 for _, _, at in tab.evaluate(BESIDE)[1])
         assert tab.evaluate("report.errors") == []
