@@ -121,9 +121,9 @@ def run(
     """
     require_extra()
     options = options or Options()
+    clips, arms = find_clips(folder), _arms(options)
     # Exported now if it has to be, so that what is missing is said before the run.
     network = kept_model() if options.players == "folder" else None
-    clips, arms = find_clips(folder), _arms(options)
     if options.quick:
         clips = clips[:QUICK_CLIPS]
     chosen, left_out = available(options.of(options.metrics, METRICS))
