@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 SOURCES := tfcodec tests examples benchmarks
 INPUT ?=
 JOBS ?= auto
+# A hundred processes of tests import the package: it is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo call test together alone quick lint format venv web clean
 

@@ -48,7 +48,7 @@ MAY_USE: dict[str, tuple[str, ...]] = {
 """What a room may import beside itself; rooms that are not here are at the top and may import anything."""
 USERS: dict[str, tuple[str, ...]] = {
     "cli": ("__main__",), "doctor": ("cli",), "bench": ("cli",), "baselines": ("training",), "training": (),
-    "contrib": (), "metrics": ("bench", "training"), "simulator": ("cli", "contrib"), "web": ("cli",),
+    "contrib": (), "metrics": ("bench", "training"), "simulator": ("cli", "contrib"), "web": ("cli", "bench"),
     "batch": ("cli", ""),
 }  # fmt: skip
 """The only rooms that use one at the top."""

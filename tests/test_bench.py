@@ -31,11 +31,12 @@ from tfcodec.bench.codecs import codec_of
 from tfcodec.cli import main
 from tfcodec.media import write_video
 from tfcodec.metrics.lpips import lpips_of_frames
+from tfcodec.web import page as web
 
 pytest.importorskip("bjontegaard", reason="needs the extra bench")
 pytest.importorskip("matplotlib", reason="needs the extra bench")
 
-COUNT = 15
+COUNT = 13
 GIVEN = os.environ.get("TFCODEC_METRIC_WEIGHTS")
 CHEAP = ["tfcodec", "frozen", "bicubic8", "x264"]
 HEARD = ["opus", "amr", "codec2"]
@@ -416,7 +417,7 @@ def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, 
     shutil.copytree(finished, out)
     for row in sorted((out / "rows" / "a.mp4").iterdir())[::2]:
         row.unlink()
-    bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players=False))
+    bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players="none"))
     first, second = results(finished), results(out)
     assert first["rows"] == second["rows"]
     assert first["analysis"] == second["analysis"]
@@ -604,6 +605,42 @@ def test_report_needs_nothing_from_anywhere(finished: Path) -> None:
     assert page.count("<svg") >= 3
     assert page.count("<video") == 2
     assert "<script" not in page
+
+
+def test_players_in_a_folder(
+    finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files that were measured, and the module; what is missing for it is said before the run."""
+    out, network = tmp_path / "out", tmp_path / "network"
+    shutil.copytree(finished, out)
+    command = ["bench", str(clips), "--quick", "--codecs", "bicubic8", "--every", "6", "--players", "folder"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    assert main([*command, "-o", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err == "tfcodec: export needs the package onnx: pip install 'tfcodec[onnx]'\n"
+    assert not (tmp_path / "none").exists()
+    network.mkdir()  # with it tests/test_player.py draws; here it is only copied
+    for name in web.MODEL_FILES:
+        (network / name).write_bytes(name.encode())
+    monkeypatch.setattr(bench, "kept_model", lambda: network)
+    stale = out / "report" / "clips" / "a.mp4" / "old.mp4"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    assert main([*command, "-o", str(out)]) == 0
+    assert f"-d {out}, then http://127.0.0.1:8000/report.html" in capsys.readouterr().err
+    page = (out / "report.html").read_text()
+    links = re.findall(r'(?:src|href|data-stream)="(report/[^"]+)"', page)
+    assert len(links) == 2 + 2 * 3
+    assert all((out / link).is_file() for link in links)
+    for clip in ("a.mp4", "b.mkv"):
+        files = {path.name: path for path in (out / "report" / "clips" / clip).iterdir()}
+        assert len(files) == 3
+        for name in set(files) & {path.name for path in (out / "streams" / clip).iterdir()}:
+            assert files.pop(name).read_bytes() == (out / "streams" / clip / name).read_bytes()
+        assert [name.partition("-")[0] for name in files] == ["source"], "all others are what was measured"
+    assert (out / "report" / "tfc" / "tfc.js").is_file()
+    with pytest.raises(tfcodec.TfcodecError, match="an earlier run's results have none"):
+        bench.Options(players="folder", earlier=out / "results.json")
 
 
 def in_browser(browser: str, page: str, folder: Path) -> dict[str, Any]:

@@ -199,8 +199,8 @@ def test_training_the_prior(prepared_pack: Path, tmp_path: Path) -> None:
     """Both networks learn, and their weights reach the upsampler, beside those of a network that had no prior."""
     out = tmp_path / "prior.safetensors"
     common = [str(prepared_pack), str(out), "--batch", "64", "--threads", "1", "--lr", "3e-3"]
-    landmarks.main([*common, "--only", "finder", "mouth", "--minutes", "0.05"])
-    landmarks.main([*common, "--only", "motion", "--minutes", "0.05"])
+    landmarks.main([*common, "--only", "finder", "mouth", "--minutes", "0.03"])
+    landmarks.main([*common, "--only", "motion", "--minutes", "0.03"])
     for config in (SECOND, NetworkConfig()):  # with a finder, and with a tracker in its place
         prior = Upsampler(config).stage1.prior
         assert prior is not None

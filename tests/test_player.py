@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import http.server
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,9 @@ from test_spec import DATA as EXAMPLE
 from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_without_a_decoder
 
 import tfcodec
+from tfcodec.bench import folder as beside
+from tfcodec.bench.arms import Arm
+from tfcodec.bench.codecs import codec_of
 from tfcodec.cli import main
 from tfcodec.codec.parts import speech
 from tfcodec.errors import BitstreamError, MediaError
@@ -96,6 +102,11 @@ def _encoded(length: int, frames: bytes, sound: bytes) -> bytes:
     return tfcodec.encode(pictures, audio=audio, sample_rate=16000, fps=25, refine=False, crop="none")
 
 
+@functools.cache
+def _decoded(data: bytes) -> tfcodec.Clip:
+    return tfcodec.decode(data)
+
+
 @pytest.fixture(scope="module")
 def stream(moving_face: tuple[np.ndarray, np.ndarray]) -> bytes:
     """Ten frames with sound, and with motion where the tracker sees a face."""
@@ -140,11 +151,11 @@ def player(folder: Path, browser: Any) -> Iterator[Any]:
 
 
 def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> None:
-    clip = tfcodec.decode(stream)
+    clip = _decoded(stream)
     found = [np.frombuffer(base64.b64decode(text), np.uint8) for text in player.evaluate(PICTURES, list(range(FRAMES)))]
     drawn = np.stack(found).reshape(FRAMES, 256, 256, 4)
     assert (drawn[..., 3] == 255).all()
-    error = np.square(drawn[..., :3].astype(np.float64) - clip.frames).mean((1, 2, 3))
+    error = np.square(drawn[..., :3].astype(np.float64) - there(clip.frames)).mean((1, 2, 3))
     assert 10 * np.log10(255**2 / max(1e-9, error.max())) >= 46
     sound = np.array(player.evaluate("Array.from(tfc.clip.speech)"), np.float32)
     assert clip.audio is not None
@@ -329,6 +340,69 @@ def test_pages_are_whole_or_not_written(tmp_path: Path, stream: bytes) -> None:
     source.write_bytes(stream[:-3])
     with pytest.raises(BitstreamError):
         page.write(tmp_path / "other", remote)
+
+
+# ---- the benchmark's report ----
+
+
+class Plain(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+BESIDE = """() => {
+  const { data } = document.querySelector("canvas").getContext("2d").getImageData(0, 0, 256, 256);
+  let pixels = "";
+  for (let at = 0; at < data.length; at += 32768) pixels += String.fromCharCode(...data.subarray(at, at + 32768));
+  const videos = [...document.querySelectorAll("video")].map((v) => [v.videoWidth, v.duration, v.currentTime]);
+  return [btoa(pixels), videos, crossOriginIsolated, document.getElementById("served").checkVisibility()];
+}"""
+
+
+def test_the_report_plays_the_streams_side_by_side(
+    stream: bytes, exported: Path, moving_face: tuple[np.ndarray, np.ndarray], browser: Any, tmp_path: Path
+) -> None:
+    """From a server without any headers: tfcodec's picture is Python's, and all begin, run and stop together."""
+    frames, (clip, out) = moving_face[0][:FRAMES], (tmp_path / "a face #1.mp4", tmp_path / "out")
+    write_video(clip, frames, 25)
+    (out / "streams" / clip.name).mkdir(parents=True)
+    rows = []
+    for arm in (Arm("tfcodec", "file", 256, 5), Arm("x264", "file", 256, 51), Arm("x265", "file", 64, 51)):
+        file = out / "streams" / clip.name / (arm.name + arm.suffix)
+        if arm.codec == "tfcodec":
+            file.write_bytes(stream)
+        else:
+            codec_of(arm).encode(arm, frames, None, file)
+        figures = {"kbps": 2.5, "seconds": 0.4, "frames": FRAMES, "metrics": {"lpips": 0.2}}
+        rows.append({**asdict(arm), "arm": arm.name, "clip": clip.name, **figures})
+    made = beside.write(out, {clip.name: clip}, rows, "none", page.Sources(model=str(exported)))
+    report = out / "report.html"
+    report.write_text(f"<!doctype html><body>{beside.section(made, 1)}</body>")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Plain, directory=str(out)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        tab = browser.new_page()
+        tab.goto(f"http://127.0.0.1:{server.server_port}/report.html")
+        tab.wait_for_function("window.report?.players[0]?.shown === 0", timeout=60_000)
+        pixels, videos, isolated, told = tab.evaluate(BESIDE)
+        assert (isolated, told) == (False, False)
+        assert [(width, round(length, 1)) for width, length, _ in videos] == 3 * [(256, 0.4)]
+        drawn = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(256, 256, 4)[..., :3].astype(float)
+        assert drawn.std() > 20
+        assert 10 * np.log10(255**2 / max(1e-9, np.square(drawn - there(_decoded(stream).frames)[0]).mean())) >= 40
+        assert "LPIPS 0.200" in tab.inner_text(".pictures")
+        tab.click("button")
+        ended = f"report.players[0].state === 'ended' && report.players[0].shown === {FRAMES - 1}"
+        tab.wait_for_function(ended, timeout=60_000)
+        assert tab.inner_text("button") == "Play"
+        assert all(at > 0.2 for _, _, at in tab.evaluate(BESIDE)[1])
+        assert tab.evaluate("report.errors") == []
+        tab.goto(report.as_uri())
+        assert tab.locator("#served").is_visible(), "from a file it says what it needs"
+        tab.close()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 # ---- the page that is called ----

@@ -598,7 +598,7 @@ def test_training_the_restorer(prepared_pack: Path, tmp_path: Path) -> None:
     x, y = pack.marks[pack.clips[pack.keys[0][0]][1] + pack.keys[0][1], 48:68].mean(0).long()
     assert weight[0, 0, y, x] > 2 * weight.min()
     out = tmp_path / "restorer.safetensors"
-    restoration.main([str(prepared_pack), str(out), "--minutes", "0.1", "--batch", "2", "--threads", "1"])
+    restoration.main([str(prepared_pack), str(out), "--minutes", "0.05", "--batch", "2", "--threads", "1"])
     with safetensors.safe_open(out, framework="pt") as file:
         figures = json.loads(file.metadata()["restorer"])["figures"]
     assert figures["steps"] > 2

@@ -9,8 +9,8 @@ first frames, encoded by this build without the search for tiny frames. Each bui
 threads, and they take turns, road by road, so that what else the machine does falls on all alike: a round decodes the
 clip by torch, by torch with `fast`, and by ncnn where it is installed. The first round, which loads and records, is not
 counted. Ratios are medians over rounds, of wall time and of processor time. Pictures are compared with those of the
-earlier build in float32, PSNR in dB of the worst frame. Peak memory (ru_maxrss) and the time to the first frame are
-those of fresh processes, in turn. Without `--out` the result goes to `benchmarks/results`.
+earlier build in float32, PSNR in dB of the worst frame. Peak memory (VmHWM of /proc) and the time to the first frame
+are those of fresh processes, in turn. Without `--out` the result goes to `benchmarks/results`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ for line in sys.stdin:
     answers.write(json.dumps(spent) + "\\n")
 """
 FIRST = """
-import json, resource, sys, time
+import json, sys, time
 began = time.perf_counter()
 stream, options, every = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "every"
 sys.path.insert(0, sys.argv[4])  # before the folder that this was started in
@@ -78,7 +78,8 @@ picture = reader[0].pixels
 first = time.perf_counter() - began
 if every:
     for frame in reader: pass
-print(json.dumps({"first": first, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"first": first, "peak_mb": int(peak.split()[1]) / 1024}))
 """
 
 

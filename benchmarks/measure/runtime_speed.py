@@ -9,8 +9,8 @@ without the search for tiny frames. Speeds: for each number of threads each buil
 clip in turn; the first decoding, which loads and records, is not counted, and its pictures are compared with the
 earlier commit's float32. `times_as_fast` is the earlier commit's time in float32 over each arm's (`torch_fast`: over
 its time with `fast`), of the sums over clips of the least times of the rounds; `processor` the same of processor time.
-First frame and peak memory (ru_maxrss) are those of fresh processes, in turn: from before the imports to the first RGB
-picture of the first clip's file, and after all its frames were given one by one.
+First frame and peak memory (VmHWM of /proc) are those of fresh processes, in turn: from before the imports to the first
+RGB picture of the first clip's file, and after all its frames were given one by one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ for line in sys.stdin:
 ARMS = (("before", "torch"), ("before", "torch_fast"), ("now", "torch"), ("now", "torch_fast"), ("now", "ncnn"))
 
 FRESH_PROCESS = """
-import json, resource, sys, time
+import json, sys, time
 began = time.perf_counter()
 stream, runtime, every = sys.argv[1], sys.argv[2], sys.argv[3] == "every"
 import tfcodec
@@ -81,7 +81,7 @@ first = time.perf_counter() - began
 assert picture.shape == (256, 256, 3)
 if every:
     for frame in reader: pass
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
 print(json.dumps({"first_frame_seconds": first, "peak_mb": peak, "torch": "torch" in sys.modules}))
 """
 

@@ -59,7 +59,7 @@ def demo_picture(work: Path) -> None:
     if not clip.exists():
         script = ROOT / "examples" / "make_demo_clip.py"
         subprocess.run([sys.executable, str(script), str(clip), "--size", "256"], check=True)
-    result = run(folder, out, Options(["tfcodec", "frozen", "x265", "svtav1"], crop="none", players=False), say=print)
+    result = run(folder, out, Options(["tfcodec", "frozen", "x265", "svtav1"], crop="none", players="none"), say=print)
     rows = result["rows"]
     ours = next(r for r in rows if r["arm"] == "tfcodec-file-256-q05")
     still = next(r for r in rows if r["arm"] == "frozen-file-256-q05")

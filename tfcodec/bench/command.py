@@ -27,7 +27,14 @@ def add_bench(commands: Any) -> None:
     p.add_argument("--every", type=int, default=10, help="judge every n-th frame (default 10)")
     p.add_argument("-j", "--jobs", type=int, default=1, help="processes (default 1)")
     p.add_argument("--crop", choices=("auto", "none"), default="auto", help="as of encode")
-    p.add_argument("--no-players", action="store_true", help="leave the side-by-side videos out of the report")
+    p.add_argument(
+        "--players", choices=("file", "folder", "none"), default="file",
+        help="side by side: file: videos within the report (default); folder: the streams themselves, which the "
+        "browser decodes, in a folder beside it for a web server; none",
+    )  # fmt: skip
+    p.add_argument(
+        "--no-players", dest="players", action="store_const", const="none", help="the same as --players none"
+    )
     p.add_argument(
         "--earlier", metavar="RESULTS", help="results.json of an earlier run over the same clips, for all other codecs"
     )
@@ -36,6 +43,7 @@ def add_bench(commands: Any) -> None:
 
 def bench(args: argparse.Namespace, bar: Any) -> int:
     """Run the benchmark that ``args`` asks for; ``bar`` is tqdm's. Returns the exit status."""
+    from .folder import how_to_look
     from .run import Options, describe, run
 
     def names(text: str | None) -> list[str] | None:
@@ -52,12 +60,13 @@ def bench(args: argparse.Namespace, bar: Any) -> int:
             print(f"tfcodec: {line}", file=sys.stderr)
 
     options = Options(
-        names(args.codecs), names(args.metrics), args.quick, args.every, args.jobs, args.crop, not args.no_players,
+        names(args.codecs), names(args.metrics), args.quick, args.every, args.jobs, args.crop, args.players,
         None if args.earlier is None else Path(args.earlier),
     )  # fmt: skip
     result = run(Path(args.folder), Path(args.output), options, progress=progress, say=say)
     bar.close()
     if not args.quiet:
-        for line in [*describe(result), f"report: {Path(args.output) / 'report.html'}"]:
+        look = how_to_look(Path(args.output)) if args.players == "folder" else []
+        for line in [*describe(result), f"report: {Path(args.output) / 'report.html'}", *look]:
             print(line, file=sys.stderr)
     return 1 if result["failures"] else 0

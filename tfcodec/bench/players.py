@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,19 @@ def _is_default(row: Row) -> bool:
     return row["codec"] == "tfcodec" and row["delay"] == "file" and row["point"] == DEFAULT_QUALITY
 
 
+def shown_rows(rows: list[Row], clip: str, rivals: Iterable[str]) -> list[Row]:
+    """What is shown of a clip: tfcodec at default quality, and of each rival what is nearest to its rate."""
+    of = [r for r in rows if r["clip"] == clip]
+    ours = next(r for r in of if _is_default(r))
+    return [ours, *(r for r in (nearest(of, c, ours["kbps"]) for c in rivals) if r is not None)]
+
+
 def make_player(path: Path, rows: list[Row], out: Path, crop: CropMode) -> Player:
     """Write (or find again) the video of a clip into OUT/players, out of the written streams."""
     from ..media import VideoWriter
 
-    of = [r for r in rows if r["clip"] == path.name]
-    ours = next(r for r in of if _is_default(r))
-    shown = [ours, *(r for r in (nearest(of, c, ours["kbps"]) for c in ("x265", "svtav1")) if r is not None)]
-    columns = [("source", f"{ours['seconds']:.1f} s")] + [describe_arm(r) for r in shown]
+    shown = shown_rows(rows, path.name, ("x265", "svtav1"))
+    columns = [("source", f"{shown[0]['seconds']:.1f} s")] + [describe_arm(r) for r in shown]
     key = hashlib.sha256(repr([(r["arm"], r["sha256"]) for r in shown] + [SECONDS, CRF]).encode()).hexdigest()[:12]
     target = out / "players" / f"{path.name}.{key}.mp4"
     if not target.is_file():

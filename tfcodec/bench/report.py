@@ -1,4 +1,7 @@
-"""The report: one HTML file with figures, tables and players inside, nothing loaded from anywhere."""
+"""The report: one HTML file with figures, tables and players inside, nothing loaded from anywhere.
+
+Players in a folder of their own (`folder`) are the exception.
+"""
 
 from __future__ import annotations
 
@@ -191,7 +194,8 @@ def _clip_tables(rows: list[Row]) -> str:
     return "".join(out)
 
 
-def _players(players: list[Player], left_out: int, clips: int) -> str:
+def players_inside(players: list[Player], left_out: int, clips: int) -> str:
+    """The players as HTML, the videos in it. ``left_out`` of them are too large; there are ``clips`` in all."""
     if not players:
         return "<p>No players.</p>"
     out = []
@@ -259,8 +263,8 @@ FFmpeg's option ends, is given as <code>crf=</code> in <code>svtav1-params</code
 """
 
 
-def build(result: Row, arms: list[Arm], players: list[Player], left_out: int) -> str:
-    """The report as HTML. ``result`` is what results.json holds."""
+def build(result: Row, arms: list[Arm], players: str) -> str:
+    """The report as HTML. ``result`` is what results.json holds, ``players`` the part with the players."""
     analysis = result["analysis"]
     name = "long" if "long" in analysis else "all"
     part = analysis[name]
@@ -300,7 +304,7 @@ def build(result: Row, arms: list[Arm], players: list[Player], left_out: int) ->
     if "bytes" in drawn:
         parts.append(f"<h2>Bytes</h2>{_ACCOUNTING}<figure id=bytes>{plots.svg(drawn['bytes'])}</figure>")
     parts.append(_curve_table(part["curves"]))
-    parts.append(f"<h2>Side by side</h2>{_players(players, left_out, len(clips))}")
+    parts.append(f"<h2>Side by side</h2>{players}")
     parts.append(f"<h2>Clip by clip</h2>{_clip_tables(result['rows'])}")
     parts.append(f"<h2>Settings</h2>{_settings(arms, result)}")
     return (

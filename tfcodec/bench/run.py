@@ -8,12 +8,13 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ..errors import MediaError, TfcodecError
 from ..files import write_atomically
+from ..web.page import Sources, kept_model
 from . import speech
 from .analysis import add_totals
 from .arms import CODECS, DELAY_NAMES, Arm, Frames, select
@@ -26,6 +27,7 @@ DEFAULT_EVERY = 10
 QUICK_CLIPS = 4
 SELF_TEST_CLIPS = 8
 TITLES_OF_METRICS = {name: metric.title for name, metric in {**METRICS, **speech.METRICS}.items()}
+Players = Literal["file", "folder", "none"]
 STILL = 0.25
 """Grey levels between frames far apart, on average, below which a clip does not move."""
 
@@ -50,12 +52,14 @@ class Options:
         every: judge every n-th frame.
         jobs: processes.
         crop: as of `encode`.
-        players: whether to make the side-by-side videos.
+        players: the side-by-side players: ``"file"``, videos within the report; ``"folder"``, the streams themselves,
+            in a folder beside it, for a web server; ``"none"``.
         earlier: results.json of an earlier run over the same clips, of which rows of all settings are taken that OUT
-            has none of; there are no side-by-side videos then.
+            has none of; there are no players then.
 
     Raises:
-        TfcodecError: ``every`` or ``jobs`` is less than 1.
+        TfcodecError: ``every`` or ``jobs`` is less than 1, a name is unknown, or players in a folder are asked for
+            beside ``earlier``, of which there are no streams.
     """
 
     codecs: list[str] | None = None
@@ -64,12 +68,15 @@ class Options:
     every: int = DEFAULT_EVERY
     jobs: int = 1
     crop: CropMode = "auto"
-    players: bool = True
+    players: Players = "file"
     earlier: Path | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.jobs < 1:
             raise TfcodecError("every and jobs are at least 1")
+        if self.players == "folder" and self.earlier is not None:
+            raise TfcodecError("players in a folder play all codecs' files; an earlier run's results have none")
+        _check_names("kind of players", [str(self.players)], get_args(Players))
         _check_names("codec", self.codecs, (*CODECS, *speech.CODECS))
         _check_names("metric", self.metrics, (*METRICS, *speech.METRICS))
 
@@ -92,7 +99,8 @@ def run(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Benchmark the videos of a folder; writes OUT/results.json, OUT/summary.csv and OUT/report.html.
+    """Benchmark the videos of a folder; writes OUT/results.json, OUT/summary.csv and OUT/report.html,
+    and OUT/report if players in a folder are asked for.
 
     Rows that OUT has already, of codecs that are not named now too, are part of the result; what is missing or was made
     with another network, other settings or from another clip is made again.
@@ -114,6 +122,8 @@ def run(
     require_extra()
     options = options or Options()
     clips, arms = find_clips(folder), _arms(options)
+    # Exported now if it has to be, so that what is missing is said before the run.
+    network = kept_model() if options.players == "folder" else None
     if options.quick:
         clips = clips[:QUICK_CLIPS]
     chosen, left_out = available(options.of(options.metrics, METRICS))
@@ -149,7 +159,7 @@ def run(
         rows, result["earlier"] = rows_of(options.earlier, result)
         result["rows"] += rows
         add_totals(result["rows"])
-    finish(result, clips, out, options, say)
+    finish(result, clips, out, options, say, network)
     return result
 
 
@@ -224,10 +234,13 @@ def collect(clips: list[Path], out: Path, metrics: tuple[str, ...], options: Opt
 
 
 def finish(
-    result: dict[str, Any], clips: list[Path], out: Path, options: Options, say: Callable[[str], None]
-) -> None:
-    """Analyse, and write results.json, summary.csv and report.html."""
-    from . import report
+    result: dict[str, Any], clips: list[Path], out: Path, options: Options, say: Callable[[str], None],
+    network: Path | None = None,
+) -> None:  # fmt: skip
+    """Analyse, and write results.json, summary.csv and report.html, with players in a folder if ``network`` is there:
+    what `tfcodec export onnx` wrote.
+    """
+    from . import folder, report
     from .analysis import analyse
     from .players import Player, choose, make_player, within_budget
 
@@ -235,15 +248,18 @@ def finish(
     result["analysis"] = analyse(rows, result["speech_rows"])
     write_atomically(out / "results.json", as_json(result).encode())
     write_atomically(out / "summary.csv", summary(result).encode())
+    paths = {p.name: p for p in clips}
     made: list[Player] = []
-    if options.players and options.earlier is None:
-        paths = {p.name: p for p in clips}
+    if options.players == "file" and options.earlier is None:
         for name in choose(rows):
             say(f"player: {name}")
             made.append(make_player(paths[name], rows, out, options.crop))
-    kept, dropped = within_budget(made)
+    players = report.players_inside(*within_budget(made), len(result["clips"]))
+    if network is not None:
+        sources = Sources(model=str(network))
+        players = folder.section(folder.write(out, paths, rows, options.crop, sources, say), len(result["clips"]))
     arms = [a for c in CODECS for a in select([c], result["quick"]) if any(r["arm"] == a.name for r in rows)]
-    write_atomically(out / "report.html", report.build(result, arms, kept, dropped).encode())
+    write_atomically(out / "report.html", report.build(result, arms, players).encode())
     load.cache_clear()
 
 

@@ -8,6 +8,7 @@ and pictures stay float32.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -332,6 +333,12 @@ def _bumps(points: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
     return bumps[:, :, 0], bumps[:, :, 1]
 
 
+@lru_cache(maxsize=8)
+def _constant(values: tuple[float, ...]) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=CPU)
+
+
 def _back(frame: HeadFrame, square: Square) -> tuple[Tensor, Tensor]:
     """From places in the picture to places in the square, -1..1 in it: matrices [N, 2, 2] and shifts [N, 2]."""
     scale = frame.turn.square().sum((1, 2), keepdim=True) / 2  # the inverse is the transpose over this
@@ -340,7 +347,7 @@ def _back(frame: HeadFrame, square: Square) -> tuple[Tensor, Tensor]:
     back = torch.stack((turn[:, 0] * (2 / width), turn[:, 1] * (2 / height)), 1)
     shift = (back @ frame.middle[..., None])[..., 0]
     middle = (square.right + square.left) / width, (square.bottom + square.top) / height
-    return back, shift + torch.tensor(middle, dtype=torch.float32, device=CPU)
+    return back, shift + _constant(middle)
 
 
 def _pasted(change: Tensor, frame: HeadFrame, square: Square, rows: Tensor, columns: Tensor) -> Tensor:

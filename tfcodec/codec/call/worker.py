@@ -37,8 +37,8 @@ DRAWERS = max(1, min(2, os.cpu_count() or 1))
 threads of one frame wait for each other at every layer, and for long if another program takes a core."""
 
 ENOUGH = 0.03
-"""Seconds: where a frame takes less, one thread draws them all in time. Side by side each takes longer where cores share
-units, and uses more."""
+"""Seconds: where a frame takes less, one thread draws them all in time. Side by side each takes longer where cores
+share units, and uses more."""
 
 
 @dataclass(frozen=True, eq=False)
