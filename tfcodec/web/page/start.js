@@ -1,4 +1,4 @@
-// What takes longest begins first: the worker, and the network in it, while the page's own modules are still on their way.
+// What takes longest begins first: the worker, and the network in it, while the page's own modules are on their way.
 
 import { common, place, preload } from "./tfc/remote.js";
 
