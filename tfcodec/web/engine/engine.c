@@ -42,29 +42,33 @@ INLINE vec fma(vec a, vec b, vec c) {
 #endif
 }
 
-/** e^x to 2 units in the last place: 2^n times a polynomial (Cephes' coefficients). */
-INLINE vec exponential(vec x) {
-  x = wasm_f32x4_max(wasm_f32x4_min(x, all(88.0f)), all(-87.0f));
-  vec n = wasm_f32x4_nearest(mul(x, all(1.44269504f)));
-  x = sub(sub(x, mul(n, all(0.693359375f))), mul(n, all(-2.12194440e-4f)));
-  vec y = all(1.9875691500e-4f);
-  y = add(mul(y, x), all(1.3981999507e-3f));
-  y = add(mul(y, x), all(8.3334519073e-3f));
-  y = add(mul(y, x), all(4.1665795894e-2f));
-  y = add(mul(y, x), all(1.6666665459e-1f));
-  y = add(mul(y, x), all(5.0000001201e-1f));
-  y = add(add(mul(y, mul(x, x)), x), all(1.0f));
-  vec power = wasm_i32x4_shl(wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(n), wasm_i32x4_splat(127)), 23);
-  return mul(y, power);
+/**
+ * 2^x, to 3e-7 of it near 0: 2^n times a polynomial. n is added to a number whose last digit is worth 1, which rounds it,
+ * and leaves n, with the exponent's offset, in the last bits.
+ */
+INLINE vec power_of_two(vec x) {
+  const vec round = all(12582912.0f + 127.0f);
+  x = wasm_f32x4_pmax(wasm_f32x4_pmin(x, all(126.0f)), all(-126.0f));
+  const vec n = add(x, round), f = sub(x, sub(n, round));
+  vec y = all(1.326472423e-03f);
+  y = fma(y, f, all(9.671513245e-03f));
+  y = fma(y, f, all(5.550733757e-02f));
+  y = fma(y, f, all(2.402224207e-01f));
+  y = fma(y, f, all(6.931469776e-01f));
+  y = fma(y, f, all(1.0f));
+  return mul(y, wasm_i32x4_shl(n, 23));
 }
 
-INLINE vec sigmoid(vec x) {
-  return wasm_f32x4_div(all(1.0f), add(all(1.0f), exponential(wasm_f32x4_neg(x))));
-}
+#define LOG2_E 1.44269504f
 
-INLINE vec silu(vec x) {
-  return wasm_f32x4_div(x, add(all(1.0f), exponential(wasm_f32x4_neg(x))));
-}
+INLINE vec exponential(vec x) { return power_of_two(mul(x, all(LOG2_E))); }
+
+/** 1 + e^-x. */
+INLINE vec logistic(vec x) { return add(all(1.0f), power_of_two(mul(x, all(-LOG2_E)))); }
+
+INLINE vec sigmoid(vec x) { return wasm_f32x4_div(all(1.0f), logistic(x)); }
+
+INLINE vec silu(vec x) { return wasm_f32x4_div(x, logistic(x)); }
 
 /** The part of `count` things that a thread does. */
 typedef struct { i32 begin, end; } Part;

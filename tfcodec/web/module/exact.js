@@ -36,6 +36,7 @@ export class Group {
     this.tiny = [];
     this.motion = [];
     this.opened = null;
+    this.failure = null;
   }
 
   /** The keyframe's picture [256 * 256 * 3] RGB. */
@@ -57,10 +58,15 @@ export class Group {
     await this.picture();
     const wanted = Math.min(frame, this.end) - this.first;
     while (this.tiny.length < wanted) {
+      if (this.failure) throw this.failure;
       const chunk = this.chunks[this.next];
       const layer = chunk.kind === "MOTION" ? this.motionDecoder : this.tinyDecoder;
-      const values = layer.decode(chunk.data, chunk.count);
-      (chunk.kind === "MOTION" ? this.motion : this.tiny).push(...values);
+      try {
+        (chunk.kind === "MOTION" ? this.motion : this.tiny).push(...layer.decode(chunk.data, chunk.count));
+      } catch (error) {
+        this.failure = error; // the layer's state is lost
+        throw error;
+      }
       this.next++;
     }
   }

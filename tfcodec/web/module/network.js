@@ -23,11 +23,16 @@ const THREADS = 4;
  */
 export class Network {
   static async load({ model, runtime, threads, backend }) {
-    const fetched = fetchBytes(`${model}card.json`);
-    fetched.catch(() => {}); // it is waited for below
-    const graphics = backend !== "wasm" && (await hasWebGpu(backend));
-    const card = JSON.parse(new TextDecoder().decode(await fetched));
-    if (graphics) {
+    const asked = backend === "wasm" ? Promise.resolve(false) : hasWebGpu(backend);
+    asked.catch(() => {}); // it is waited for below
+    const card = JSON.parse(new TextDecoder().decode(await fetchBytes(`${model}card.json`)));
+    const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
+    const taken = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
+    // Browsers take a while to say that there is no graphics card.
+    const stop = new AbortController();
+    const begun = backend !== "webgpu" && card.programs ? Programs.begin(model, card, stop.signal) : null;
+    if (await asked) {
+      stop.abort();
       try {
         return new Network(await Graphs.load({ model, runtime }, card), card);
       } catch (error) {
@@ -35,9 +40,8 @@ export class Network {
       }
     }
     if (!card.programs) throw new WeightsError("the network was exported by an earlier version: export it again");
-    const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
-    const taken = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
-    return new Network(await Programs.load({ model, threads: taken }, card), card);
+    const parts = stop.signal.aborted ? Programs.begin(model, card) : begun;
+    return new Network(await Programs.load({ model, threads: taken }, card, parts), card);
   }
 
   constructor(backend, card) {

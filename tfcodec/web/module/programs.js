@@ -7,6 +7,7 @@ import { fetchBytes } from "./tables.js";
 const MAGIC = "TFPROG01";
 const PAGE = 65536;
 const STACK = 65536;
+const FIRST = ["keyframe", "frame"]; // the parts that every stream needs
 const WIDTH = { i32: 4, f32: 4, f16: 2 };
 
 /** The engine, compiled: with fused multiply-add where the browser has it. */
@@ -41,16 +42,27 @@ export function parseProgram(content) {
   return { ...header, pieces };
 }
 
+/** A program's file, if it is the one that the card names. */
+async function contentOf(model, { file, sha256: wanted }, signal) {
+  const content = await fetchBytes(`${model}${file}`, signal);
+  if ((await sha256(content)) !== wanted) throw new WeightsError(`${file} is not the file that the network's card names`);
+  return content;
+}
+
 /** The keyframe part, the frame part and what else a network has, each loaded when it is needed first. */
 export class Programs {
-  static async load({ model, threads }, card) {
+  /** Begin to fetch what every stream needs: promises of the engine and of the contents. */
+  static begin(model, card, signal) {
     const engine = engineOf();
-    engine.catch(() => {}); // it is waited for below
+    const contents = FIRST.map((name) => contentOf(model, card.programs.files[name], signal));
+    for (const promise of [engine, ...contents]) promise.catch(() => {}); // load() waits for them
+    return { engine, contents };
+  }
+
+  static async load({ model, threads }, card, { engine, contents } = Programs.begin(model, card)) {
     const programs = new Programs(model, card.programs);
-    const files = Promise.all(["keyframe", "frame"].map((name) => programs.content(name)));
-    files.catch(() => {});
     await programs.start(await engine, threads);
-    (await files).forEach((content, i) => programs.put(["keyframe", "frame"][i], content));
+    for (const [i, name] of FIRST.entries()) programs.put(name, await contents[i]);
     return programs;
   }
 
@@ -95,13 +107,6 @@ export class Programs {
     }
   }
 
-  async content(name) {
-    const { file, sha256: wanted } = this.files[name];
-    const content = await fetchBytes(`${this.model}${file}`);
-    if ((await sha256(content)) !== wanted) throw new WeightsError(`${file} is not the file that the network's card names`);
-    return content;
-  }
-
   /** Put a program into the memory, with its weights. */
   put(name, content) {
     const { pieces, ...part } = parseProgram(content);
@@ -122,7 +127,7 @@ export class Programs {
 
   /** Load a part that is not needed by every stream. */
   need(name) {
-    this.loading[name] ??= this.parts[name] ? Promise.resolve() : this.content(name).then((x) => this.put(name, x));
+    this.loading[name] ??= this.parts[name] ? Promise.resolve() : contentOf(this.model, this.files[name]).then((x) => this.put(name, x));
     this.loading[name].catch(() => delete this.loading[name]);
     return this.loading[name];
   }

@@ -35,5 +35,19 @@ export class Remote {
   }
 }
 
+let shared = null;
+
+/** The worker that all clips of a page share. */
+export const common = () => (shared ??= new Remote());
+
+/** Begin to load a network, before it is known what for. Whoever draws hears if that fails. */
+export function preload(where) {
+  common().call("preload", { where }).catch(() => {});
+}
+
 /** The address of a folder, whole, and ending in a slash. */
 export const absolute = (url) => new URL(url.endsWith("/") ? url : `${url}/`, globalThis.location?.href).href;
+
+/** What `Tfc.open` takes, as the worker takes it. */
+export const place = ({ model = "model/", runtime = "runtime/", threads, backend }) =>
+  ({ model: absolute(model), runtime: absolute(runtime), threads, backend });

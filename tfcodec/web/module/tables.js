@@ -59,10 +59,10 @@ export async function makeTables({ tiny, motion, bases }) {
   return { tiny: parseTables("tiny", tiny), motion: parseTables("motion", motion), synthesis: parseBases(bases) };
 }
 
-export async function fetchBytes(url) {
+export async function fetchBytes(url, signal) {
   let response;
   try {
-    response = await fetch(url);
+    response = await fetch(url, { signal });
   } catch (error) {
     throw new MediaError(`cannot fetch ${url}: ${error.message}`);
   }

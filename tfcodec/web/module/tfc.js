@@ -7,14 +7,12 @@
 import { MediaError } from "./errors.js";
 import { Player } from "./player.js";
 import { Receiver } from "./receiver.js";
-import { Remote, absolute } from "./remote.js";
+import { common, place, preload as preloadNetwork } from "./remote.js";
 
 export * from "./errors.js";
 export { read } from "./container.js";
 
 const SIDE = 256;
-
-let shared = null;
 
 async function bytesOf(source) {
   if (source instanceof ArrayBuffer) return source.slice(0);
@@ -116,10 +114,10 @@ export const Tfc = {
    * WebAssembly may take, `backend` "webgpu" or "wasm" (by default WebGPU where there is a graphics card), `limits` stricter ones than the specification's, `preload` whether the network is loaded at once, and not with the first picture. Throws BitstreamError or one of its kinds,
    * MediaError.
    */
-  async open(source, { model = "model/", runtime = "runtime/", threads, backend, limits, preload = false } = {}) {
-    shared ??= new Remote();
-    const where = { model: absolute(model), runtime: absolute(runtime), threads, backend };
-    if (preload) shared.call("preload", { where }).catch(() => {}); // the first picture hears of it
+  async open(source, { limits, preload = false, ...options } = {}) {
+    const shared = common();
+    const where = place(options);
+    if (preload) preloadNetwork(where);
     const bytes = await bytesOf(source);
     return new Clip(shared, await shared.call("open", { bytes, limits }, [bytes]), where);
   },

@@ -76,6 +76,7 @@ const methods = {
     const stream = read(data, { anySpeech: true, ...limits });
     tables = await loadTables();
     const groups = groupsOf(stream, tables, decodeKeyframe);
+    groups[0]?.upTo(1).catch(() => {}); // beside the speech; the first picture hears of it
     const { header } = stream;
     const { audio } = header;
     let speech = null;

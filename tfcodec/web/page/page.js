@@ -1,5 +1,6 @@
 // The page that plays a stream. `window.tfc` tells tests, and whoever is curious, how things stand.
 
+import { about as asked, stream } from "./start.js";
 import { Tfc } from "./tfc/tfc.js";
 
 const $ = (id) => document.getElementById(id);
@@ -185,8 +186,8 @@ document.addEventListener("drop", ({ dataTransfer }) => {
 
 state.open = open;
 try {
-  about = await (await fetch("page.json")).json();
-  if (about.clip) await open(about.clip, about.clip);
+  about = await asked;
+  if (about.clip) await open(await stream.catch(() => about.clip), about.clip); // the module says what is wrong
   else say("Drop a .tfc file here.");
 } catch (error) {
   complain(error);
