@@ -7,9 +7,10 @@ The clips are drawn here: a face-like figure that sways and talks, 256x256, with
 with the defaults (search by the network, motion, speech). When a third of them are done, a worker is killed by its
 process id, with SIGKILL. Then:
 
-- `ready_share`: the part of the time for which workers' main threads were running or ready to run (Linux, schedstat),
-  which is 1 if the batch never leaves a worker without work, however busy the machine is with other things;
-- `running_share`: the part for which they were running. On an idle machine the two are the same;
+- `running_share`: the part of the cores' time for which workers were running, all their threads (Linux, stat): an
+  encoder codes a keyframe in one thread while another follows the face;
+- `ready_share`: that, and the part for which their main threads were ready to run (schedstat). It is near 1 if the
+  batch never leaves a worker without work, however busy the machine is with other things;
 - memory: the most that any worker held;
 - `lost`, `doubled`: clips without a row and a stream of their own; `same_bytes`: some streams against `tfcodec.encode`;
 - a second run, which has nothing to do;
@@ -124,10 +125,12 @@ class Watching:
             now = time.monotonic()
             for worker in children():
                 try:
-                    running, waiting = Path(f"/proc/{worker}/schedstat").read_text().split()[:2]
-                except (OSError, ValueError):
+                    user, system = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[11:13]
+                    waiting = Path(f"/proc/{worker}/schedstat").read_text().split()[1]
+                except (OSError, ValueError, IndexError):
                     continue
-                self.running[worker], self.waiting[worker] = int(running) / 1e9, int(waiting) / 1e9
+                self.running[worker] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+                self.waiting[worker] = int(waiting) / 1e9
                 self.first.setdefault(worker, now)
                 self.last[worker] = now
 

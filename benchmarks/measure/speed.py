@@ -5,8 +5,9 @@
 Run it on an idle machine. Every figure comes from a process of its own. The clip is the first of `val` that lasts 6 s
 or more, its first 150 frames. The classical codecs have the settings of `tfcodec bench` (random access, slow presets)
 at about the middle of their curves, except for the threads. Encoding is timed from pictures in memory to the written
-file, decoding from the file to RGB pictures. First frame: from a fresh interpreter, imports included, to the first RGB
-picture of a file.
+file, decoding from the file to RGB pictures. `processor_seconds_per_second`: of all threads, for a second of video, as
+a measure of energy. The keypoint codec is that of `tfcodec.baselines`, with weights at random, which compute as long as
+others. First frame: from a fresh interpreter, imports included, to the first RGB picture of a file.
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ CRF = {"x264": 46, "x265": 43, "svtav1": 54}
 THREADS = (1, 2)
 
 COMMON = """
-import json, resource, sys, time
+import json, sys, time
 began = time.perf_counter()
 threads, clip, folder, codec = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 def once(run):
-    t = time.perf_counter(); run(); return time.perf_counter() - t
+    t, spent = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - t, time.process_time() - spent
 def best(run, rounds=2):
     run()
     return min(once(run) for _ in range(rounds))
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
 def source():
     import numpy as np
     from tfcodec.media import open_source
@@ -43,6 +46,15 @@ def source():
 """.replace("FRAMES", str(FRAMES))
 
 OWN_IMPORT = "import tfcodec; seconds = {'import': time.perf_counter() - began}"
+KEYPOINT = """
+import numpy as np
+from tfcodec.baselines import keypoint
+from tfcodec.baselines.keypoint_model import KeypointAnimator
+seconds = {"import": time.perf_counter() - began}
+import torch; torch.set_num_threads(threads)
+torch.manual_seed(0)
+animator = KeypointAnimator().eval().requires_grad_(False)
+"""
 PARTS = {
     ("tfcodec", "encode"): COMMON
     + OWN_IMPORT
@@ -79,6 +91,28 @@ from tfcodec.codec.file.decoder import read_exact, render_exact
 import numpy as np
 data = open(folder + "/clip.tfc", "rb").read()
 next(render_exact(read_exact(data), only=np.array([0])))
+print(json.dumps({"frames": 1, "seconds": {"first_frame": time.perf_counter() - began}, "peak_mb": peak()}))
+""",
+    ("keypoint", "encode"): COMMON
+    + KEYPOINT
+    + """
+frames, _ = source()
+before = peak()
+encode = lambda: open(folder + "/clip.kpt", "wb").write(keypoint.encode(frames, animator))
+seconds["encode"] = best(encode)
+print(json.dumps({"frames": len(frames), "seconds": seconds, "peak_mb": peak(), "source_mb": before}))
+""",
+    ("keypoint", "decode"): COMMON
+    + KEYPOINT
+    + """
+count, data = [], open(folder + "/clip.kpt", "rb").read()
+seconds["decode"] = best(lambda: count.append(len(keypoint.decode(data, animator))))
+print(json.dumps({"frames": count[0], "seconds": seconds, "peak_mb": peak()}))
+""",
+    ("keypoint", "first"): COMMON
+    + KEYPOINT
+    + """
+keypoint.decode(open(folder + "/clip.kpt", "rb").read(), animator, only=np.array([0]))
 print(json.dumps({"frames": 1, "seconds": {"first_frame": time.perf_counter() - began}, "peak_mb": peak()}))
 """,
     ("classical", "encode"): COMMON
@@ -124,7 +158,7 @@ print(json.dumps({"frames": 1, "seconds": {"first_frame": time.perf_counter() - 
 
 def part(codec: str, which: str, threads: int, clip: Path, folder: str) -> dict[str, Any]:
     """One measurement in a process of its own."""
-    code = PARTS["tfcodec" if codec == "tfcodec" else "classical", which]
+    code = PARTS[codec if codec in ("tfcodec", "keypoint") else "classical", which]
     given = (str(threads), str(clip), folder, codec, str(CRF.get(codec, 0)))
     result: dict[str, Any] = own_process(code, threads, *given, SVT_LOG="1")
     return result
@@ -132,14 +166,16 @@ def part(codec: str, which: str, threads: int, clip: Path, folder: str) -> dict[
 
 def measure(codec: str, threads: int, clip: Path, folder: str) -> dict[str, Any]:
     parts = {which: part(codec, which, threads, clip, folder) for which in ("encode", "decode", "first")}
-    rates = {
-        name: round(p["frames"] / value, 1)
+    timed = [
+        (name, p["frames"], *value)
         for p in parts.values()
         for name, value in p["seconds"].items()
         if name not in ("import", "first_frame")
-    }
+    ]
     return {
-        "codec": codec, "threads": threads, "frames_per_second": rates,
+        "codec": codec, "threads": threads,
+        "frames_per_second": {name: round(frames / wall, 1) for name, frames, wall, _ in timed},
+        "processor_seconds_per_second": {name: round(spent * 25 / frames, 3) for name, frames, _, spent in timed},
         "import_seconds": round(parts["encode"]["seconds"]["import"], 3),
         "first_frame_seconds": round(parts["first"]["seconds"]["first_frame"], 2),
         "peak_memory_mb": {
@@ -163,7 +199,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     clip = choose()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(codec, threads, clip, folder) for codec in ("tfcodec", *CRF) for threads in THREADS]
+        rows = [measure(codec, threads, clip, folder) for codec in ("tfcodec", "keypoint", *CRF) for threads in THREADS]
     own = {row["threads"]: row["frames_per_second"] for row in rows if row["codec"] == "tfcodec"}
     for row in rows:
         mine = own[row["threads"]]
