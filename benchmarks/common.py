@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,36 @@ def own_process(code: str, threads: int, *given: str, **environ: str) -> Any:
     if done.returncode:
         sys.exit(done.stderr[-800:])
     return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+class Worker:
+    """A checkout of the package in a process of its own, which does jobs: rows of JSON in, rows of JSON out."""
+
+    def __init__(self, checkout: Path, threads: int, script: str) -> None:
+        environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(checkout), "SVT_LOG": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", script, str(threads)], env=environ, cwd=checkout, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def do(self, **job: Any) -> Any:
+        """What the script says of a job, paths of which it is given as text. Exits if the process has ended."""
+        to, back = self._pipes()
+        to.write(json.dumps(job, default=str) + "\n")
+        to.flush()
+        line = back.readline()
+        if not line:
+            sys.exit("a worker has ended; what it said is above")
+        return json.loads(line)
+
+    def end(self) -> None:
+        self._pipes()[0].close()
+        self._process.wait(60)
+
+    def _pipes(self) -> tuple[IO[str], IO[str]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
 
 
 def read_clip(path: Path) -> NDArray[np.uint8]:

@@ -66,6 +66,26 @@ def there(value: Value | None) -> Value:
     return value
 
 
+def by_chance(shape: str) -> Any:
+    """A network of another shape, with weights by chance, but for the parts that all shapes share."""
+    import torch
+
+    from tfcodec.model.config import NetworkConfig
+    from tfcodec.model.registry import default_model
+    from tfcodec.model.upsampler import Upsampler
+    from tfcodec.model.weights import load_model
+
+    torch.manual_seed(5)
+    model, trained = Upsampler(NetworkConfig(shape=shape)).eval(), load_model(default_model()).state_dict()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name in trained and trained[name].shape == value.shape:
+                value.copy_(trained[name])
+            elif not value.any():
+                value.copy_(0.02 * torch.randn_like(value))
+    return model
+
+
 def find_data() -> Path | None:
     """The folder of talking-face clips, or None: TFCODEC_DATA, else ../shared/data beside the repository."""
     named = os.environ.get("TFCODEC_DATA")

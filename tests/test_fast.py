@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import by_chance
 
 from tfcodec.model.blocks import box_down, from_pixels
 from tfcodec.model.closeup import SQUARES, fade, head_frame, paste_square
@@ -12,7 +13,6 @@ from tfcodec.model.config import NetworkConfig
 from tfcodec.model.registry import default_model
 from tfcodec.model.renderer import TOGETHER, Renderer, has_bfloat16
 from tfcodec.model.upsampler import Upsampler
-from tfcodec.model.weights import load_model
 
 NEEDED_DB = 54.0
 
@@ -62,18 +62,10 @@ def test_renderers_draw_alike_alone_together_and_recorded(moving_face: tuple[np.
 
 @pytest.mark.parametrize("shape", ["deep", "wide"])
 def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    """With weights by chance, but for the parts that all shapes share."""
     from tfcodec.model import graph
     from tfcodec.model.drawing import FastDrawing
 
-    torch.manual_seed(5)
-    model, trained = Upsampler(NetworkConfig(shape=shape)).eval(), load_model(default_model()).state_dict()
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name in trained and trained[name].shape == value.shape:
-                value.copy_(trained[name])
-            elif not value.any():
-                value.copy_(0.02 * torch.randn_like(value))
+    model = by_chance(shape)
     frames = moving_face[0]
     drawing = FastDrawing(model)
     with torch.inference_mode():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import by_chance
 
 import tfcodec
 from tfcodec.errors import MediaError, TfcodecError, WeightsError
@@ -104,23 +105,15 @@ def test_guesses_lips_and_missing_faces_are_torch_s(moving_face: tuple[np.ndarra
 
 @pytest.mark.parametrize("shape", ["deep", "wide"])
 def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    """With weights by chance, but for the parts that all shapes share."""
     import torch
 
     from tfcodec.model import graph
     from tfcodec.model.blocks import box_down, from_pixels, refine_chroma
-    from tfcodec.model.upsampler import Upsampler
-    from tfcodec.model.weights import load_model
     from tfcodec.runtime.renderer import Net
 
-    torch.manual_seed(5)
-    model, trained = Upsampler(NetworkConfig(shape=shape)).eval(), load_model(default_model()).state_dict()
+    model = by_chance(shape)
     with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name in trained and trained[name].shape == value.shape:
-                value.copy_(trained[name])
-            elif not value.any():
-                value.copy_(0.02 * torch.randn_like(value))
+        for value in model.parameters():
             value.copy_(value.half().float())
     state = {name: value.half().numpy() for name, value in model.state_dict().items()}
     frames = moving_face[0]

@@ -30,16 +30,14 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.common import ROOT, clip_list, clips, environment, write
+from benchmarks.common import ROOT, Worker, clip_list, clips, environment, write
 from benchmarks.measure.encode_speed import spread
 from tfcodec.files import write_json
 from tfcodec.media import open_source
@@ -143,36 +141,6 @@ FIRST: dict[str, tuple[bool, float]] = {
 """Ways to receive a keyframe: with a worker, and seconds after which its frames come."""
 
 
-class Worker:
-    """A build, in a process of its own."""
-
-    def __init__(self, checkout: Path) -> None:
-        environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout), "SVT_LOG": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER], env=environ, cwd=checkout, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-
-    def do(self, what: str, packets: Path, **more: Any) -> dict[str, float]:
-        to, back = self._pipes()
-        to.write(json.dumps({"what": what, "packets": str(packets), **more}) + "\n")
-        to.flush()
-        line = back.readline()
-        if not line:
-            sys.exit("a worker has ended; what it said is above")
-        found: dict[str, float] = json.loads(line)
-        return found
-
-    def end(self) -> None:
-        self._pipes()[0].close()
-        self._process.wait(60)
-
-    def _pipes(self) -> tuple[IO[str], IO[str]]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        return self._process.stdin, self._process.stdout
-
-
 def source(path: Path, count: int, out: Path) -> None:
     """A clip with its speech, forwards and backwards until there are so many frames."""
     with open_source(path, crop="none") as video:
@@ -208,29 +176,29 @@ def main() -> None:
         clip, packets = folder / "clip.npz", {build: folder / build for build in builds}
         for path in packets.values():
             path.touch()
-        workers = {build: Worker(path) for build, path in builds.items()}
+        workers = {build: Worker(path, 1, WORKER) for build, path in builds.items()}
         source(paths[0], 24, clip)
         for build, worker in workers.items():  # what happens once a process
-            worker.do("sender", packets[build], source=str(clip))
-            worker.do("receiver", packets[build], pictures=str(folder / f"{build}.npy"))
+            worker.do(what="sender", packets=packets[build], source=clip)
+            worker.do(what="receiver", packets=packets[build], pictures=folder / f"{build}.npy")
         for path in tqdm(paths, unit="clip"):
             source(path, args.frames, clip)
             for build, worker in workers.items():
-                said = worker.do("sender", packets[build], source=str(clip))
+                said = worker.do(what="sender", packets=packets[build], source=clip)
                 spent.setdefault(("sender", build), []).append(said["seconds"])
                 sizes[build] += round(said["bytes"])
             for build, worker in workers.items():
-                said = worker.do("receiver", packets["now"], pictures=str(folder / f"{build}.npy"))
+                said = worker.do(what="receiver", packets=packets["now"], pictures=folder / f"{build}.npy")
                 spent.setdefault(("receiver", build), []).append(said["seconds"])
             likeness += psnr(*(np.load(folder / f"{build}.npy") for build in builds)).tolist()
             for build, worker in workers.items():
-                said = worker.do("receiver_worker", packets["now"], ticks=ticks)
+                said = worker.do(what="receiver_worker", packets=packets["now"], ticks=ticks)
                 spent.setdefault(("receiver_worker", build), []).append(said["seconds"])
                 shown[build] += round(said["shown"])
         for _ in tqdm(range(args.rounds), unit="round"):
             for way, (with_worker, later) in FIRST.items():
                 for build, worker in workers.items():
-                    said = worker.do("first", packets["now"], worker=with_worker, later=later)
+                    said = worker.do(what="first", packets=packets["now"], worker=with_worker, later=later)
                     firsts.setdefault((f"keyframe_{way}", build), []).append(said)
         for worker in workers.values():
             worker.end()
@@ -238,8 +206,8 @@ def main() -> None:
             for way in ("worker_at_once", "plain"):
                 with_worker, later = FIRST[way]
                 for build, checkout in builds.items():
-                    fresh = Worker(checkout)
-                    said = fresh.do("first", packets["now"], worker=with_worker, later=later)
+                    fresh = Worker(checkout, 1, WORKER)
+                    said = fresh.do(what="first", packets=packets["now"], worker=with_worker, later=later)
                     firsts.setdefault((f"keyframe_{way}_cold", build), []).append(said)
                     fresh.end()
     result: dict[str, Any] = {

@@ -18,17 +18,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, clip_list, environment, own_process, write
+from benchmarks.common import ROOT, Worker, clip_list, environment, own_process, write
 from benchmarks.measure.speed import choose
 from tfcodec.files import write_json
 
@@ -55,9 +53,10 @@ torch.set_num_threads(int(sys.argv[1]))
 readers = {}
 for line in sys.stdin:
     job = json.loads(line)
-    if job["road"] not in readers:
-        readers[job["road"]] = tfcodec.open(job["stream"], **job["options"])
-    reader = readers[job["road"]]
+    at = job["road"], job["stream"]
+    if at not in readers:
+        readers[at] = tfcodec.open(job["stream"], **job["options"])
+    reader = readers[at]
     reader.seek(0)
     wall, processor = time.perf_counter(), time.process_time()
     drawn = [frame.pixels for frame in reader]
@@ -83,38 +82,6 @@ print(json.dumps({"first": first, "peak_mb": int(peak.split()[1]) / 1024}))
 """
 
 
-class Worker:
-    """A build with a number of threads, in a process of its own."""
-
-    def __init__(self, checkout: Path, threads: int) -> None:
-        environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(checkout)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(threads)], env=environ, cwd=checkout, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-
-    def decode(self, road: str, stream: Path, out: Path | None) -> list[float]:
-        """Seconds [wall, processor]; the pictures go into ``out``."""
-        to, back = self._pipes()
-        job = {"road": road, "options": ROADS[road], "stream": str(stream), "out": None if out is None else str(out)}
-        to.write(json.dumps(job) + "\n")
-        to.flush()
-        line = back.readline()
-        if not line:
-            sys.exit("a worker has ended; what it said is above")
-        spent: list[float] = json.loads(line)
-        return spent
-
-    def end(self) -> None:
-        self._pipes()[0].close()
-        self._process.wait(60)
-
-    def _pipes(self) -> tuple[IO[str], IO[str]]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        return self._process.stdin, self._process.stdout
-
-
 def worst_db(one: Path, other: Path) -> float:
     errors = [np.square(a.astype(float) - b).mean() for a, b in zip(np.load(one), np.load(other), strict=True)]
     return round(float(10 * np.log10(255**2 / max(*errors, 1e-6))), 1)
@@ -122,14 +89,15 @@ def worst_db(one: Path, other: Path) -> float:
 
 def speeds(builds: dict[str, Path], roads: list[str], threads: int, stream: Path, rounds: int, folder: Path) -> Any:
     """A row for each road."""
-    workers = {build: Worker(path, threads) for build, path in builds.items()}
+    workers = {build: Worker(path, threads, WORKER) for build, path in builds.items()}
     spent: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
     pictures = {(build, road): folder / f"{build}-{road}.npy" for build in builds for road in roads}
     for turn in range(rounds + 1):
         for road in roads:
             for build, worker in workers.items():
                 # Of the second turn: the first begins before the network is recorded.
-                found = worker.decode(road, stream, pictures[build, road] if turn == 1 else None)
+                out = pictures[build, road] if turn == 1 else None
+                found = worker.do(road=road, options=ROADS[road], stream=stream, out=out)
                 if turn:
                     spent[build, road].append(found)
     for worker in workers.values():

@@ -18,16 +18,14 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.common import ROOT, clip_list, clips, environment, write
+from benchmarks.common import ROOT, Worker, clip_list, clips, environment, write
 from tfcodec.codec.file.decoder import probe_bytes, read_exact, render_exact
 from tfcodec.files import write_json
 from tfcodec.media import open_source
@@ -72,37 +70,6 @@ Spent = dict[tuple[str, int, str, int], list[float]]
 """Seconds [wall, processor], the least of the rounds, by build, threads, what, and number of the clip."""
 
 
-class Worker:
-    """A build with a number of threads, in a process of its own, which does jobs as ``script`` says."""
-
-    def __init__(self, checkout: Path, threads: int, script: str = WORKER) -> None:
-        environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(checkout), "SVT_LOG": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", script, str(threads)], env=environ, cwd=checkout, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-
-    def do(self, what: str, frames: Path, out: Path | None = None) -> dict[str, list[float]]:
-        """Seconds [wall, processor] by what was done."""
-        to, back = self._pipes()
-        to.write(json.dumps({"what": what, "frames": str(frames), "out": None if out is None else str(out)}) + "\n")
-        to.flush()
-        line = back.readline()
-        if not line:
-            sys.exit("a worker has ended; what it said is above")
-        found: dict[str, list[float]] = json.loads(line)
-        return found
-
-    def end(self) -> None:
-        self._pipes()[0].close()
-        self._process.wait(60)
-
-    def _pipes(self) -> tuple[IO[str], IO[str]]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        return self._process.stdin, self._process.stdout
-
-
 def judged(judge: LPIPS, data: bytes, frames: np.ndarray) -> dict[str, float]:
     import torch
 
@@ -134,7 +101,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     paths = spread(clips() if args.data is None else sorted(args.data.glob("*.mp4")), args.clips)
     builds = {"before": args.against.resolve(), "now": ROOT}
-    workers = {(build, n): Worker(path, n) for n in args.threads for build, path in builds.items()}
+    workers = {(build, n): Worker(path, n, WORKER) for n in args.threads for build, path in builds.items()}
     spent: Spent = {}
     qualities: dict[str, list[dict[str, float]]] = {build: [] for build in builds}
     judge, counts = LPIPS("alex"), []
@@ -148,14 +115,14 @@ def main() -> None:
             if not number:
                 np.save(warm, frames[:12])
                 for worker in workers.values():
-                    worker.do("file", warm)
+                    worker.do(what="file", frames=warm, out=None)
             np.save(folder / "frames.npy", frames)
             for whole in range(args.rounds):
                 for (build, n), worker in workers.items():
                     out = folder / f"{build}.tfc" if not whole and n == args.threads[0] else None
-                    done = worker.do("file", folder / "frames.npy", out)
+                    done = worker.do(what="file", frames=folder / "frames.npy", out=out)
                     if args.call and n == args.threads[0]:
-                        done |= worker.do("call", folder / "frames.npy")
+                        done |= worker.do(what="call", frames=folder / "frames.npy")
                     for what, seconds in done.items():
                         at = (build, n, what, number)
                         spent[at] = [min(pair) for pair in zip(seconds, spent.get(at, seconds), strict=True)]

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, clip_list, clips, environment, own_process, write
-from benchmarks.measure.encode_speed import Worker
+from benchmarks.common import ROOT, Worker, clip_list, clips, environment, own_process, write
+from benchmarks.measure.decode_speed import ENCODE, ROADS, WORKER
 from tfcodec.files import write_json
 
 FRESH = 3
@@ -34,40 +34,6 @@ SECONDS = 6
 
 RUNTIMES = ("torch", "ncnn")
 
-ENCODE = """
-import sys
-import numpy as np
-import tfcodec
-from tfcodec.media import open_source
-with open_source(sys.argv[1], crop="none") as clip:
-    frames = np.stack([frame for _, frame in zip(range(int(sys.argv[3])), clip.frames_iter())])
-    audio = None if clip.audio is None else clip.audio[: 640 * len(frames)]
-rate = None if audio is None else 16000
-tfcodec.encode(frames, sys.argv[2], fps=25, audio=audio, sample_rate=rate, refine=False)
-"""
-
-WORKER = """
-import json, os, sys, time
-answers = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)
-import numpy as np, torch, tfcodec
-torch.set_num_threads(int(sys.argv[1]))
-arms = {"torch": {}, "torch_fast": {"fast": True}, "ncnn": {"runtime": "ncnn"}}
-readers = {}
-for line in sys.stdin:
-    job = json.loads(line)
-    at = job["what"], job["frames"]
-    if at not in readers:
-        readers[at] = tfcodec.open(job["frames"], **arms[job["what"]])
-    reader = readers[at]
-    reader.seek(0)
-    wall, processor = time.perf_counter(), time.process_time()
-    pictures = [frame.pixels for frame in reader]
-    spent = [time.perf_counter() - wall, time.process_time() - processor]
-    if job["out"] is not None:
-        np.save(job["out"], np.stack(pictures))
-    answers.write(json.dumps({"spent": spent}) + "\\n")
-"""
 ARMS = (("before", "torch"), ("before", "torch_fast"), ("now", "torch"), ("now", "torch_fast"), ("now", "ncnn"))
 
 FRESH_PROCESS = """
@@ -107,7 +73,7 @@ def speed(before: Path, streams: list[Path], threads: int, rounds: int) -> dict[
         drawn = {}
         for build, arm in ARMS:
             out = stream.with_name(f"{build}-{arm}.npy")
-            workers[build].do(arm, stream, out)
+            workers[build].do(road=arm, options=ROADS[arm], stream=stream, out=out)
             drawn[build, arm] = np.load(out)
         wanted = drawn["before", "torch"].astype(float)
         count += len(wanted)
@@ -115,7 +81,11 @@ def speed(before: Path, streams: list[Path], threads: int, rounds: int) -> dict[
             if build == "now":
                 error = max(float(np.square(a - b).mean()) for a, b in zip(wanted, pictures, strict=True))
                 errors[arm] = max(errors.get(arm, 1e-6), error)
-        spent = [{at: np.array(workers[at[0]].do(at[1], stream)["spent"]) for at in ARMS} for _ in range(rounds)]
+        job = {"stream": stream, "out": None}
+        spent = [
+            {at: np.array(workers[at[0]].do(road=at[1], options=ROADS[at[1]], **job)) for at in ARMS}
+            for _ in range(rounds)
+        ]
         for at in ARMS:
             least[at] = least.get(at, np.zeros(2)) + np.min([turn[at] for turn in spent], 0)
     for worker in workers.values():

@@ -141,11 +141,15 @@ def enlarge(x: Tensor, size: int) -> Tensor:
 
 
 def _risen(x: Tensor, size: int, mode: str) -> Tensor:
-    small = x.shape[-1]
     with torch.autocast(x.device.type, enabled=False):
-        unit = torch.eye(small, device=x.device, dtype=torch.float32)[None, None]
-        rise = F.interpolate(unit, size=(size, small), mode=mode, align_corners=False)[0, 0]
+        rise = rise_of(x.shape[-1], size, mode, x.device)
         return rise @ x.float() @ rise.transpose(-1, -2)
+
+
+def rise_of(small: int, size: int, mode: str, device: torch.device) -> Tensor:
+    """What enlarges a line, [size, small] float32; ``mode`` as of `F.interpolate`."""
+    unit = torch.eye(small, device=device, dtype=torch.float32)[None, None]
+    return F.interpolate(unit, size=(size, small), mode=mode, align_corners=False)[0, 0]
 
 
 # BT.709 (ITU-R BT.709-6, 3): luma weights, and what separates RGB into luma and colour differences.

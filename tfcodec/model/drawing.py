@@ -58,9 +58,7 @@ class FastDrawing:
             # Of two frames: what has one of something may be recorded as if there were always one.
             given = [zeros(2, WINDOW, 3, 8, 8), marks]
             given += [*self.frames.blank(), *(() if coarse else paste_lines(marks))]
-            flat = _FlatFast(self.frames, coarse)
-            flat(*given)  # constants are made before they are recorded
-            graph = traced(flat, given)
+            graph = traced(_FlatFast(self.frames, coarse), given)
             if graph is not None:
                 for _ in range(WARM_UP):
                     graph(*given)

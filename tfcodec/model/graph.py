@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,12 +67,12 @@ class Rearranged:
             self._known: tuple[tuple[Tensor, rearranged.Prepared], ...] = ()
             key = model.encode_keyframe(zeros(1, 3, 256, 256))
             given = [zeros(1, WINDOW, 3, 8, 8), zeros(1, COUNT, 2), *self._drawing.prepare(key), *self._weights]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                traced = torch.jit.trace(self._drawing, given, check_trace=False)  # type: ignore[no-untyped-call]
-                self._graph = torch.jit.freeze(traced)
+            graph = traced(self._drawing, given)
+            if graph is None:
+                raise RuntimeError("this torch records no graphs")
+            self._graph = graph
             for _ in range(WARM_UP):
-                self._graph(*given)
+                graph(*given)
 
     def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
         """As `Recording`."""
@@ -155,13 +156,13 @@ def _tensors(key: KeyframeFeatures) -> list[Tensor]:
     return [value for value in key if value is not None]
 
 
-def traced(module: nn.Module, given: list[Tensor]) -> Callable[..., Tensor] | None:
+def traced(module: nn.Module, given: list[Tensor]) -> Callable[..., Any] | None:
     """A module's graph, by an example of what it is given; None where this torch records none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = torch.jit.trace(module.eval(), given, check_trace=False)  # type: ignore[no-untyped-call]
-            graph: Callable[..., Tensor] = torch.jit.freeze(made)
+            graph: Callable[..., Any] = torch.jit.freeze(made)
             return graph
     except (AttributeError, RuntimeError):
         return None

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, pixel_centres
+from .blocks import ResBlock, pixel_centres, rise_of
 
 _LAST = torch.channels_last
 
@@ -142,11 +142,8 @@ class Rise(NamedTuple):
 
     @classmethod
     def of(cls, height: int, width: int, factor: int, mode: str = "bilinear") -> Rise:
-        def rise(n: int) -> Tensor:
-            unit = torch.eye(n)[None, None]
-            return F.interpolate(unit, size=(factor * n, n), mode=mode, align_corners=False)[0, 0]
-
-        return cls(rise(height).contiguous(), rise(width).T.contiguous())
+        rows, columns = (rise_of(n, factor * n, mode, torch.device("cpu")) for n in (height, width))
+        return cls(rows.contiguous(), columns.T.contiguous())
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.rows @ x.contiguous() @ self.columns

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .blocks import pixel_centres, rise_of
+
 CPU = torch.device("cpu")
 
 
@@ -86,8 +88,7 @@ def twice(x: Tensor) -> Tensor:
 def rise(small: int, size: int, mode: str = "bilinear") -> Tensor:
     """What enlarges a line, [size, small]."""
     with torch.inference_mode(False):
-        unit = torch.eye(small, dtype=torch.float32, device=CPU)[None, None]
-        return F.interpolate(unit, size=(size, small), mode=mode, align_corners=False)[0, 0].contiguous()
+        return rise_of(small, size, mode, CPU).contiguous()
 
 
 @lru_cache(maxsize=32)
@@ -122,9 +123,7 @@ def pixels(height: int, width: int) -> Tensor:
 def centres(height: int, width: int) -> Tensor:
     """The same in -1..1."""
     with torch.inference_mode(False):
-        lines = ((torch.arange(n, dtype=torch.float32, device=CPU) * 2 + 1) / n - 1 for n in (height, width))
-        y, x = torch.meshgrid(*lines, indexing="ij")
-        return torch.stack((x, y))
+        return pixel_centres(width, height, CPU).permute(2, 0, 1).contiguous()
 
 
 def sample(x: Tensor, places: Tensor, padding: str = "border") -> Tensor:

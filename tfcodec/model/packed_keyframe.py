@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ResBlock
-from .packed import Packed
+from .packed import Packed, laid
 from .upsampler import Upsampler
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -66,7 +66,7 @@ class PackedConv(Packed):
         super().__init__(conv.weight, conv.bias, None, conv.stride[0])
 
     def forward(self, x: Tensor, then: str = "none") -> Tensor:
-        return super().forward(_ready(x), then)
+        return super().forward(laid(x), then)
 
 
 class PackedBlock(nn.Module):
@@ -78,9 +78,5 @@ class PackedBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         assert condition is None
-        x = _ready(x)
+        x = laid(x)
         return self.conv2.onto(self.conv1(F.silu(x), "swish"), x)
-
-
-def _ready(x: Tensor) -> Tensor:
-    return x.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)

@@ -7,7 +7,6 @@ smoothed least.
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from weakref import WeakKeyDictionary
@@ -31,8 +30,6 @@ Points = NDArray[np.float32]
 Weights = Mapping[tuple[int, ...], tuple[float, ...]]
 
 _BATCH = 16
-_WARM_UP = 3
-"""Runs in which TorchScript watches and rewrites a graph."""
 _DEVICE_BATCH = 128
 """Of a graphics card."""
 _SIZE = 256
@@ -117,14 +114,11 @@ def _record(tracker: FaceTracker, *sizes: int) -> Looking | None:
     pictures = torch.zeros(max(1, *sizes), 3, _SIZE, _SIZE, dtype=torch.float32, device="cpu")
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                looking = torch.jit.freeze(torch.jit.trace(tracker, pictures, check_trace=False))  # type: ignore[no-untyped-call]
-        except (AttributeError, RuntimeError):
+        looking = graph.traced(tracker, [pictures])
+        if looking is None:
             return None
         for size in sizes:
-            for _ in range(_WARM_UP):
+            for _ in range(graph.WARM_UP):
                 looking(pictures[:size])
 
     def look(pictures: Tensor) -> tuple[Tensor, Tensor]:

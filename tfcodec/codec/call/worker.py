@@ -226,7 +226,7 @@ class DrawingThread:
     def _recording(self, entry: ModelEntry) -> None:
         self._alone()
         # An error concerns nobody yet: if the call does name this network, it comes again from the drawing thread.
-        with contextlib.suppress(TfcodecError):
+        with contextlib.suppress(Exception):
             renderer = self._open(entry)
             renderer.prepare()
             renderer.set_keyframe(np.zeros((256, 256, 3), np.uint8))  # what is made at first use is made now
