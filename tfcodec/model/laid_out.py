@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, pixel_centres, rise_of
+from .blocks import ResBlock, box_down, pixel_centres, rise_of
+from .landmarks import HINTS
+from .places import FLOW_UNIT
 
 _LAST = torch.channels_last
 
@@ -54,16 +56,49 @@ def run() -> _Scripts:
     return found
 
 
+class Prepared(NamedTuple):
+    """What a frame wants to know of its keyframe, [1, ...]."""
+
+    picture: Tensor
+    small: Tensor
+    key8: Tensor
+    f128: Tensor
+    f64: Tensor
+    f32: Tensor
+    f16: Tensor
+    part16: Tensor
+    part8: Tensor
+    marks: Tensor
+    face: Tensor
+    mouth: Tensor
+    mouth_stem: Tensor
+    eyes: Tensor
+    eyes_stem: Tensor
+
+
+class Coarse(NamedTuple):
+    """Stage 1's: features, moved features of the keyframe, picture, its change, flow, hints."""
+
+    x: Tensor
+    f64: Tensor
+    picture: Tensor
+    paint: Tensor
+    flow: Tensor
+    told: Tensor
+    drawn: Tensor
+
+
 class Convolution:
     """A convolution of maps of ``size`` pixels with zeros around them.
 
-    ``low``: of maps in bfloat16, and what it gives is bfloat16, too.
+    ``low``: in bfloat16, and so is what it gives.
     """
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: int = 1, low: bool = False
     ) -> None:
         kernel = weight.shape[-1]
+        self._low = low
         self._padding, self._stride = [kernel // 2] * 2, [stride] * 2
         dtype = torch.bfloat16 if low else torch.float32
         self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
@@ -73,11 +108,13 @@ class Convolution:
         )  # fmt: skip
 
     def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = run().convolve(x, self.weight, self._bias, self._padding, self._stride)
+        out: Tensor = run().convolve(x.bfloat16() if self._low else x, self.weight, self._bias, self._padding, self._stride)
         return out
 
     def onto(self, y: Tensor, x: Tensor) -> Tensor:
-        """What it makes of ``x`` added to ``y``, which is changed."""
+        """What it makes of ``x`` added to ``y``, float32, which is changed."""
+        if self._low:
+            return y.add_(self(x))
         out: Tensor = run().onto(y, x, self.weight, self._bias, self._padding, self._stride)
         return out
 
@@ -87,14 +124,11 @@ class Block:
 
     def __init__(self, block: nn.Module, size: Sequence[int], low: bool) -> None:
         assert isinstance(block, ResBlock)
-        self._low = low
         self._first = Convolution(block.conv1.weight, block.conv1.bias, size, low=low)
         self._second = Convolution(block.conv2.weight, block.conv2.bias, size, low=low)
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = F.silu(x)
-        y = F.silu(self._first(y.bfloat16() if self._low else y), inplace=True)
-        return x.add_(self._second(y)) if self._low else self._second.onto(x, y)
+        return self._second.onto(x, F.silu(self._first(F.silu(x)), inplace=True))
 
 
 class Sum:
@@ -130,6 +164,11 @@ def joined(*parts: Tensor) -> Tensor:
     return torch.cat(parts, 1).contiguous(memory_format=_LAST)
 
 
+def spread(x: Tensor, count: int) -> Tensor:
+    """The same for so many frames, to be changed."""
+    return x.expand(count, -1, -1, -1).clone(memory_format=_LAST)
+
+
 def doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
@@ -163,29 +202,43 @@ def _paste(
 ) -> Tensor:  # fmt: skip
     """`closeup.paste_square`, into the pixels that the square covers; a script, as it decides how many there are."""
     size = picture.shape[-1]
-    scale = turn.square().sum() / 2
-    inverse = turn[0].t() / scale
     a, b = 2 / (right - left), 2 / (bottom - top)
-    m00, m01 = float(inverse[0, 0]) * a, float(inverse[0, 1]) * a
-    m10, m11 = float(inverse[1, 0]) * b, float(inverse[1, 1]) * b
-    x0, y0 = float(middle[0, 0]), float(middle[0, 1])
-    sx = m00 * x0 + m01 * y0 + (right + left) / (right - left)
-    sy = m10 * x0 + m11 * y0 + (bottom + top) / (bottom - top)
     # The corners; beyond an edge a pixel still mixes with what is inside.
     ex, ey = 1 + 2 / change.shape[-1], 1 + 2 / change.shape[-2]
-    det = m00 * m11 - m01 * m10
-    low_x, high_x, low_y, high_y = 1e9, -1e9, 1e9, -1e9
-    for u in [-ex + sx, ex + sx]:
-        for v in [-ey + sy, ey + sy]:
-            x = ((m11 * u - m01 * v) / det + 1) * (size / 2)
-            y = ((m00 * v - m10 * u) / det + 1) * (size / 2)
-            low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
-    left_at, right_at = int(max(0.0, min(low_x, float(size)))), int(max(0.0, min(high_x + 1, float(size))))
-    top_at, bottom_at = int(max(0.0, min(low_y, float(size)))), int(max(0.0, min(high_y + 1, float(size))))
-    if left_at < right_at and top_at < bottom_at:
-        across = (torch.arange(left_at, right_at, dtype=torch.float32) * 2 + 1) / size - 1
-        down = (torch.arange(top_at, bottom_at, dtype=torch.float32) * 2 + 1)[:, None] / size - 1
-        grid = torch.stack((across * m00 + (down * m01 - sx), across * m10 + (down * m11 - sy)), -1)[None]
-        pasted = torch.grid_sampler_2d(change, grid, 0, 0, False)
-        picture[:, :, top_at:bottom_at, left_at:right_at] += pasted
+    for at in range(picture.shape[0]):
+        scale = turn[at].square().sum() / 2
+        inverse = turn[at].t() / scale
+        m00, m01 = float(inverse[0, 0]) * a, float(inverse[0, 1]) * a
+        m10, m11 = float(inverse[1, 0]) * b, float(inverse[1, 1]) * b
+        x0, y0 = float(middle[at, 0]), float(middle[at, 1])
+        sx = m00 * x0 + m01 * y0 + (right + left) / (right - left)
+        sy = m10 * x0 + m11 * y0 + (bottom + top) / (bottom - top)
+        det = m00 * m11 - m01 * m10
+        low_x, high_x, low_y, high_y = 1e9, -1e9, 1e9, -1e9
+        for u in [-ex + sx, ex + sx]:
+            for v in [-ey + sy, ey + sy]:
+                x = ((m11 * u - m01 * v) / det + 1) * (size / 2)
+                y = ((m00 * v - m10 * u) / det + 1) * (size / 2)
+                low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
+        left_at, right_at = int(max(0.0, min(low_x, float(size)))), int(max(0.0, min(high_x + 1, float(size))))
+        top_at, bottom_at = int(max(0.0, min(low_y, float(size)))), int(max(0.0, min(high_y + 1, float(size))))
+        if left_at < right_at and top_at < bottom_at:
+            across = (torch.arange(left_at, right_at, dtype=torch.float32) * 2 + 1) / size - 1
+            down = (torch.arange(top_at, bottom_at, dtype=torch.float32) * 2 + 1)[:, None] / size - 1
+            grid = torch.stack((across * m00 + (down * m01 - sx), across * m10 + (down * m11 - sy)), -1)[None]
+            pasted = torch.grid_sampler_2d(change[at : at + 1], grid, 0, 0, False)
+            picture[at : at + 1, :, top_at:bottom_at, left_at:right_at] += pasted
     return picture
+
+
+def hinting(layer: nn.Conv2d) -> Tensor:
+    """Weights for motion, cover, shape and drawing, the motion and the shape as they are and not in units."""
+    weight = layer.weight[:, -HINTS:].detach().clone()
+    weight[:, :2] /= FLOW_UNIT
+    weight[:, 3:5] /= FLOW_UNIT
+    return weight
+
+
+def wrong(now: Tensor, picture: Tensor) -> Tensor:
+    """How far a picture is from the tiny frame."""
+    return 4 * (now - box_down(picture, 8))
