@@ -184,7 +184,7 @@ class _Stage1:
     def maps(self, key: KeyframeFeatures) -> tuple[Tensor, ...]:
         """Features of the keyframe for `Prepared`; at 16 and 8 pixels, where they are seen unmoved, their shares of
         the convolutions."""
-        f128, f64, f32, f16, f8 = (x.contiguous(memory_format=_LAST) for x in key[2:7])
+        f128, f64, f32, f16, f8 = (x.float().contiguous(memory_format=_LAST) for x in key[2:7])
         return f128, f64, f32, f16, self._key16(f16), self._key8(f8)
 
     def __call__(self, key: Prepared, tiny: Tensor, now: Tensor, hints: NamedTuple) -> Coarse:
