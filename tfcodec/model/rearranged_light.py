@@ -43,8 +43,8 @@ class LightOne:
         see16[:, 3:5] /= FLOW_UNIT
         see32[:, 9:11] /= FLOW_UNIT
         see64 = torch.cat((s.see64.weight[:, :9], hinting(s.see64)), 1)
-        self._level16 = Level(16, s.up16, Convolution(see16, s.see16.bias, (16, 16), low=low), s.trunk16, low)
-        self._level32 = Level(32, s.up32, Convolution(see32, s.see32.bias, (32, 32), low=low), s.trunk32, low)
+        self._level16 = Level(16, s.up16, Convolution(see16, s.see16.bias, (16, 16)), s.trunk16, False)
+        self._level32 = Level(32, s.up32, Convolution(see32, s.see32.bias, (32, 32)), s.trunk32, low)
         self._level64 = Level(64, s.up64, Convolution(see64, s.see64.bias, (64, 64), low=low), s.trunk64, low)
         self._flow16 = of_layer(s.flow16, 16, scale=FLOW_UNIT)
         self._flow32 = of_layer(s.flow32, 32, scale=FLOW_UNIT)
