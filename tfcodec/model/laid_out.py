@@ -18,8 +18,10 @@ from .places import FLOW_UNIT
 _LAST = torch.channels_last
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, "none", [], "")
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int], then: str
+) -> Tensor:  # fmt: skip
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, then, [], "")
 
 
 def _convolve_onto(
@@ -107,13 +109,15 @@ class Convolution:
             [1, weight.shape[1], *size],  # type: ignore[call-arg]  # the stubs lack it
         )  # fmt: skip
 
-    def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = run().convolve(x.bfloat16() if self._low else x, self.weight, self._bias, self._padding, self._stride)
+    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
+        """``then``: swish (`F.silu`) of what it gives, or none."""
+        x = x.bfloat16() if self._low else x
+        out: Tensor = run().convolve(x, self.weight, self._bias, self._padding, self._stride, then)
         return out
 
     def onto(self, y: Tensor, x: Tensor) -> Tensor:
-        """What it makes of ``x`` added to ``y``, float32, which is changed."""
-        if self._low:
+        """What it makes of ``x`` added to ``y``, float32 or as it computes, which is changed."""
+        if self._low and y.dtype == torch.float32:
             return y.add_(self(x))
         out: Tensor = run().onto(y, x, self.weight, self._bias, self._padding, self._stride)
         return out
@@ -128,7 +132,7 @@ class Block:
         self._second = Convolution(block.conv2.weight, block.conv2.bias, size, low=low)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._second.onto(x, F.silu(self._first(F.silu(x)), inplace=True))
+        return self._second.onto(x, self._first(F.silu(x), "swish"))
 
 
 class Sum:

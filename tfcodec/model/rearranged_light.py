@@ -44,7 +44,7 @@ class LightOne:
         see32[:, 9:11] /= FLOW_UNIT
         see64 = torch.cat((s.see64.weight[:, :9], hinting(s.see64)), 1)
         self._level16 = Level(16, s.up16, Convolution(see16, s.see16.bias, (16, 16)), s.trunk16, False)
-        self._level32 = Level(32, s.up32, Convolution(see32, s.see32.bias, (32, 32)), s.trunk32, low)
+        self._level32 = Level(32, s.up32, Convolution(see32, s.see32.bias, (32, 32), low=low), s.trunk32, low)
         self._level64 = Level(64, s.up64, Convolution(see64, s.see64.bias, (64, 64), low=low), s.trunk64, low)
         self._flow16 = of_layer(s.flow16, 16, scale=FLOW_UNIT)
         self._flow32 = of_layer(s.flow32, 32, scale=FLOW_UNIT)
@@ -99,6 +99,7 @@ class LightTwo:
     """`light.LightStage2`."""
 
     def __init__(self, s: LightStage2, low: bool) -> None:
+        self._low = low  # nothing is placed by these features: they are in bfloat16 from block to block, too
         self._up = of_layer(s.up128, 64)
         self._block = Block(s.block128, (128, 128), low)
         assert s.paint.bias is not None
@@ -112,9 +113,8 @@ class LightTwo:
     def __call__(self, key: Prepared, now: Tensor, c: Coarse) -> Tensor:
         pixels = sampled(key.picture.expand(now.shape[0], -1, -1, -1), places(self._rise[256](c.flow)))
         x = doubled(self._up(c.x)).add_(moved(key.f128, self._rise[128](c.flow)))
-        x = self._paint(F.silu(self._block(x), inplace=True)).float()
-        paint, blend = torch.split(x, [12, 4], 1)
-        blend = F.pixel_shuffle(torch.sigmoid(blend), 2)
+        x = self._block(x.bfloat16() if self._low else x)
+        paint, blend = torch.split(F.pixel_shuffle(self._paint(F.silu(x, inplace=True)), 2).float(), [3, 1], 1)
         smooth = F.interpolate(self._rise[128](c.picture), scale_factor=2.0, mode="nearest")
-        picture = smooth.sub_(pixels).mul_(blend).add_(pixels).add_(F.pixel_shuffle(paint, 2))
+        picture = smooth.sub_(pixels).mul_(blend.sigmoid()).add_(pixels).add_(paint)
         return picture.add_(self._smooth(self._share * (now - box_down(picture, 8))))
