@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, pixel_centres, rise_of
+from .blocks import ResBlock, box_down, rise_of
 from .landmarks import HINTS
+from .packed import centres
 from .places import FLOW_UNIT
 
 _LAST = torch.channels_last
@@ -193,8 +194,8 @@ class Rise(NamedTuple):
 
 
 def places(flow: Tensor) -> Tensor:
-    """Where a flow [1, 2, h, w] leads from its pixels."""
-    return flow.permute(0, 2, 3, 1) + pixel_centres(flow.shape[-1], flow.shape[-2], flow.device)
+    """Where flows [N, 2, h, w] lead from their pixels."""
+    return (centres(flow.shape[-2], flow.shape[-1]) + flow).permute(0, 2, 3, 1)
 
 
 def sampled(x: Tensor, grid: Tensor) -> Tensor:
