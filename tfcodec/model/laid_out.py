@@ -154,6 +154,27 @@ class Sum:
         return y
 
 
+class Paint:
+    """What to add to a picture, [N, 3, 2 h, 2 w], and how much of another to mix in, [N, 1, 2 h, 2 w], of maps
+    [N, C, h, w]: as `F.pixel_shuffle` of a convolution with 16 channels gives them, but by copies of whole rows.
+
+    ``shift`` is added to what is mixed in, before its sigmoid.
+    """
+
+    def __init__(self, layer: nn.Conv2d, size: Sequence[int], shift: float, low: bool = False) -> None:
+        assert layer.bias is not None
+        bias = layer.bias.detach().clone()
+        bias[12:] += shift
+        weight, bias = (x.unflatten(0, (4, 4)).transpose(0, 1).flatten(0, 1) for x in (layer.weight, bias))
+        self._convolution = Convolution(weight, bias, size, low=low)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self._convolution(x).permute(0, 2, 3, 1).unflatten(-1, (2, 8)).transpose(2, 3).flatten(3)
+        x = x.unflatten(-1, (-1, 4)).flatten(1, 2).permute(0, 3, 1, 2)
+        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        return x[:, :3], x[:, 3:].sigmoid()
+
+
 def of_layer(layer: nn.Conv2d, size: int | Sequence[int], stride: int = 1, scale: float = 1.0) -> Convolution:
     assert layer.bias is not None
     whole = (size, size) if isinstance(size, int) else size

@@ -26,7 +26,7 @@ from .closeup import CloseUp, dots, fade, head_frame
 from .config import NetworkConfig
 from .inputs import REACH
 from .laid_out import (
-    Block, Coarse, Convolution, Prepared, Rise, Sum, bias_of, doubled, hinting, joined, of_layer, places, run, sampled,
+    Block, Coarse, Convolution, Paint, Prepared, Rise, Sum, bias_of, doubled, hinting, joined, of_layer, places, run, sampled,
     scripts, spread, wrong,
 )  # fmt: skip
 from .light import LightStage1, LightStage2
@@ -126,7 +126,7 @@ def _convolutions(of: object) -> Iterator[Convolution]:
     elif isinstance(of, list | tuple):
         for part in of:
             yield from _convolutions(part)
-    elif isinstance(of, Block | Sum | Level | LightOne | LightTwo | _Stage1 | _Stage2 | _CloseUp):
+    elif isinstance(of, Block | Paint | Sum | Level | LightOne | LightTwo | _Stage1 | _Stage2 | _CloseUp):
         yield from _convolutions(list(vars(of).values()))
 
 
@@ -256,10 +256,7 @@ class _Stage2:
         a = merge.shape[0]
         self._merge128 = Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.merge128.bias, big, low)
         self._blocks128 = [Block(b, big, low) for b in (s.block128, *s.more128)]
-        assert s.paint.bias is not None
-        shift = torch.zeros_like(s.paint.bias)
-        shift[12:] = -4.0
-        self._paint = Convolution(s.paint.weight, s.paint.bias + shift, big)
+        self._paint = Paint(s.paint, big, -4)
         self._share = torch.sigmoid(s.projection.detach())
         self._rise = {n: Rise.of(64, 64, n // 64) for n in (128, 256)}
         self._near, self._smooth = Rise.of(8, 8, 8), Rise.of(8, 8, 32, "bicubic")
@@ -276,9 +273,8 @@ class _Stage2:
         x = self._merge128(doubled(self._up128(x)), moved, fine)
         for block in self._blocks128:
             x = block(x)
-        paint, blend = torch.split(self._paint(F.silu(x, inplace=True)), [12, 4], 1)
-        blend = F.pixel_shuffle(torch.sigmoid(blend), 2)
-        picture = self._rise[256](c.picture).sub_(pixels).mul_(blend).add_(pixels).add_(F.pixel_shuffle(paint, 2))
+        paint, blend = self._paint(F.silu(x, inplace=True))
+        picture = self._rise[256](c.picture).sub_(pixels).mul_(blend).add_(pixels).add_(paint)
         return picture.add_(self._smooth(self._share * (now - box_down(picture, 8))))
 
 
@@ -300,10 +296,7 @@ class _CloseUp:
         a = merge.shape[0]
         self._merge = Sum((merge[:, :a], merge[:, a:]), part.merge2.bias, half, low)
         self._after2 = Block(part.after2, half, low)
-        assert part.paint.bias is not None
-        shift = torch.zeros_like(part.paint.bias)
-        shift[12:] = -2.0
-        self._paint = Convolution(part.paint.weight, part.paint.bias + shift, half)
+        self._paint = Paint(part.paint, half, -2)
         self._rise = Rise.of(*quarter, 4)
         self._fade = fade(square, torch.device("cpu"))
 
@@ -323,9 +316,8 @@ class _CloseUp:
         x = fine.add_(doubled(self._up2(x4)))
         fine = F.pixel_unshuffle(change, 2).contiguous(memory_format=_LAST)
         x = self._after2(self._merge(F.silu(x, inplace=True), fine))
-        paint, blend = torch.split(self._paint(F.silu(x, inplace=True)), [12, 4], 1)
-        blend = F.pixel_shuffle(torch.sigmoid(blend), 2)
-        return (blend * change + F.pixel_shuffle(paint, 2)) * self._fade
+        paint, blend = self._paint(F.silu(x, inplace=True))
+        return (blend * change + paint) * self._fade
 
 
 def _pixels(picture: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .blocks import box_down
 from .laid_out import (
-    Block, Coarse, Convolution, Prepared, Rise, doubled, hinting, joined, of_layer, places, sampled, spread, wrong,
+    Block, Coarse, Convolution, Paint, Prepared, Rise, doubled, hinting, joined, of_layer, places, sampled, spread, wrong,
 )  # fmt: skip
 from .landmarks import Hints
 from .light import LightStage1, LightStage2
@@ -102,10 +102,7 @@ class LightTwo:
         self._low = low  # nothing is placed by these features: they are in bfloat16 from block to block, too
         self._up = of_layer(s.up128, 64)
         self._block = Block(s.block128, (128, 128), low)
-        assert s.paint.bias is not None
-        shift = torch.zeros_like(s.paint.bias)
-        shift[12:] = -4.0
-        self._paint = Convolution(s.paint.weight, s.paint.bias + shift, (128, 128), low=low)
+        self._paint = Paint(s.paint, (128, 128), -4, low)
         self._share = torch.sigmoid(s.projection.detach())
         self._rise = {n: Rise.of(64, 64, n // 64) for n in (128, 256)}
         self._smooth = Rise.of(8, 8, 32, "bicubic")
@@ -114,7 +111,7 @@ class LightTwo:
         pixels = sampled(key.picture.expand(now.shape[0], -1, -1, -1), places(self._rise[256](c.flow)))
         x = doubled(self._up(c.x)).add_(moved(key.f128, self._rise[128](c.flow)))
         x = self._block(x.bfloat16() if self._low else x)
-        paint, blend = torch.split(F.pixel_shuffle(self._paint(F.silu(x, inplace=True)), 2).float(), [3, 1], 1)
+        paint, blend = self._paint(F.silu(x, inplace=True))
         smooth = F.interpolate(self._rise[128](c.picture), scale_factor=2.0, mode="nearest")
-        picture = smooth.sub_(pixels).mul_(blend.sigmoid()).add_(pixels).add_(paint)
+        picture = smooth.sub_(pixels).mul_(blend).add_(pixels).add_(paint)
         return picture.add_(self._smooth(self._share * (now - box_down(picture, 8))))
