@@ -19,6 +19,7 @@ from . import rearranged
 from .blocks import to_pixels
 from .config import SHAPES
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
+from .laid_out import Prepared
 from .landmarks import COUNT
 from .stage1 import MAPS, KeyframeFeatures
 from .upsampler import Upsampler
@@ -77,7 +78,7 @@ class Rearranged:
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             self._drawing = rearranged.Drawing(model, coarse=coarse, low=low).eval()
             self._weights = self._drawing.weights()
-            self._known: tuple[tuple[Tensor, rearranged.Prepared], ...] = ()
+            self._known: tuple[tuple[Tensor, Prepared], ...] = ()
             key = model.encode_keyframe(zeros(1, 3, 256, 256))
             given = [zeros(count, WINDOW, 3, 8, 8), zeros(count, COUNT, 2), *self._drawing.prepare(key), *self._weights]
             graph = traced(self._drawing, given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -79,6 +79,10 @@ class Prepared(NamedTuple):
     eyes_stem: Tensor
 
 
+Maps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Of `Prepared`, ``f128`` to ``part8``."""
+
+
 class Coarse(NamedTuple):
     """Stage 1's: features, moved features of the keyframe, picture, its change, flow, hints."""
 
@@ -124,7 +128,20 @@ class Convolution:
         return out
 
 
-class Block:
+class Part:
+    """Something made of convolutions, other parts, and lists of them."""
+
+    def convolutions(self) -> Iterator[Convolution]:
+        """All of them, in the order in which they were made."""
+        for its in vars(self).values():
+            for one in its if isinstance(its, list) else [its]:
+                if isinstance(one, Part):
+                    yield from one.convolutions()
+                elif isinstance(one, Convolution):
+                    yield one
+
+
+class Block(Part):
     """`ResBlock`, which changes the map that it is given."""
 
     def __init__(self, block: nn.Module, size: Sequence[int], low: bool) -> None:
@@ -136,7 +153,7 @@ class Block:
         return self._second.onto(x, self._first(F.silu(x), "swish"))
 
 
-class Sum:
+class Sum(Part):
     """Convolutions of several maps, added."""
 
     def __init__(self, weights: Sequence[Tensor], bias: Tensor | None, size: Sequence[int], low: bool) -> None:
@@ -154,7 +171,7 @@ class Sum:
         return y
 
 
-class Paint:
+class Paint(Part):
     """What to add to a picture, [N, 3, 2 h, 2 w], and how much of another to mix in, [N, 1, 2 h, 2 w], of maps
     [N, C, h, w]: as `F.pixel_shuffle` of a convolution with 16 channels gives them, but by copies of whole rows.
 
@@ -165,12 +182,14 @@ class Paint:
         assert layer.bias is not None
         bias = layer.bias.detach().clone()
         bias[12:] += shift
-        weight, bias = (x.unflatten(0, (4, 4)).transpose(0, 1).flatten(0, 1) for x in (layer.weight, bias))
+        weight, bias = (x.reshape(4, 4, *x.shape[1:]).transpose(0, 1).flatten(0, 1) for x in (layer.weight, bias))
+        self._size = size
         self._convolution = Convolution(weight, bias, size, low=low)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self._convolution(x).permute(0, 2, 3, 1).unflatten(-1, (2, 8)).transpose(2, 3).flatten(3)
-        x = x.unflatten(-1, (-1, 4)).flatten(1, 2).permute(0, 3, 1, 2)
+        height, width = self._size
+        x = self._convolution(x).permute(0, 2, 3, 1).reshape(-1, height, width, 2, 8).transpose(2, 3)
+        x = x.reshape(-1, 2 * height, 2 * width, 4).permute(0, 3, 1, 2)
         x = x.to(torch.float32, memory_format=torch.contiguous_format)
         return x[:, :3], x[:, 3:].sigmoid()
 

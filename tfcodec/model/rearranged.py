@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -26,12 +25,30 @@ from .closeup import CloseUp, dots, fade, head_frame
 from .config import NetworkConfig
 from .inputs import REACH
 from .laid_out import (
-    Block, Coarse, Convolution, Paint, Prepared, Rise, Sum, bias_of, doubled, hinting, joined, of_layer, places, run, sampled,
-    scripts, spread, wrong,
-)  # fmt: skip
+    Block,
+    Coarse,
+    Convolution,
+    Maps,
+    Paint,
+    Part,
+    Prepared,
+    Rise,
+    Sum,
+    bias_of,
+    doubled,
+    hinting,
+    joined,
+    of_layer,
+    places,
+    run,
+    sampled,
+    scripts,
+    spread,
+    wrong,
+)
 from .light import LightStage1, LightStage2
 from .places import FLOW_UNIT
-from .rearranged_light import Level, LightOne, LightTwo
+from .rearranged_light import LightOne, LightTwo
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
 
@@ -64,12 +81,13 @@ class Drawing(nn.Module):
         self._one = LightOne(model.stage1, low) if isinstance(model.stage1, LightStage1) else _Stage1(model.stage1, low)
         self._two: LightTwo | _Stage2 | None = None
         if not coarse:
-            light = isinstance(model.stage2, LightStage2)
-            self._two = LightTwo(model.stage2, low) if light else _Stage2(model.stage2, low)
+            two = model.stage2
+            self._two = LightTwo(two, low) if isinstance(two, LightStage2) else _Stage2(two, low)
         self._squares = model.closeups
         parts = [part for part in model.closeups.parts if isinstance(part, CloseUp)]
         self._closeups = [] if coarse else [_CloseUp(part, low) for part in parts]
-        self._convolutions = list(_convolutions((self._one, self._two, self._closeups)))
+        made = [self._one, *([] if self._two is None else [self._two]), *self._closeups]
+        self._convolutions = [convolution for part in made for convolution in part.convolutions()]
 
     def weights(self) -> list[Tensor]:
         """Arguments of `forward`: a graph cannot have them as constants, laid out as they are."""
@@ -119,18 +137,7 @@ class Drawing(nn.Module):
         return _pixels(picture)
 
 
-def _convolutions(of: object) -> Iterator[Convolution]:
-    """All that something is made of."""
-    if isinstance(of, Convolution):
-        yield of
-    elif isinstance(of, list | tuple):
-        for part in of:
-            yield from _convolutions(part)
-    elif isinstance(of, Block | Paint | Sum | Level | LightOne | LightTwo | _Stage1 | _Stage2 | _CloseUp):
-        yield from _convolutions(list(vars(of).values()))
-
-
-class _Stage1:
+class _Stage1(Part):
     def __init__(self, s: nn.Module, low: bool) -> None:
         from .stage1 import Stage1
 
@@ -181,7 +188,7 @@ class _Stage1:
         sizes = (8, 16), (8, 32), (8, 64), (16, 32), (16, 64), (32, 64)
         self._rise = {(n, m): Rise.of(n, n, m // n) for n, m in sizes}
 
-    def maps(self, key: KeyframeFeatures) -> tuple[Tensor, ...]:
+    def maps(self, key: KeyframeFeatures) -> Maps:
         """Features of the keyframe for `Prepared`; at 16 and 8 pixels, where they are seen unmoved, their shares of
         the convolutions."""
         f128, f64, f32, f16, f8 = (x.float().contiguous(memory_format=_LAST) for x in key[2:7])
@@ -238,7 +245,7 @@ class _Stage1:
         return Coarse(x, sampled(key.f64, grid), moved + paint, paint, flow, told, mouth)
 
 
-class _Stage2:
+class _Stage2(Part):
     def __init__(self, s: nn.Module, low: bool) -> None:
         from .stage2 import Stage2
 
@@ -278,7 +285,7 @@ class _Stage2:
         return picture.add_(self._smooth(self._share * (now - box_down(picture, 8))))
 
 
-class _CloseUp:
+class _CloseUp(Part):
     def __init__(self, part: CloseUp, low: bool) -> None:
         self.square = square = part.square
         self._size = size = square.height, square.width

@@ -10,8 +10,23 @@ from torch import Tensor, nn
 
 from .blocks import box_down
 from .laid_out import (
-    Block, Coarse, Convolution, Paint, Prepared, Rise, doubled, hinting, joined, of_layer, places, sampled, spread, wrong,
-)  # fmt: skip
+    Block,
+    Coarse,
+    Convolution,
+    Maps,
+    Paint,
+    Part,
+    Prepared,
+    Rise,
+    doubled,
+    hinting,
+    joined,
+    of_layer,
+    places,
+    sampled,
+    spread,
+    wrong,
+)
 from .landmarks import Hints
 from .light import LightStage1, LightStage2
 from .packed import moved
@@ -19,7 +34,7 @@ from .places import FLOW_UNIT
 from .stage1 import KeyframeFeatures
 
 
-class Level:
+class _Level(Part):
     """A level of stage 1: features of the level below, the keyframe's moved there, and what is seen of the motion."""
 
     def __init__(self, size: int, up: nn.Conv2d, see: Convolution, blocks: Iterable[nn.Module], low: bool) -> None:
@@ -33,7 +48,7 @@ class Level:
         return x
 
 
-class LightOne:
+class LightOne(Part):
     """`light.LightStage1`."""
 
     def __init__(self, s: LightStage1, low: bool) -> None:
@@ -43,9 +58,9 @@ class LightOne:
         see16[:, 3:5] /= FLOW_UNIT
         see32[:, 9:11] /= FLOW_UNIT
         see64 = torch.cat((s.see64.weight[:, :9], hinting(s.see64)), 1)
-        self._level16 = Level(16, s.up16, Convolution(see16, s.see16.bias, (16, 16)), s.trunk16, False)
-        self._level32 = Level(32, s.up32, Convolution(see32, s.see32.bias, (32, 32), low=low), s.trunk32, low)
-        self._level64 = Level(64, s.up64, Convolution(see64, s.see64.bias, (64, 64), low=low), s.trunk64, low)
+        self._level16 = _Level(16, s.up16, Convolution(see16, s.see16.bias, (16, 16)), s.trunk16, False)
+        self._level32 = _Level(32, s.up32, Convolution(see32, s.see32.bias, (32, 32)), s.trunk32, low)
+        self._level64 = _Level(64, s.up64, Convolution(see64, s.see64.bias, (64, 64)), s.trunk64, low)
         self._flow16 = of_layer(s.flow16, 16, scale=FLOW_UNIT)
         self._flow32 = of_layer(s.flow32, 32, scale=FLOW_UNIT)
         assert s.paint64.bias is not None
@@ -55,7 +70,7 @@ class LightOne:
         self._trust = s.trust.detach()
         self._rise = {(n, m): Rise.of(n, n, m // n) for n, m in ((8, 16), (8, 32), (8, 64), (16, 32), (32, 64))}
 
-    def maps(self, key: KeyframeFeatures) -> tuple[Tensor, ...]:
+    def maps(self, key: KeyframeFeatures) -> Maps:
         """Features of the keyframe for `Prepared`: as rows where they are moved."""
         f128, f64, f32 = (x[0].flatten(1).T.float().contiguous() for x in (key.f128, key.f64, key.f32))
         f16, f8 = key.f16.float(), key.f8.float()
@@ -95,7 +110,7 @@ class LightOne:
         return Coarse(x, key.f64, coarse, paint, flow, told, told)
 
 
-class LightTwo:
+class LightTwo(Part):
     """`light.LightStage2`."""
 
     def __init__(self, s: LightStage2, low: bool) -> None:
