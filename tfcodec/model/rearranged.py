@@ -1,4 +1,4 @@
-"""The network that ships, drawing single frames on a CPU: its arithmetic rearranged, so that less is done per frame.
+"""The networks that ship, drawing on a CPU: their arithmetic rearranged, so that less is done per frame.
 
 * What of a convolution depends on the keyframe alone is computed once a keyframe, and added.
 * Convolutions of the same maps whose results are added are one; of maps side by side, what each gives is added where it
@@ -47,6 +47,7 @@ from .laid_out import (
     wrong,
 )
 from .light import LightStage1, LightStage2
+from .packed import means
 from .places import FLOW_UNIT
 from .rearranged_light import LightOne, LightTwo
 from .stage1 import KeyframeFeatures
@@ -110,8 +111,9 @@ class Drawing(nn.Module):
         )  # fmt: skip
 
     def forward(self, tiny: Tensor, marks: Tensor, *rest: Tensor) -> Tensor:
-        """A picture [1, 256, 256, 3] uint8 of tiny frames [1, 5, 3, 8, 8] and landmarks [1, 70, 2].
+        """Pictures [N, 256, 256, 3] uint8 of tiny frames [N, 5, 3, 8, 8] and landmarks [N, 70, 2]; of one keyframe.
 
+        Other than light networks draw one at a time: N is 1.
         ``rest`` are the fields of `Prepared` and then the `weights`.
         """
         count = len(Prepared._fields)
@@ -281,8 +283,8 @@ class _Stage2(Part):
         for block in self._blocks128:
             x = block(x)
         paint, blend = self._paint(F.silu(x, inplace=True))
-        picture = self._rise[256](c.picture).sub_(pixels).mul_(blend).add_(pixels).add_(paint)
-        return picture.add_(self._smooth(self._share * (now - box_down(picture, 8))))
+        picture = torch.lerp(pixels, self._rise[256](c.picture), blend).add_(paint)
+        return picture.add_(self._smooth(self._share * (now - means(picture, 8))))
 
 
 class _CloseUp(Part):

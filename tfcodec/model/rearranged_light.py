@@ -29,7 +29,7 @@ from .laid_out import (
 )
 from .landmarks import Hints
 from .light import LightStage1, LightStage2
-from .packed import moved
+from .packed import means, moved
 from .places import FLOW_UNIT
 from .stage1 import KeyframeFeatures
 
@@ -128,5 +128,5 @@ class LightTwo(Part):
         x = self._block(x.bfloat16() if self._low else x)
         paint, blend = self._paint(F.silu(x, inplace=True))
         smooth = F.interpolate(self._rise[128](c.picture), scale_factor=2.0, mode="nearest")
-        picture = smooth.sub_(pixels).mul_(blend).add_(pixels).add_(paint)
-        return picture.add_(self._smooth(self._share * (now - box_down(picture, 8))))
+        picture = torch.lerp(pixels, smooth, blend).add_(paint)
+        return picture.add_(self._smooth(self._share * (now - means(picture, 8))))
