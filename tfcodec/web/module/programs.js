@@ -4,7 +4,7 @@ import { sha256 } from "./bytes.js";
 import { MediaError, WeightsError } from "./errors.js";
 import { fetchBytes } from "./tables.js";
 
-const MAGIC = "TFPROG01";
+const MAGIC = "TFPROG02";
 const PAGE = 65536;
 const STACK = 65536;
 const FIRST = ["keyframe", "frame"]; // the parts that every stream needs
@@ -29,6 +29,9 @@ async function engineOf() {
 export function parseProgram(content) {
   const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
   const text = (from, to) => new TextDecoder().decode(content.subarray(from, to));
+  if (content.length >= 12 && text(0, 6) === MAGIC.slice(0, 6) && text(0, 8) !== MAGIC) {
+    throw new WeightsError("the network was exported by another version: export it again");
+  }
   if (content.length < 12 || text(0, 8) !== MAGIC) throw new WeightsError("this is no program of the network");
   let at = 12 + view.getUint32(8, true);
   const header = JSON.parse(text(12, at));
