@@ -13,6 +13,8 @@
 #define EXPORT(name) __attribute__((export_name(#name)))
 #define LANES 4
 #define INLINE static inline __attribute__((always_inline))
+/** Of operations: browsers compile what runs often once more, function by function. */
+#define APART static __attribute__((noinline))
 
 typedef int32_t i32;
 typedef v128_t vec;
@@ -157,7 +159,7 @@ INLINE void conv_row(const Conv *c, i32 group, i32 y) {
   }
 }
 
-static void convolve(const i32 *a, i32 thread, i32 threads) {
+APART void convolve(const i32 *a, i32 thread, i32 threads) {
   const Conv c = *(const Conv *)a;
   const i32 groups = (c.outputs + 3) / 4;
   // What is read again and again should stay in the cache: rows of large maps, weights of small ones.
@@ -171,7 +173,7 @@ static void convolve(const i32 *a, i32 thread, i32 threads) {
 }
 
 /** As convolve() of one tap, of which long rows are shared out, in place of the single one that there is. */
-static void convolve_points(const i32 *a, i32 thread, i32 threads) {
+APART void convolve_points(const i32 *a, i32 thread, i32 threads) {
   Conv c = *(const Conv *)a;
   const i32 groups = (c.outputs + 3) / 4, total = c.height * c.width;
   const i32 strip = 256;
@@ -206,7 +208,7 @@ static void convolve_points(const i32 *a, i32 thread, i32 threads) {
  * Maps with zeros around them; with `phases` 2 apart into four by odd and even rows and columns, which makes
  * convolutions of stride 2 such of stride 1.
  */
-static void pad(const i32 *a, i32 thread, i32 threads) {
+APART void pad(const i32 *a, i32 thread, i32 threads) {
   const i32 channels = a[2], height = a[3], width = a[4], in_plane = a[5], in_row = a[6];
   const i32 plane = a[7], row = a[8], phases = a[9], active = a[10], rows = (height + 2 + phases - 1) / phases * phases;
   const Part p = part(channels * rows, thread, threads);
@@ -422,7 +424,7 @@ INLINE void picture_of(const Square *c, const float *from, i32 step, i32 channel
 }
 
 /** A convolution of 3x3 pixels with zeros around, of SiLU of what it is given if it is `active`. */
-static void convolve4(const i32 *a, i32 thread, i32 threads) {
+APART void convolve4(const i32 *a, i32 thread, i32 threads) {
   const Square c = *(const Square *)a;
   const Maps *maps = (const Maps *)(a + sizeof(Square) / 4);
   const i32 groups = (c.outputs + 3) / 4, across = c.width / 2, all_strips = (c.height + 3) / 4;
@@ -500,7 +502,7 @@ INLINE void place(i32 k, const i32 *n, const i32 *strides, i32 *at) {
   *at = out;
 }
 
-static void copy(const i32 *a, i32 thread, i32 threads) {
+APART void copy(const i32 *a, i32 thread, i32 threads) {
   const i32 *n = a + 2, *from = a + 7, *to = a + 12;
   const Part p = part(n[0] * n[1] * n[2] * n[3], thread, threads);
   const i32 step_in = from[4], step_out = to[4], count = n[4];
@@ -556,7 +558,7 @@ INLINE void binary_rows(const i32 *a, const i32 kind, i32 thread, i32 threads) {
   }
 }
 
-static void binary(const i32 *a, i32 thread, i32 threads) {
+APART void binary(const i32 *a, i32 thread, i32 threads) {
   switch (a[0]) {
     case ADD: binary_rows(a, ADD, thread, threads); break;
     case SUB: binary_rows(a, SUB, thread, threads); break;
@@ -580,7 +582,7 @@ INLINE vec unary_of(i32 kind, vec x, vec low, vec high) {
   }
 }
 
-static void unary(const i32 *a, i32 thread, i32 threads) {
+APART void unary(const i32 *a, i32 thread, i32 threads) {
   const i32 kind = a[0], count = a[3];
   const vec low = all(number(a[4])), high = all(number(a[5]));
   const float *in = AT(float, a[1]);
@@ -615,7 +617,7 @@ INLINE vec pairs(const float *one, const float *other) {
 }
 
 /** Bilinear samples at places in -1..1 (align_corners = False); beyond the edges 0, or with `border` the edge. */
-static void grid_sample(const i32 *a, i32 thread, i32 threads) {
+APART void grid_sample(const i32 *a, i32 thread, i32 threads) {
   const i32 channels = a[3], height = a[4], width = a[5], count = a[6], border = a[7];
   const i32 step = a[8], down_from_across = a[9]; // between places, and between a place's two numbers
   const Part p = part((count + STRIP - 1) / STRIP, thread, threads);
@@ -663,7 +665,7 @@ static void grid_sample(const i32 *a, i32 thread, i32 threads) {
 }
 
 /** Linear interpolation; the tables say for every row and column which are the two around it, and how far it is. */
-static void resize(const i32 *a, i32 thread, i32 threads) {
+APART void resize(const i32 *a, i32 thread, i32 threads) {
   const i32 channels = a[2], height = a[3], width = a[4], out_height = a[5], out_width = a[6];
   const i32 *rows = AT(i32, a[7]), *columns = AT(i32, a[9]);
   const float *down = AT(float, a[8]), *right = AT(float, a[10]);
@@ -686,7 +688,7 @@ static void resize(const i32 *a, i32 thread, i32 threads) {
   }
 }
 
-static void pool(const i32 *a, i32 thread, i32 threads) {
+APART void pool(const i32 *a, i32 thread, i32 threads) {
   const i32 channels = a[2], height = a[3], width = a[4], side = a[5];
   const i32 rows = height / side, columns = width / side;
   const float share = 1.0f / (side * side);
@@ -760,7 +762,7 @@ INLINE void one_row(const float *x, const float *y, float *out, i32 inner, i32 n
   }
 }
 
-static void product(const i32 *a, i32 thread, i32 threads) {
+APART void product(const i32 *a, i32 thread, i32 threads) {
   const i32 m = a[4], inner = a[5], n = a[6];
   const Part p = part(a[3] * m, thread, threads);
   for (i32 k = p.begin; k < p.end;) {
@@ -778,7 +780,7 @@ static void product(const i32 *a, i32 thread, i32 threads) {
   }
 }
 
-static void reduce(const i32 *a, i32 thread, i32 threads) {
+APART void reduce(const i32 *a, i32 thread, i32 threads) {
   const i32 kind = a[0], outer = a[3], count = a[4], inner = a[5];
   const Part p = part(outer * inner, thread, threads);
   for (i32 k = p.begin; k < p.end; k++) {
@@ -789,7 +791,7 @@ static void reduce(const i32 *a, i32 thread, i32 threads) {
   }
 }
 
-static void softmax(const i32 *a, i32 thread, i32 threads) {
+APART void softmax(const i32 *a, i32 thread, i32 threads) {
   const i32 count = a[3];
   const Part p = part(a[2], thread, threads);
   for (i32 k = p.begin; k < p.end; k++) {
@@ -802,7 +804,7 @@ static void softmax(const i32 *a, i32 thread, i32 threads) {
   }
 }
 
-static void norm(const i32 *a, i32 thread, i32 threads) {
+APART void norm(const i32 *a, i32 thread, i32 threads) {
   const i32 count = a[5];
   const float *scale = AT(float, a[1]), *bias = AT(float, a[2]);
   const Part p = part(a[4], thread, threads);

@@ -3,8 +3,8 @@
 import { MediaError, revive } from "./errors.js";
 
 export class Remote {
-  constructor() {
-    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  constructor(worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" })) {
+    this.worker = worker;
     this.waiting = new Map();
     this.next = 1;
     this.worker.onmessage = ({ data: { id, result, error } }) => {
@@ -37,8 +37,8 @@ export class Remote {
 
 let shared = null;
 
-/** The worker that all clips of a page share. */
-export const common = () => (shared ??= new Remote());
+/** The worker that all clips of a page share: the one in `tfcWorker` if the page has begun one before this module came. */
+export const common = () => (shared ??= new Remote(globalThis.tfcWorker));
 
 /** Begin to load a network, before it is known what for. Whoever draws hears if that fails. */
 export function preload(where) {
