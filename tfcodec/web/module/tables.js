@@ -62,7 +62,20 @@ export async function makeTables({ tiny, motion, bases }) {
   return { tiny: parseTables("tiny", tiny), motion: parseTables("motion", motion), synthesis: parseBases(bases) };
 }
 
+const coming = new Map(); // promises of files that the page fetches for this worker, by address
+
+/** Say that a file will be handed in; gives what does so. With null it has to be fetched here after all. */
+export function expect(url) {
+  let hand;
+  coming.set(url, new Promise((resolve) => (hand = resolve)));
+  return hand;
+}
+
 export async function fetchBytes(url, signal) {
+  const given = coming.get(url);
+  coming.delete(url);
+  const bytes = given && (await given);
+  if (bytes) return new Uint8Array(bytes);
   let response;
   try {
     response = await fetch(url, { signal });

@@ -23,7 +23,7 @@ import { LogMel } from "./mel.js";
 import { Network } from "./network.js";
 import { prepareEngine } from "./programs.js";
 import { decodeSpeech } from "./speech.js";
-import { loadTables } from "./tables.js";
+import { expect, loadTables } from "./tables.js";
 
 // What every stream needs begins before it is known which one.
 prepareEngine().catch(() => {});
@@ -31,6 +31,7 @@ loadTables().catch(() => {});
 prepareDecoder();
 
 const networks = new Map(); // by where they were loaded from
+const hands = new Map(); // what takes files that the page fetches, by address
 const clips = new Map();
 let tables = null;
 let nextClip = 1;
@@ -194,6 +195,11 @@ const methods = {
 let queue = Promise.resolve();
 
 self.onmessage = ({ data: { id, method, args } }) => {
+  if (method === "file") {
+    hands.get(args.url)(args.bytes); // what is under way waits for it
+    return;
+  }
+  if (method === "preload") for (const url of args.files ?? []) hands.set(url, expect(url));
   queue = queue.then(async () => {
     try {
       const [result, transfer] = await methods[method](args);
