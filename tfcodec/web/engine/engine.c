@@ -44,14 +44,16 @@ INLINE vec fma(vec a, vec b, vec c) {
 }
 
 /**
- * Numbers that loops multiply by. Engines make a constant vector anew, in three instructions, wherever it is used; out of
- * memory it takes one. The pointer hides from the compiler that they are constants.
+ * Numbers that loops multiply by. Browsers make a constant vector anew, in three instructions, wherever it is used; out
+ * of memory it takes one. The pointer hides from the compiler that they are constants.
  */
 static const float NUMBERS[] = {
   12582912.0f + 127.0f, 126.0f, -126.0f, 1.326472423e-03f, 9.671513245e-03f, 5.550733757e-02f, 2.402224207e-01f,
   6.931469776e-01f, 1.0f, 1.44269504f, -1.44269504f, 4.0f, -4.0f, -5.0f, 2.0f, -2.0f, 8.0f,
 };
-enum { ROUNDING, MOST, LEAST, P5, P4, P3, P2, P1, ONE, LOG2_E, MINUS_LOG2_E, FOUR, MINUS_FOUR, MINUS_FIVE, TWO, MINUS_TWO, EIGHT };
+enum {
+  ROUNDING, MOST, LEAST, P5, P4, P3, P2, P1, ONE, LOG2_E, MINUS_LOG2_E, FOUR, MINUS_FOUR, MINUS_FIVE, TWO, MINUS_TWO, EIGHT,
+};
 
 INLINE vec constant(i32 which) {
   const float *at = NUMBERS;
@@ -298,7 +300,9 @@ INLINE void margin_row(const float *from, float *line, i32 width, i32 reach, con
 }
 
 /** Tiles of one channel in `strips` rows of tiles from `first` on; the edges have the rows before, if `more`. */
-INLINE void tiles_of(const Square *c, const Scratch *s, const float *in, i32 in_row, i32 channel, i32 first, i32 strips, i32 more) {
+INLINE void tiles_of(
+  const Square *c, const Scratch *s, const float *in, i32 in_row, i32 channel, i32 first, i32 strips, i32 more
+) {
   float lines[6][WIDEST + 24], mixed[6][WIDEST + 24];
   const i32 across = c->width / 2, reach = (c->width + 7) / 8 * 8 + 4, step = s->given_step;
   float *edge = s->edges + channel * 2 * s->edge;
@@ -444,7 +448,8 @@ APART void convolve4(const i32 *a, i32 thread, i32 threads) {
     i32 channel = 0;
     for (i32 k = 0; k < c.parts; k++) {
       for (i32 i = 0; i < maps[k].channels; i++, channel++) {
-        tiles_of(&c, &s, AT(float, maps[k].in) + i * maps[k].plane, maps[k].row, channel, first, n, first > strips.begin);
+        const float *in = AT(float, maps[k].in) + i * maps[k].plane;
+        tiles_of(&c, &s, in, maps[k].row, channel, first, n, first > strips.begin);
       }
     }
     for (i32 f = 0; f < FACTORS; f++) {
@@ -457,7 +462,8 @@ APART void convolve4(const i32 *a, i32 thread, i32 threads) {
     }
     for (i32 k = 4 * own.begin; k < least(4 * own.end, c.outputs); k++) {
       for (i32 strip = 0; strip < n; strip++) {
-        picture_of(&c, s.made + k * s.columns + strip * across, s.made_step, k, first + strip, all(AT(float, c.bias)[k]));
+        const float *from = s.made + k * s.columns + strip * across;
+        picture_of(&c, from, s.made_step, k, first + strip, all(AT(float, c.bias)[k]));
       }
     }
   }
@@ -599,7 +605,8 @@ APART void unary(const i32 *a, i32 thread, i32 threads) {
 INLINE void places(const float *grid, i32 step, i32 n, i32 side, i32 border, i32 *at, float *one, float *other) {
   float given[STRIP + LANES];
   for (i32 k = 0; k < n; k++) given[k] = grid[step * k];
-  const vec last = all(side - 1), scale = all(0.5f * side), low = border ? all(0) : all(-2), high = border ? last : all(side + 1);
+  const vec last = all(side - 1), scale = all(0.5f * side);
+  const vec low = border ? all(0) : all(-2), high = border ? last : all(side + 1);
   for (i32 k = 0; k < n; k += LANES) {
     // Not a number goes to the least.
     const vec x = wasm_f32x4_pmin(high, wasm_f32x4_pmax(low, fma(load(given + k), scale, sub(scale, all(0.5f)))));
@@ -631,9 +638,11 @@ APART void grid_sample(const i32 *a, i32 thread, i32 threads) {
     places(grid + down_from_across, step, n, height, border, down, y0, y1);
     vec any = all(0);
     for (i32 k = 0; k < n; k += LANES) {
-      wasm_v128_store(at + k, wasm_i32x4_add(wasm_v128_load(at + k), wasm_i32x4_mul(wasm_v128_load(down + k), wasm_i32x4_splat(width))));
+      const vec rows = wasm_i32x4_mul(wasm_v128_load(down + k), wasm_i32x4_splat(width));
+      wasm_v128_store(at + k, wasm_i32x4_add(wasm_v128_load(at + k), rows));
       const vec u = load(y0 + k), v = load(y1 + k);
-      const vec l = wasm_i32x4_shuffle(load(x0 + k), load(x1 + k), 0, 4, 1, 5), r = wasm_i32x4_shuffle(load(x0 + k), load(x1 + k), 2, 6, 3, 7);
+      const vec l = wasm_i32x4_shuffle(load(x0 + k), load(x1 + k), 0, 4, 1, 5);
+      const vec r = wasm_i32x4_shuffle(load(x0 + k), load(x1 + k), 2, 6, 3, 7);
       store(upper + 2 * k, mul(l, wasm_i32x4_shuffle(u, u, 0, 0, 1, 1)));
       store(upper + 2 * k + 4, mul(r, wasm_i32x4_shuffle(u, u, 2, 2, 3, 3)));
       store(lower + 2 * k, mul(l, wasm_i32x4_shuffle(v, v, 0, 0, 1, 1)));
@@ -651,7 +660,8 @@ APART void grid_sample(const i32 *a, i32 thread, i32 threads) {
       for (i32 k = 0; k < n; k += LANES) {
         const float *f = in + at[k], *g = in + at[k + 1], *h = in + at[k + 2], *i = in + at[k + 3];
         const vec left = fma(pairs(f + width, g + width), load(lower + 2 * k), mul(pairs(f, g), load(upper + 2 * k)));
-        const vec right = fma(pairs(h + width, i + width), load(lower + 2 * k + 4), mul(pairs(h, i), load(upper + 2 * k + 4)));
+        const vec above = mul(pairs(h, i), load(upper + 2 * k + 4));
+        const vec right = fma(pairs(h + width, i + width), load(lower + 2 * k + 4), above);
         const vec sum = add(wasm_i32x4_shuffle(left, right, 0, 2, 4, 6), wasm_i32x4_shuffle(left, right, 1, 3, 5, 7));
         if (k + LANES <= n) store(out + k, sum);
         else {
