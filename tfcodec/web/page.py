@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ..errors import MediaError
 from ..files import write_atomically
+from .flatten import flatten
 
 HERE = Path(__file__).parent
 RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
@@ -98,8 +99,9 @@ def copy_parts(folder: Path, sources: Sources) -> dict[str, str]:
 
 
 def copy_module(folder: Path) -> None:
-    """The module, with the integer tables that it fetches."""
+    """The module, its worker in one file, with the integer tables that it fetches."""
     shutil.copytree(HERE / "module", folder, dirs_exist_ok=True)
+    (folder / "worker.js").write_text(flatten(HERE / "module", "worker"), encoding="utf-8")
     package = HERE.parent
     for name, source in (("tiny", "tinyframe/tables"), ("motion", "motion/tables"), ("bases", "motion/bases")):
         shutil.copyfile(package / f"{source}.bin", folder / f"{name}.bin")

@@ -1,18 +1,6 @@
 // Decodes and draws away from the page's own thread. Messages are { id, method, args }; answers { id, result } or
 // { id, error: { name, message } }.
 
-// What the modules below import, so that all are fetched at once.
-import "./bits.js";
-import "./bytes.js";
-import "./chain.js";
-import "./comfort.js";
-import "./graphs.js";
-import "./marks.js";
-import "./planes.js";
-import "./rangecoder.js";
-import "./rates.js";
-import "./still.js";
-
 import { OPUS, isKeyframe } from "./chunks.js";
 import { read } from "./container.js";
 import { TfcodecError } from "./errors.js";
