@@ -1,4 +1,4 @@
-"""Modules of the module for browsers in one file: a page's worker then comes with one answer of the server, not twenty."""
+"""Modules of the module for browsers in one file: a worker then comes with one answer of the server, not twenty."""
 
 from __future__ import annotations
 
