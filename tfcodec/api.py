@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
+from .arguments import path, whole
 from .errors import LimitExceeded, MediaError, TfcodecError
 from .files import write_atomically, write_to
 
@@ -194,8 +194,8 @@ def decode(
     """
     from .codec.file.decoder import decode_bytes
 
-    if max_frames is not None and max_frames < 1:
-        raise TfcodecError(f"max_frames must be at least 1, not {max_frames!r}")
+    if max_frames is not None:
+        max_frames = whole("max_frames", max_frames, 1)
     return decode_bytes(
         read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress,
         max_frames=max_frames, network=network, device=device, batch=batch, runtime=_runtime(runtime),
@@ -328,7 +328,7 @@ def read_source(source: Source) -> bytes:
         return bytes(source)
     try:
         if isinstance(source, str | os.PathLike):
-            with builtins.open(source, "rb") as file:
+            with path("source", source).open("rb") as file:
                 data = file.read(MAX_STREAM_BYTES + 1)
         elif hasattr(source, "read"):
             data = source.read(MAX_STREAM_BYTES + 1)

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+from . import arguments
 from .errors import MediaError
 
 
@@ -43,8 +44,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def destination(path: str | os.PathLike[str]) -> Path:
-    """The place that an output of this name goes to: links are followed. Raises MediaError if they go in a circle."""
-    target = Path(path)
+    """The place that an output of this name goes to: links are followed.
+
+    Raises MediaError if it is no path, or if the links go in a circle.
+    """
+    target = arguments.path("out", path)
     try:
         return target.resolve() if target.is_symlink() else target
     except (OSError, RuntimeError) as error:

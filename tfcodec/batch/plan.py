@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import MediaError, TfcodecError
 from .manifest import Row
-from .options import Encoding, Options, with_columns
+from .options import COLUMNS, Encoding, Options, with_columns
 
 VIDEOS = frozenset(
     (
@@ -72,8 +72,11 @@ def plan(source: Path, out: Path, options: Options, known: Mapping[str, Row]) ->
     """
     wanted = VIDEOS if isinstance(options, Encoding) else STREAMS
     entries: dict[str, _Entry] = {}
+    twice: set[str] = set()
     for entry in _entries(source, out, wanted):
-        entries.setdefault(entry.name, entry)
+        first = entries.setdefault(entry.name, entry)
+        if any(first.cells.get(name) != entry.cells.get(name) for name in ("out", *COLUMNS)):
+            twice.add(entry.name)
     if not entries:
         what = f"{source}: no files ({', '.join(sorted(wanted))})" if source.is_dir() else f"{source}: names no files"
         raise MediaError(what)
@@ -87,6 +90,10 @@ def plan(source: Path, out: Path, options: Options, known: Mapping[str, Row]) ->
             its = with_columns(options, entry.cells)
         except TfcodecError as error:
             fault = str(error)
+        if name in twice:
+            fault = "is there twice, with different cells: a second stream of a file needs a batch of its own"
+        if "\0" in name:
+            fault = "has a character in its name that no file can have"
         if entry.out is not None:
             place, wrong = _below(entry.out, suffix)
             if place in taken - {kept.get(name)}:
@@ -134,7 +141,7 @@ def _lines(source: Path) -> list[dict[str, Any]]:
             return [{"path": line} for line in source.read_text(encoding="utf-8-sig").splitlines()]
         if suffix == ".csv":
             with source.open(encoding="utf-8-sig", newline="") as file:
-                rows = list(csv.DictReader(file))
+                rows = _csv(source, csv.DictReader(file, skipinitialspace=True))
         elif suffix == ".parquet":
             rows = _parquet(source)
         elif source.exists():
@@ -145,6 +152,18 @@ def _lines(source: Path) -> list[dict[str, Any]]:
         raise MediaError(f"{source}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if rows and "path" not in rows[0]:
         raise MediaError(f"{source}: has no column path, but {', '.join(map(str, rows[0]))}")
+    return rows
+
+
+def _csv(source: Path, reader: csv.DictReader[str]) -> list[dict[str, Any]]:
+    rows = []
+    for row in reader:
+        if None in row:
+            raise MediaError(
+                f"{source}: line {reader.line_num} has more cells than there are columns: what has a comma in it needs "
+                "quotes"
+            )
+        rows.append({name.strip(): cell for name, cell in row.items()})
     return rows
 
 
@@ -169,7 +188,7 @@ def _name(path: Path, base: Path) -> str:
 def _below(said: str, suffix: str) -> tuple[str, str]:
     """A table's name for an output, and what is wrong with it."""
     place = PurePosixPath(os.path.normpath(said).replace(os.sep, "/"))
-    if place.is_absolute() or ".." in place.parts or Path(said).is_absolute():
+    if "\0" in said or place.is_absolute() or ".." in place.parts or Path(said).is_absolute():
         return place.as_posix(), f"column out: {said} is not below the output folder"
     if place.suffix != suffix:
         return place.as_posix(), f"column out: {said} must end in {suffix}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfcodec import arguments
 from tfcodec.errors import MediaError
 from tfcodec.files import destination, is_special, put_in_place
 from tfcodec.media import threads
@@ -62,7 +63,7 @@ class VideoWriter:
         lossless: bool = False,
         crf: int = CRF,
     ) -> None:
-        self.path = Path(path)
+        self.path = arguments.path("out", path)
         self.lossless = lossless
         self._crf = crf
         self.width, self.height = (size, size) if isinstance(size, int) else size
