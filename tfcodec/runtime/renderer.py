@@ -290,6 +290,8 @@ def _loaded(entry: ModelEntry) -> Net:
             check(config, entry.title)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         return Net(state)
+    except WeightsError:
+        raise
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
 
