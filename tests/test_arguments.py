@@ -13,6 +13,7 @@ import tfcodec
 from tfcodec.errors import TfcodecError
 from tfcodec.files import write_atomically
 from tfcodec.media import VideoWriter
+from tfcodec.simulator.link import Link
 
 FRAMES = np.full((3, 256, 256, 3), 128, np.uint8)
 PLAIN: dict[str, Any] = {"fps": 25, "refine": False, "motion": False}
@@ -116,3 +117,8 @@ def test_paths(value: Any, stream: bytes, tmp_path: Path) -> None:
     for call in calls:
         with pytest.raises(TfcodecError, match=r"path|empty"):
             call()
+
+
+@pytest.mark.parametrize("burst", [0.5, float("nan"), float("inf")])
+def test_bursts_of_a_simulated_network(burst: float) -> None:
+    refuse("burst", lambda: Link(0.1, burst))
