@@ -99,3 +99,21 @@ def test_a_worker_that_does_not_load_fails_every_call(tab: Any, folder: Path) ->
     tab.goto(tab.address)
     for name in ("a.tfc", "b.tfc"):
         assert tab.evaluate(TRY, OPEN % name)[0] == "MediaError"
+
+
+START = """(async () => {
+  const { Programs } = await import("./tfc/programs.js");
+  const engine = await WebAssembly.compile(await (await fetch("tfc/engine.wasm")).arrayBuffer());
+  const programs = new Programs("", { memory: 2 ** 23, shared: 131072, stacks: 135168, threads: 8, staging: 0, files: {} });
+  await programs.start(engine, 2);
+  return programs.threads;
+})()"""
+
+
+def test_without_threads_that_cannot_begin(tab: Any, folder: Path) -> None:
+    tab.goto(tab.address)
+    assert tab.evaluate(TRY, START) == 2
+    thread = folder / "tfc/thread.js"
+    thread.write_text(thread.read_text().replace("instantiate(engine", "instantiate(new Uint8Array(8)"))
+    tab.reload()
+    assert tab.evaluate(TRY, START) == 1

@@ -93,7 +93,7 @@ export class Programs {
     for (let thread = 1; thread < wanted; thread++) {
       const worker = new Worker(new URL("thread.js", import.meta.url), { type: "module" });
       ready.push(new Promise((resolve, reject) => {
-        worker.onmessage = resolve;
+        worker.onmessage = ({ data }) => (data === "ready" ? resolve() : reject(new MediaError(`a thread failed: ${data}`)));
         worker.onerror = (event) => reject(new MediaError(`a thread failed: ${event.message ?? "not loaded"}`));
       }));
       const stack = this.stacks + (thread + 1) * STACK; // it grows down
