@@ -104,7 +104,8 @@ def test_a_worker_that_does_not_load_fails_every_call(tab: Any, folder: Path) ->
 START = """(async () => {
   const { Programs } = await import("./tfc/programs.js");
   const engine = await WebAssembly.compile(await (await fetch("tfc/engine.wasm")).arrayBuffer());
-  const programs = new Programs("", { memory: 2 ** 23, shared: 131072, stacks: 135168, threads: 8, staging: 0, files: {} });
+  const memory = { memory: 2 ** 23, shared: 131072, stacks: 135168, threads: 8, staging: 0 };
+  const programs = new Programs("", { ...memory, files: {} });
   await programs.start(engine, 2);
   return programs.threads;
 })()"""
