@@ -75,6 +75,15 @@ def test_what_is_no_card_closed_clips_and_times_that_are_none(tab: Any) -> None:
     assert tab.evaluate(TRY, "tfc.clip.close().then(() => tfc.clip.exact(0))") == ["MediaError", "the clip is closed"]
 
 
+def test_a_stream_s_name_may_have_anything_in_it(tab: Any, folder: Path) -> None:
+    name = "why? #1 100%25 ü.tfc"
+    (folder / "b.tfc").rename(folder / name)
+    (folder / "page.json").write_text(json.dumps({"model": "model/", "runtime": "runtime/", "clip": name}))
+    tab.goto(tab.address)
+    tab.wait_for_function("window.tfc?.error")
+    assert tab.evaluate("tfc.clip?.info.frames") == 5
+
+
 def test_of_two_streams_that_are_dropped_the_later_one_stays(tab: Any) -> None:
     tab.goto(tab.address)
     tab.wait_for_function("window.tfc?.error")

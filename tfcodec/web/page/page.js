@@ -1,6 +1,6 @@
 // The page that plays a stream. `window.tfc` tells tests, and whoever is curious, how things stand.
 
-import { about as asked, stream } from "./start.js";
+import { about as asked, beside, stream } from "./start.js";
 import { Tfc } from "./tfc/tfc.js";
 
 const $ = (id) => document.getElementById(id);
@@ -192,7 +192,7 @@ document.addEventListener("drop", ({ dataTransfer }) => {
 state.open = open;
 try {
   about = await asked;
-  if (about.clip) await open(await stream.catch(() => about.clip), about.clip); // the module says what is wrong
+  if (about.clip) await open(await stream.catch(() => beside(about.clip)), about.clip); // the module says what is wrong
   else say("Drop a .tfc file here.");
 } catch (error) {
   complain(error);
