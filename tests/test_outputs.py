@@ -45,6 +45,27 @@ def drained(fifo: Path) -> tuple[threading.Thread, list[bytes]]:
     return thread, read
 
 
+def test_no_output_takes_the_place_of_what_it_is_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video, stream, link = tmp_path / "v.mp4", tmp_path / "s.mp4", tmp_path / "link.mp4"
+    write_video(video, GREY, 25)
+    tfcodec.encode(video, stream, **PLAIN)
+    before = video.read_bytes(), stream.read_bytes()
+    link.symlink_to(video)
+    for out in (video, link):
+        with pytest.raises(MediaError, match="what it would be made of"):
+            tfcodec.encode(video, out, **PLAIN)
+        assert main(["encode", str(video), str(out), "-f", "--no-refine", "--no-motion"]) == 1
+        assert main(["simulate", str(video), "-o", str(out), "-f"]) == 1
+    with pytest.raises(MediaError, match="what it would be made of"):
+        tfcodec.decode_to(stream, stream)
+    assert main(["decode", str(stream), str(stream), "-f"]) == 1
+    assert "what it would be made of" in capsys.readouterr().err
+    (tmp_path / "list.txt").write_text("s.mp4\n")
+    report = tfcodec.decode_batch(tmp_path / "list.txt", tmp_path, force=True)
+    assert "what it would be made of" in str(report.rows["s.mp4"]["error"])
+    assert (video.read_bytes(), stream.read_bytes()) == before
+
+
 # ---- what stands in the place of an output ----
 
 

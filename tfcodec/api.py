@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from .arguments import path, whole
 from .errors import LimitExceeded, MediaError, TfcodecError
-from .files import write_atomically, write_to
+from .files import refuse_same, write_atomically, write_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +117,7 @@ def encode(
     options = EncodeOptions(5 if quality is None else quality, refine, motion, speech, inter_keyframes, silence, device)
     if out is not None and not isinstance(out, str | os.PathLike) and not hasattr(out, "write"):
         raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
+    refuse_same(source, out)
     with open_source(
         source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn,
         device=find_device(device) if crop == "auto" else "cpu",
@@ -276,6 +277,7 @@ def decode_to(
     from .media import VideoWriter
     from .rates import SAMPLE_RATE
 
+    refuse_same(source, out)
     reader = open(
         source, errors=errors, coarse=coarse, fast=fast, network=network, device=device, batch=batch, runtime=runtime
     )

@@ -55,6 +55,17 @@ def destination(path: str | os.PathLike[str]) -> Path:
         raise MediaError(f"cannot write {target}: {error}") from None
 
 
+def refuse_same(source: object, out: object) -> None:
+    """Raise MediaError where an output would take the place of what it is made of."""
+    paths = [x for x in (source, out) if isinstance(x, str | os.PathLike)]
+    try:
+        same = len(paths) == 2 and os.path.samefile(*paths) and not is_special(Path(paths[0]))
+    except (OSError, ValueError):  # one of them is not there, or no path
+        return
+    if same:
+        raise MediaError(f"{out} is what it would be made of: give the output another name")
+
+
 def is_special(path: Path) -> bool:
     """Whether there is something at a path that is to be written into, not replaced: a device, a pipe, a socket."""
     try:

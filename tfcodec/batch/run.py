@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import __version__, arguments
 from ..errors import MediaError
+from ..files import refuse_same
 from .manifest import LINES, Manifest, Row
 from .options import Encoding, Options, same
 from .plan import Task, plan
@@ -163,6 +164,10 @@ def _settle(task: Task, folder: Path, manifest: Manifest, report: Report, retry:
         fault = f"{path} exists, and is not of this batch; -f overwrites it"
     elif not fault and not force and before is not None and _of_another(before, task.source, path):
         fault = f"{path} is of {before['source']}, which is another file; -f overwrites it"
+    try:
+        refuse_same(task.source, path)
+    except MediaError as error:
+        fault = str(error)
     if fault:
         row = {"status": "failed", "error": fault, "again": True, "refused": True, "version": __version__, **job}
         del row["before"], row["out_path"]
