@@ -110,7 +110,8 @@ def test_odd_sizes_that_would_be_halved_are_refused() -> None:
     from tfcodec.model.portable_programs import programs_of
 
     pytest.importorskip("onnxruntime")
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 1, *s]) for n, s in (("x", (8, 7)), ("y", (4, 4)))]
+    sizes = {"x": (8, 7), "y": (4, 4)}
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1, *size]) for name, size in sizes.items()]
     node = helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     weights = numpy_helper.from_array(np.ones((1, 1, 3, 3), np.float32), "w")
     graph = helper.make_graph([node], "g", ends[:1], ends[1:], [weights])
