@@ -58,7 +58,7 @@ def test_refine_and_motion_are_switches(value: Any) -> None:
 
 def test_names_are_checked_even_if_nothing_is_drawn(stream: bytes) -> None:
     for name in ("network", "device", "runtime"):
-        for value in ("x", 5, []):
+        for value in NO_WHOLE[1:]:
             wrong: dict[str, Any] = {name: value}
             with pytest.raises(TfcodecError):
                 tfcodec.decode(stream, pixels=False, **wrong)
