@@ -206,7 +206,7 @@ class Reader:
         Returns:
             [n] float32 mono in -1..1 at 16 kHz; silence where there is no speech. Read in order it is what
             `tfcodec.decode` gives. After a jump the speech decoder starts anew: for a moment the samples differ, by
-            less than can be heard.
+            less than can be heard. Codec2's samples differ at every decoding.
 
         Raises:
             TfcodecError: the times are negative, not finite or out of order.
