@@ -386,6 +386,29 @@ def test_another_folder_s_videos_do_not_take_the_place_of_streams(videos: Path, 
     assert (out / "v.tfc").read_bytes() == (streams / "b.tfc").read_bytes()
 
 
+def test_rows_from_before_an_option(streams: Path) -> None:
+    row = rows_of(streams)["a.mp4"]
+    assert same(row, Encoding(**FAST))
+    del row["options"]["silence"]
+    assert same(row, Encoding(**FAST))
+    assert not same(row, Encoding(silence="send", **FAST))
+
+
+def test_a_subfolder_that_cannot_be_read_is_not_left_out_silently(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refuse(place: Any) -> Any:
+        if Path(place).name == "sub":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(TfcodecError, match="sub: Permission denied"):
+        plan(videos, tmp_path, Encoding(), {})
+
+
 def test_names_that_are_not_utf8(videos: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9\n.mp4")
     source = tmp_path / "in"

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import tfcodec
+from tfcodec.batch.pool import remove_unfinished
 from tfcodec.cli import main
 from tfcodec.errors import MediaError, TfcodecError
-from tfcodec.files import is_special, write_atomically
+from tfcodec.files import is_special, temporary_prefix, write_atomically
 from tfcodec.media import VideoWriter, open_source, write_video
 
 GREY = np.full((4, 256, 256, 3), 128, np.uint8)
@@ -64,6 +65,18 @@ def test_no_output_takes_the_place_of_what_it_is_made_of(tmp_path: Path, capsys:
     report = tfcodec.decode_batch(tmp_path / "list.txt", tmp_path, force=True)
     assert "what it would be made of" in str(report.rows["s.mp4"]["error"])
     assert (video.read_bytes(), stream.read_bytes()) == before
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "\u4e2d" * 83])
+def test_names_as_long_as_they_may_be(stem: str, tmp_path: Path) -> None:
+    stream, video = tmp_path / f"{stem}.tfc", tmp_path / f"{stem}.mp4"
+    write_atomically(stream, b"x")
+    write_video(video, GREY[:1], 25)
+    for out in (stream, video):
+        assert out.stat().st_size
+        (tmp_path / f"{temporary_prefix(out)}0123abcd.tmp").write_bytes(b"x")
+        remove_unfinished(out)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 # ---- what stands in the place of an output ----

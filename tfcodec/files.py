@@ -7,11 +7,15 @@ import os
 import shutil
 import stat
 import tempfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
 from . import arguments
 from .errors import MediaError
+
+_LONGEST = 255 - len("..12345678.tmp")
+"""Bytes of a target's name that have room in that of its temporary file."""
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -27,7 +31,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             with target.open("wb", buffering=0) as file:
                 _write_all(file, data)
             return
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=temporary_prefix(target), dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -41,6 +45,17 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             raise
     except OSError as error:
         raise MediaError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def temporary_prefix(target: Path) -> str:
+    """How the name of a file begins that is to become the target; 8 letters and perhaps ``.tmp`` follow.
+
+    A name may have 255 bytes: of one that leaves no room, the beginning is taken, and a checksum.
+    """
+    name = os.fsencode(target.name)
+    if len(name) <= _LONGEST:
+        return f".{target.name}."
+    return f".{name[: _LONGEST - 9].decode(errors='ignore')}-{zlib.crc32(name):08x}."
 
 
 def destination(path: str | os.PathLike[str]) -> Path:

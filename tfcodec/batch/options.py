@@ -111,7 +111,8 @@ def same(before: Mapping[str, Any], options: Options) -> bool:
 
     Where networks compute is no difference, and neither is, for a file that has a face, what becomes of one without.
     """
-    then, now = dict(before.get("options") or {}), dataclasses.asdict(options)
+    # An option that is newer than the row was what it is by default.
+    then, now = dataclasses.asdict(type(options)()) | (before.get("options") or {}), dataclasses.asdict(options)
     then.pop("device", None)
     now.pop("device", None)
     if before.get("face") is not False:

@@ -125,13 +125,18 @@ def _entries(source: Path, out: Path, wanted: frozenset[str]) -> Iterator[_Entry
 
 def _of_folder(folder: Path, out: Path, wanted: frozenset[str]) -> Iterator[_Entry]:
     own = out.resolve()
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_unreadable):
         inside = [name for name in folders if not name.startswith(".") and Path(place, name).resolve() != own]
         folders[:] = sorted(inside)
         for name in sorted(files):
             path = Path(place, name)
             if path.suffix.lower() in wanted and not name.startswith("."):
                 yield _Entry(path.relative_to(folder).as_posix(), path.absolute(), None, {})
+
+
+def _unreadable(error: OSError) -> None:
+    # Left out, its files would be missing without a word.
+    raise MediaError(f"cannot read {error.filename}: {error.strerror or error}") from None
 
 
 def _lines(source: Path) -> list[dict[str, Any]]:
