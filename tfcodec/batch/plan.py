@@ -149,10 +149,8 @@ def _lines(source: Path) -> list[dict[str, Any]]:
                 rows = _csv(source, csv.DictReader(file, skipinitialspace=True))
         elif suffix == ".parquet":
             rows = _parquet(source)
-        elif source.exists():
-            raise MediaError(f"{source}: a batch is a folder, a list (.txt) or a table (.csv, .parquet)")
         else:
-            raise MediaError(f"{source}: no such file or folder")
+            raise MediaError(f"{source}: a batch is a folder, a list (.txt) or a table (.csv, .parquet)")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MediaError(f"{source}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if rows and "path" not in rows[0]:

@@ -104,6 +104,8 @@ def run(
     jobs = arguments.whole("jobs", jobs, 1)
     options.check()
     begun, given, folder = time.monotonic(), arguments.path("source", source), arguments.path("out", out)
+    if not given.exists():  # said before there is an empty folder in its place
+        raise MediaError(f"{given}: no such file or folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
