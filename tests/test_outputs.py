@@ -79,6 +79,49 @@ def test_names_as_long_as_they_may_be(stem: str, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+class Trickle(io.RawIOBase):
+    """A file that gives or takes so many bytes at a time, as pipes and sockets do."""
+
+    def __init__(self, data: bytes = b"", at_once: int = 7) -> None:
+        self.data, self.at_once = bytearray(data), at_once
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.data[: min(self.at_once, len(buffer))]
+        buffer[: len(piece)] = piece
+        del self.data[: len(piece)]
+        return len(piece)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.data += bytes(data[: self.at_once])
+        return min(self.at_once, len(data))
+
+
+def test_file_objects_that_give_and_take_little_at_once(stream: Path) -> None:
+    data = stream.read_bytes()
+    assert tfcodec.probe(Trickle(data)).bytes["total"] == len(data)  # type: ignore[arg-type]
+    out = Trickle()
+    tfcodec.encode(GREY, out, fps=25, **PLAIN)  # type: ignore[call-overload]
+    assert out.data == data
+    with pytest.raises(MediaError, match="takes no bytes"):
+        tfcodec.encode(GREY, Trickle(at_once=0), fps=25, **PLAIN)  # type: ignore[call-overload]
+
+
+def test_closed_and_text_files_are_refused(stream: Path) -> None:
+    closed = stream.open("rb")
+    closed.close()
+    with stream.open(encoding="ascii") as text:
+        for file in (closed, text):
+            for call in (tfcodec.probe, partial(tfcodec.decode, pixels=False), partial(tfcodec.encode, **PLAIN)):
+                with pytest.raises(MediaError):
+                    call(file)  # type: ignore[arg-type]
+
+
 # ---- what stands in the place of an output ----
 
 

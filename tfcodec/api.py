@@ -331,15 +331,28 @@ def read_source(source: Source) -> bytes:
     try:
         if isinstance(source, str | os.PathLike):
             with path("source", source).open("rb") as file:
-                data = file.read(MAX_STREAM_BYTES + 1)
+                data = _whole(file)
         elif hasattr(source, "read"):
-            data = source.read(MAX_STREAM_BYTES + 1)
+            data = _whole(source)
         else:
             raise MediaError(f"a stream is a path, bytes or a binary file object, not {type(source).__name__}")
-    except OSError as error:
-        raise MediaError(f"cannot read {source!s}: {error.strerror or error}") from None
-    if not isinstance(data, bytes):
-        raise MediaError("the file object must be opened in binary mode")
+    except TfcodecError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError: the file is closed, or holds no text
+        raise MediaError(f"cannot read {source!s}: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > MAX_STREAM_BYTES:
         raise LimitExceeded(f"the stream is longer than {MAX_STREAM_BYTES} bytes")
     return data
+
+
+def _whole(file: BinaryIO) -> bytes:
+    """All that a file has, and no more than a byte too much. An unbuffered one gives it in pieces."""
+    data = bytearray()
+    while len(data) <= MAX_STREAM_BYTES:
+        piece = file.read(min(1 << 20, MAX_STREAM_BYTES + 1 - len(data)))
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            raise MediaError("the file object must be opened in binary mode")
+        if not len(piece):
+            break
+        data += piece
+    return bytes(data)

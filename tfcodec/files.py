@@ -117,6 +117,8 @@ def _write_all(file: IO[bytes] | Any, data: bytes) -> None:
     view = memoryview(data)
     while len(view):
         written = file.write(view)  # of an unbuffered file possibly less than was given
+        if written == 0:
+            raise OSError("it takes no bytes")
         view = view[len(view) if written is None else written :]
 
 
