@@ -115,8 +115,9 @@ START = """(async () => {
   const engine = await WebAssembly.compile(await (await fetch("tfc/engine.wasm")).arrayBuffer());
   const memory = { memory: 2 ** 23, shared: 131072, stacks: 135168, threads: 8, staging: 0 };
   const programs = new Programs("", { ...memory, files: {} });
-  await programs.start(engine, 2);
-  return programs.threads;
+  await programs.start(engine, programs.helpers(2));
+  while (programs.present < programs.threads) await new Promise((done) => setTimeout(done, 50));
+  return programs.present;
 })()"""
 
 
