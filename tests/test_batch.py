@@ -20,6 +20,7 @@ from tfcodec.batch.options import Decoding, Encoding, same
 from tfcodec.batch.plan import plan
 from tfcodec.batch.run import Report
 from tfcodec.cli import main
+from tfcodec.errors import TfcodecError
 from tfcodec.media import open_source, write_video
 
 FAST: dict[str, Any] = {"refine": False, "motion": False}
@@ -292,7 +293,9 @@ def test_a_table_says_for_each_file(tmp_path: Path) -> None:
     assert tasks["a.mp4"].source == tmp_path / "a.mp4"
     assert (tasks["sub/b.mp4"].options, tasks["sub/b.mp4"].out) == (Encoding(quality=7, no_face="skip"), "there/b.tfc")
     assert (tasks["/far/g.mp4"].options, tasks["/far/g.mp4"].out) == (Encoding(kbps=3.5), "far/g.tfc")
-    assert {name for name, task in tasks.items() if task.fault} == {"c.mp4", "d.mp4", "e.mp4", "h.mp4", "sub/b.mp4"}
+    assert {name for name, task in tasks.items() if task.fault} == {
+        "a.mp4", "c.mp4", "d.mp4", "e.mp4", "h.mp4", "sub/b.mp4",
+    }  # fmt: skip
     assert "quality" in tasks["c.mp4"].fault
     assert "not below" in tasks["e.mp4"].fault
     table.write_text("file\na.mp4\n")
@@ -361,3 +364,76 @@ def test_temporary_files_of_others_stay(tmp_path: Path) -> None:
     touch(tmp_path, ".b.tfc.2.tfc.0a1b2c3d", ".b.tfc.0a1b2c3d", ".b.tfc.0a1b2c3d.tmp", "b.tfc")
     pool.remove_unfinished(tmp_path / "b.tfc")
     assert {path.name for path in tmp_path.iterdir()} == {".b.tfc.2.tfc.0a1b2c3d", "b.tfc"}
+
+
+def test_another_folder_s_videos_do_not_take_the_place_of_streams(videos: Path, streams: Path, tmp_path: Path) -> None:
+    """Two folders with files of the same names into one output folder: nothing is lost without `force`."""
+    for folder, source in (("one", "a.mp4"), ("two", "b.mp4"), ("copy", "a.mp4")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "v.mp4").write_bytes((videos / source).read_bytes())
+    out = tmp_path / "out"
+    assert tfcodec.encode_batch(tmp_path / "one", out, **FAST).made == 1
+    first = (out / "v.tfc").read_bytes()
+    report = tfcodec.encode_batch(tmp_path / "two", out, **FAST)
+    assert report.failed == 1
+    assert "another file" in report.rows["v.mp4"]["error"]
+    assert (out / "v.tfc").read_bytes() == first
+    assert tfcodec.encode_batch(tmp_path / "copy", out, **FAST).there == 1  # the same bytes
+    assert tfcodec.encode_batch(tmp_path / "one", out, **FAST).there == 1
+    for name in ("one", "copy"):
+        (tmp_path / name).rename(tmp_path / f"away-{name}")
+    assert tfcodec.encode_batch(tmp_path / "two", out, **FAST).made == 1  # nobody else's any more
+    assert (out / "v.tfc").read_bytes() == (streams / "b.tfc").read_bytes()
+
+
+def test_rows_from_before_an_option(streams: Path) -> None:
+    row = rows_of(streams)["a.mp4"]
+    assert same(row, Encoding(**FAST))
+    del row["options"]["silence"]
+    assert same(row, Encoding(**FAST))
+    assert not same(row, Encoding(silence="send", **FAST))
+
+
+def test_a_subfolder_that_cannot_be_read_is_not_left_out_silently(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refuse(place: Any) -> Any:
+        if Path(place).name == "sub":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(TfcodecError, match="sub: Permission denied"):
+        plan(videos, tmp_path, Encoding(), {})
+
+
+def test_names_that_are_not_utf8(videos: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9\n.mp4")
+    source = tmp_path / "in"
+    source.mkdir()
+    try:
+        (source / name).write_bytes((videos / "a.mp4").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    for made in (1, 0):
+        report = tfcodec.encode_batch(source, tmp_path / "out", **FAST)
+        assert (report.made, report.failed) == (made, 0)
+    assert list(Manifest(tmp_path / "out").rows) == [name]
+
+
+def test_cells_of_a_table_that_would_be_taken_for_something_else(videos: Path, tmp_path: Path) -> None:
+    a, b = videos / "a.mp4", videos / "b.mp4"
+
+    def planned(text: str) -> dict[str, Any]:
+        (tmp_path / "t.csv").write_text(text)
+        return {Path(task.name).name: task for task in plan(tmp_path / "t.csv", tmp_path, Encoding(), {})}
+
+    assert planned(f"path, quality\n{a},  7.0\n{b},\n")["a.mp4"].options.quality == 7
+    assert "whole number" in planned(f"path,quality\n{a},2.7\n")["a.mp4"].fault
+    assert "twice" in planned(f"path,quality,out\n{a},2,q2.tfc\n{a},9,q9.tfc\n")["a.mp4"].fault
+    assert not planned(f"path,quality\n{a},2\n{a},2\n")["a.mp4"].fault
+    assert "name" in next(iter(planned("path\na\0b.mp4\n").values())).fault
+    with pytest.raises(TfcodecError, match="line 2 has more cells"):
+        planned(f"path,quality\nMiller, Ann.mp4,5\n{b},5\n")

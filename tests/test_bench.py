@@ -445,6 +445,19 @@ def test_rivals_of_an_earlier_run(finished: Path, clips: Path, tmp_path: Path) -
         bench.run(clips, out, bench.Options(["frozen"], quick=True, every=6, earlier=other))
 
 
+def test_an_earlier_run_that_is_none_is_said_first(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    none = "is no results"
+    for text, fault in ((None, "cannot read"), ("[]", none), ('{"rows": 1}', none), ("x", none)):
+        if text is not None:
+            (tmp_path / "told.json").write_text(text)
+        with pytest.raises(tfcodec.TfcodecError, match=fault):
+            bench.run(clips, out, bench.Options(["frozen"], quick=True, earlier=tmp_path / "told.json"))
+    assert not out.exists()
+    with pytest.raises(tfcodec.TfcodecError, match="every must be"):
+        bench.Options(every="5")  # type: ignore[arg-type]
+
+
 def job_for(clips: Path, out: Path, arm: Arm, metrics: tuple[str, ...] = ("psnr",)) -> runner.Job:
     return runner.make_jobs([clips / "a.mp4"], [arm], out, metrics, 6, "auto")[0]
 

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import tfcodec
+from tfcodec.batch.pool import remove_unfinished
 from tfcodec.cli import main
 from tfcodec.errors import MediaError, TfcodecError
-from tfcodec.files import is_special, write_atomically
+from tfcodec.files import is_special, temporary_prefix, write_atomically
 from tfcodec.media import VideoWriter, open_source, write_video
 
 GREY = np.full((4, 256, 256, 3), 128, np.uint8)
@@ -43,6 +44,82 @@ def drained(fifo: Path) -> tuple[threading.Thread, list[bytes]]:
     thread = threading.Thread(target=lambda: read.append(fifo.read_bytes()))
     thread.start()
     return thread, read
+
+
+def test_no_output_takes_the_place_of_what_it_is_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video, stream, link = tmp_path / "v.mp4", tmp_path / "s.mp4", tmp_path / "link.mp4"
+    write_video(video, GREY, 25)
+    tfcodec.encode(video, stream, **PLAIN)
+    before = video.read_bytes(), stream.read_bytes()
+    link.symlink_to(video)
+    for out in (video, link):
+        with pytest.raises(MediaError, match="what it would be made of"):
+            tfcodec.encode(video, out, **PLAIN)
+        assert main(["encode", str(video), str(out), "-f", "--no-refine", "--no-motion"]) == 1
+        assert main(["simulate", str(video), "-o", str(out), "-f"]) == 1
+    with pytest.raises(MediaError, match="what it would be made of"):
+        tfcodec.decode_to(stream, stream)
+    assert main(["decode", str(stream), str(stream), "-f"]) == 1
+    assert "what it would be made of" in capsys.readouterr().err
+    (tmp_path / "list.txt").write_text("s.mp4\n")
+    report = tfcodec.decode_batch(tmp_path / "list.txt", tmp_path, force=True)
+    assert "what it would be made of" in str(report.rows["s.mp4"]["error"])
+    assert (video.read_bytes(), stream.read_bytes()) == before
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "\u4e2d" * 83])
+def test_names_as_long_as_they_may_be(stem: str, tmp_path: Path) -> None:
+    stream, video = tmp_path / f"{stem}.tfc", tmp_path / f"{stem}.mp4"
+    write_atomically(stream, b"x")
+    write_video(video, GREY[:1], 25)
+    for out in (stream, video):
+        assert out.stat().st_size
+        (tmp_path / f"{temporary_prefix(out)}0123abcd.tmp").write_bytes(b"x")
+        remove_unfinished(out)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+class Trickle(io.RawIOBase):
+    """A file that gives or takes so many bytes at a time, as pipes and sockets do."""
+
+    def __init__(self, data: bytes = b"", at_once: int = 7) -> None:
+        self.data, self.at_once = bytearray(data), at_once
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.data[: min(self.at_once, len(buffer))]
+        buffer[: len(piece)] = piece
+        del self.data[: len(piece)]
+        return len(piece)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.data += bytes(data[: self.at_once])
+        return min(self.at_once, len(data))
+
+
+def test_file_objects_that_give_and_take_little_at_once(stream: Path) -> None:
+    data = stream.read_bytes()
+    assert tfcodec.probe(Trickle(data)).bytes["total"] == len(data)  # type: ignore[arg-type]
+    out = Trickle()
+    tfcodec.encode(GREY, out, fps=25, **PLAIN)  # type: ignore[call-overload]
+    assert out.data == data
+    with pytest.raises(MediaError, match="takes no bytes"):
+        tfcodec.encode(GREY, Trickle(at_once=0), fps=25, **PLAIN)  # type: ignore[call-overload]
+
+
+def test_closed_and_text_files_are_refused(stream: Path) -> None:
+    closed = stream.open("rb")
+    closed.close()
+    with stream.open(encoding="ascii") as text:
+        for file in (closed, text):
+            for call in (tfcodec.probe, partial(tfcodec.decode, pixels=False), partial(tfcodec.encode, **PLAIN)):
+                with pytest.raises(MediaError):
+                    call(file)  # type: ignore[arg-type]
 
 
 # ---- what stands in the place of an output ----

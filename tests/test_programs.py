@@ -103,6 +103,24 @@ def test_graphs_with_unknown_operators_are_refused() -> None:
         programs_of({"frame": model.SerializeToString()})
 
 
+def test_odd_sizes_that_would_be_halved_are_refused() -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    from tfcodec.model.portable_programs import programs_of
+
+    pytest.importorskip("onnxruntime")
+    sizes = {"x": (8, 7), "y": (4, 4)}
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1, *size]) for name, size in sizes.items()]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    weights = numpy_helper.from_array(np.ones((1, 1, 3, 3), np.float32), "w")
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    with pytest.raises(MediaError, match="odd"):
+        programs_of({"frame": model.SerializeToString()})
+
+
 def test_engine_is_what_its_source_says(tmp_path: Path) -> None:
     """The compiler is pinned: the same version makes the same bytes."""
     if importlib.util.find_spec("ziglang") is None:

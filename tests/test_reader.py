@@ -151,6 +151,15 @@ def test_seek_and_slices(stream: bytes, clip: tfcodec.DrawnClip) -> None:
             reader.seek(seconds)
 
 
+def test_a_frame_s_own_time_leads_to_it(stream: bytes) -> None:
+    reader = tfcodec.open(stream, pixels=False)
+    for frame in reader[:]:
+        reader.seek(frame.time)
+        assert reader.position == frame.number
+        reader.seek(frame.time + 0.039)
+        assert reader.position == frame.number
+
+
 def test_sound_beside_the_pictures(stream: bytes, clip: tfcodec.DrawnClip) -> None:
     assert clip.audio is not None
     reader = tfcodec.open(stream, pixels=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -150,4 +151,20 @@ def test_without_ncnn_it_is_said_what_to_install(stream: bytes, monkeypatch: pyt
     renderer._loaded.cache_clear()
     monkeypatch.setitem(sys.modules, "ncnn", None)
     with pytest.raises(MediaError, match=r"pip install \"tfcodec\[fast\]\""):
+        tfcodec.decode(stream, runtime="ncnn")
+
+
+def test_a_network_that_ncnn_cannot_draw_is_not_called_damaged(stream: bytes) -> None:
+    with pytest.raises(WeightsError, match=r"^network light 3 .*another kind"):
+        tfcodec.decode(stream, runtime="ncnn", network="light")
+
+
+def test_a_full_disk_is_not_the_weights_fault(
+    stream: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tfcodec.runtime import renderer
+
+    renderer._loaded.cache_clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(MediaError, match="temporary file, which cannot be written"):
         tfcodec.decode(stream, runtime="ncnn")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -135,3 +138,23 @@ def test_workers_that_are_dropped_leave_no_threads() -> None:
         time.sleep(0.05)
         left = {thread for thread in left if thread.is_alive()}
     assert not left
+
+
+FORK = """
+import os, signal, sys, numpy as np, torch, tfcodec
+torch.set_num_threads(2)  # on one core, too
+frames = np.full((2, 256, 256, 3), 99, np.uint8)
+data = tfcodec.encode(frames, fps=25, refine=False)
+before = tfcodec.decode(data).frames.astype(int)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    assert tfcodec.encode(frames, fps=25, refine=False) == data
+    os._exit(int(abs(tfcodec.decode(data).frames - before).max() > 3))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_may_be_forked_when_it_has_encoded_and_drawn() -> None:
+    assert subprocess.run([sys.executable, "-c", FORK], check=False, timeout=180).returncode == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
+from .arguments import path, whole
 from .errors import LimitExceeded, MediaError, TfcodecError
-from .files import write_atomically, write_to
+from .files import refuse_same, write_atomically, write_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +117,7 @@ def encode(
     options = EncodeOptions(5 if quality is None else quality, refine, motion, speech, inter_keyframes, silence, device)
     if out is not None and not isinstance(out, str | os.PathLike) and not hasattr(out, "write"):
         raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
+    refuse_same(source, out)
     with open_source(
         source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn,
         device=find_device(device) if crop == "auto" else "cpu",
@@ -194,8 +195,8 @@ def decode(
     """
     from .codec.file.decoder import decode_bytes
 
-    if max_frames is not None and max_frames < 1:
-        raise TfcodecError(f"max_frames must be at least 1, not {max_frames!r}")
+    if max_frames is not None:
+        max_frames = whole("max_frames", max_frames, 1)
     return decode_bytes(
         read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress,
         max_frames=max_frames, network=network, device=device, batch=batch, runtime=_runtime(runtime),
@@ -276,6 +277,7 @@ def decode_to(
     from .media import VideoWriter
     from .rates import SAMPLE_RATE
 
+    refuse_same(source, out)
     reader = open(
         source, errors=errors, coarse=coarse, fast=fast, network=network, device=device, batch=batch, runtime=runtime
     )
@@ -328,16 +330,29 @@ def read_source(source: Source) -> bytes:
         return bytes(source)
     try:
         if isinstance(source, str | os.PathLike):
-            with builtins.open(source, "rb") as file:
-                data = file.read(MAX_STREAM_BYTES + 1)
+            with path("source", source).open("rb") as file:
+                data = _whole(file)
         elif hasattr(source, "read"):
-            data = source.read(MAX_STREAM_BYTES + 1)
+            data = _whole(source)
         else:
             raise MediaError(f"a stream is a path, bytes or a binary file object, not {type(source).__name__}")
-    except OSError as error:
-        raise MediaError(f"cannot read {source!s}: {error.strerror or error}") from None
-    if not isinstance(data, bytes):
-        raise MediaError("the file object must be opened in binary mode")
+    except TfcodecError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError: the file is closed, or holds no text
+        raise MediaError(f"cannot read {source!s}: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > MAX_STREAM_BYTES:
         raise LimitExceeded(f"the stream is longer than {MAX_STREAM_BYTES} bytes")
     return data
+
+
+def _whole(file: BinaryIO) -> bytes:
+    """All that a file has, and no more than a byte too much. An unbuffered one gives it in pieces."""
+    data = bytearray()
+    while len(data) <= MAX_STREAM_BYTES:
+        piece = file.read(min(1 << 20, MAX_STREAM_BYTES + 1 - len(data)))
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            raise MediaError("the file object must be opened in binary mode")
+        if not len(piece):
+            break
+        data += piece
+    return bytes(data)

@@ -365,6 +365,10 @@ def _read(name: str) -> bytes:
 
 
 def _refuse_overwrite(args: argparse.Namespace) -> None:
+    from .files import refuse_same
+
+    if "-" not in (args.input, args.output):
+        refuse_same(args.input, args.output)
     if args.output != "-" and os.path.lexists(args.output) and not args.force:
         raise MediaError(f"{args.output} exists; -f overwrites it")
     if args.output == "-" and _standard_output().isatty():

@@ -7,10 +7,15 @@ import os
 import shutil
 import stat
 import tempfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
+from . import arguments
 from .errors import MediaError
+
+_LONGEST = 255 - len("..12345678.tmp")
+"""Bytes of a target's name that have room in that of its temporary file."""
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -26,7 +31,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             with target.open("wb", buffering=0) as file:
                 _write_all(file, data)
             return
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=temporary_prefix(target), dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -42,13 +47,38 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         raise MediaError(f"cannot write {target}: {error.strerror or error}") from None
 
 
+def temporary_prefix(target: Path) -> str:
+    """How the name of a file begins that is to become the target; 8 letters and perhaps ``.tmp`` follow.
+
+    A name may have 255 bytes: of one that leaves no room, the beginning is taken, and a checksum.
+    """
+    name = os.fsencode(target.name)
+    if len(name) <= _LONGEST:
+        return f".{target.name}."
+    return f".{name[: _LONGEST - 9].decode(errors='ignore')}-{zlib.crc32(name):08x}."
+
+
 def destination(path: str | os.PathLike[str]) -> Path:
-    """The place that an output of this name goes to: links are followed. Raises MediaError if they go in a circle."""
-    target = Path(path)
+    """The place that an output of this name goes to: links are followed.
+
+    Raises MediaError if it is no path, or if the links go in a circle.
+    """
+    target = arguments.path("out", path)
     try:
         return target.resolve() if target.is_symlink() else target
     except (OSError, RuntimeError) as error:
         raise MediaError(f"cannot write {target}: {error}") from None
+
+
+def refuse_same(source: object, out: object) -> None:
+    """Raise MediaError where an output would take the place of what it is made of."""
+    paths = [x for x in (source, out) if isinstance(x, str | os.PathLike)]
+    try:
+        same = len(paths) == 2 and os.path.samefile(*paths) and not is_special(Path(paths[0]))
+    except (OSError, ValueError):  # one of them is not there, or no path
+        return
+    if same:
+        raise MediaError(f"{out} is what it would be made of: give the output another name")
 
 
 def is_special(path: Path) -> bool:
@@ -87,6 +117,8 @@ def _write_all(file: IO[bytes] | Any, data: bytes) -> None:
     view = memoryview(data)
     while len(view):
         written = file.write(view)  # of an unbuffered file possibly less than was given
+        if written == 0:
+            raise OSError("it takes no bytes")
         view = view[len(view) if written is None else written :]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
+from ..errors import TfcodecError
+
 if TYPE_CHECKING:
     from .options import NoFace
     from .run import Engine, Progress, Report
@@ -105,6 +107,8 @@ def decode_batch(
     from .options import Decoding
     from .run import run
 
+    if errors not in ("raise", "conceal"):
+        raise TfcodecError(f'errors must be "raise" or "conceal", not {errors!r}')
     options = Decoding(lossless, errors == "conceal", coarse, fast, device)
     return run(source, out, options, jobs=jobs, retry=retry, force=force, progress=progress, engine=_engine(dask))
 

@@ -40,7 +40,7 @@ class Manifest:
 
     def add(self, *rows: Row) -> None:
         """Add rows at the end of the file. Raises MediaError when it cannot be written."""
-        data = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+        data = b"".join(map(_line, rows))
         try:
             with self.path.open("ab") as file:
                 file.write(b"\n" + data if self._torn else data)
@@ -54,9 +54,15 @@ class Manifest:
         if not self._changed:
             return
         rows = [self.rows[name] for name in sorted(self.rows)]
-        lines = (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-        write_atomically(self.path, b"".join(lines))
+        write_atomically(self.path, b"".join(map(_line, rows)))
         _write_table(self.path.with_name(TABLE), rows)
+
+
+def _line(row: Row) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # the name of a file need not be UTF-8
+        return json.dumps(row).encode() + b"\n"
 
 
 def _write_table(path: Path, rows: Iterable[Row]) -> None:
@@ -86,7 +92,13 @@ _COLUMNS = {
 def _flat(row: Mapping[str, Any]) -> Row:
     parts = row.get("bytes") or {}
     flat = {name: row.get(name) for name in _COLUMNS} | {f"bytes_{part}": parts.get(part) for part in PARTS}
-    return flat | {"options": json.dumps(row.get("options"))}
+    flat |= {"options": json.dumps(row.get("options")), "warnings": [_text(x) for x in row.get("warnings") or ()]}
+    return {name: _text(value) for name, value in flat.items()}
+
+
+def _text(value: Any) -> Any:
+    """Strings of a table are UTF-8; what is not of a file's name is written as ``\\udcff``."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _arrow(pyarrow: Any, kind: type) -> Any:

@@ -30,13 +30,17 @@ class Encoding:
 
     def check(self) -> None:
         """Raises TfcodecError where an option is out of range, SpeechCodecMissing."""
+        from ..codec.file.budget import check_kbps
         from ..codec.options import EncodeOptions
         from ..model.device import check_device
 
         if self.kbps is not None and self.quality is not None:
             raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
-        if self.kbps is not None and not 0 < self.kbps < float("inf"):
-            raise TfcodecError(f"kbps must be above 0, not {self.kbps!r}")
+        if self.kbps is not None:
+            check_kbps(self.kbps)
+        for name in ("refine", "motion", "inter_keyframes", "strict"):
+            if not isinstance(getattr(self, name), bool):
+                raise TfcodecError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.crop not in ("auto", "none"):
             raise TfcodecError(f'crop must be "auto" or "none", not {self.crop!r}')
         if self.no_face not in ("crop", "skip", "fail"):
@@ -80,10 +84,7 @@ def with_columns(options: Options, row: Mapping[str, Any]) -> Options:
             continue  # the last of these is pandas' NaN
         if not isinstance(options, Encoding):
             raise TfcodecError(f"column {name}: is an option of encoding")
-        try:
-            said[name] = kind(cell.strip() if isinstance(cell, str) else cell)
-        except (TypeError, ValueError):
-            raise TfcodecError(f"column {name}: {cell!r} is no {kind.__name__}") from None
+        said[name] = _value(name, cell, kind)
     if not said:
         return options
     if "kbps" in said or "quality" in said:
@@ -93,12 +94,25 @@ def with_columns(options: Options, row: Mapping[str, Any]) -> Options:
     return made
 
 
+def _value(name: str, cell: Any, kind: type) -> Any:
+    if kind is str:
+        return str(cell).strip()
+    try:  # a column of whole numbers with empty cells is one of floats in pandas
+        number = float("nan") if isinstance(cell, bool) else float(cell)
+        if kind is float or number.is_integer():
+            return kind(number)
+    except (TypeError, ValueError):
+        pass
+    raise TfcodecError(f"column {name}: {cell!r} is no {'whole ' * (kind is int)}number")
+
+
 def same(before: Mapping[str, Any], options: Options) -> bool:
     """Whether a row of the manifest was made with these options.
 
     Where networks compute is no difference, and neither is, for a file that has a face, what becomes of one without.
     """
-    then, now = dict(before.get("options") or {}), dataclasses.asdict(options)
+    # An option that is newer than the row was what it is by default.
+    then, now = dataclasses.asdict(type(options)()) | (before.get("options") or {}), dataclasses.asdict(options)
     then.pop("device", None)
     now.pop("device", None)
     if before.get("face") is not False:

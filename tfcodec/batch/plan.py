@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import MediaError, TfcodecError
 from .manifest import Row
-from .options import Encoding, Options, with_columns
+from .options import COLUMNS, Encoding, Options, with_columns
 
 VIDEOS = frozenset(
     (
@@ -72,8 +72,11 @@ def plan(source: Path, out: Path, options: Options, known: Mapping[str, Row]) ->
     """
     wanted = VIDEOS if isinstance(options, Encoding) else STREAMS
     entries: dict[str, _Entry] = {}
+    twice: set[str] = set()
     for entry in _entries(source, out, wanted):
-        entries.setdefault(entry.name, entry)
+        first = entries.setdefault(entry.name, entry)
+        if any(first.cells.get(name) != entry.cells.get(name) for name in ("out", *COLUMNS)):
+            twice.add(entry.name)
     if not entries:
         what = f"{source}: no files ({', '.join(sorted(wanted))})" if source.is_dir() else f"{source}: names no files"
         raise MediaError(what)
@@ -87,6 +90,10 @@ def plan(source: Path, out: Path, options: Options, known: Mapping[str, Row]) ->
             its = with_columns(options, entry.cells)
         except TfcodecError as error:
             fault = str(error)
+        if name in twice:
+            fault = "is there twice, with different cells: a second stream of a file needs a batch of its own"
+        if "\0" in name:
+            fault = "has a character in its name that no file can have"
         if entry.out is not None:
             place, wrong = _below(entry.out, suffix)
             if place in taken - {kept.get(name)}:
@@ -118,13 +125,18 @@ def _entries(source: Path, out: Path, wanted: frozenset[str]) -> Iterator[_Entry
 
 def _of_folder(folder: Path, out: Path, wanted: frozenset[str]) -> Iterator[_Entry]:
     own = out.resolve()
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_unreadable):
         inside = [name for name in folders if not name.startswith(".") and Path(place, name).resolve() != own]
         folders[:] = sorted(inside)
         for name in sorted(files):
             path = Path(place, name)
             if path.suffix.lower() in wanted and not name.startswith("."):
                 yield _Entry(path.relative_to(folder).as_posix(), path.absolute(), None, {})
+
+
+def _unreadable(error: OSError) -> None:
+    # Left out, its files would be missing without a word.
+    raise MediaError(f"cannot read {error.filename}: {error.strerror or error}") from None
 
 
 def _lines(source: Path) -> list[dict[str, Any]]:
@@ -134,17 +146,27 @@ def _lines(source: Path) -> list[dict[str, Any]]:
             return [{"path": line} for line in source.read_text(encoding="utf-8-sig").splitlines()]
         if suffix == ".csv":
             with source.open(encoding="utf-8-sig", newline="") as file:
-                rows = list(csv.DictReader(file))
+                rows = _csv(source, csv.DictReader(file, skipinitialspace=True))
         elif suffix == ".parquet":
             rows = _parquet(source)
-        elif source.exists():
-            raise MediaError(f"{source}: a batch is a folder, a list (.txt) or a table (.csv, .parquet)")
         else:
-            raise MediaError(f"{source}: no such file or folder")
+            raise MediaError(f"{source}: a batch is a folder, a list (.txt) or a table (.csv, .parquet)")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MediaError(f"{source}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if rows and "path" not in rows[0]:
         raise MediaError(f"{source}: has no column path, but {', '.join(map(str, rows[0]))}")
+    return rows
+
+
+def _csv(source: Path, reader: csv.DictReader[str]) -> list[dict[str, Any]]:
+    rows = []
+    for row in reader:
+        if None in row:
+            raise MediaError(
+                f"{source}: line {reader.line_num} has more cells than there are columns: what has a comma in it needs "
+                "quotes"
+            )
+        rows.append({name.strip(): cell for name, cell in row.items()})
     return rows
 
 
@@ -169,7 +191,7 @@ def _name(path: Path, base: Path) -> str:
 def _below(said: str, suffix: str) -> tuple[str, str]:
     """A table's name for an output, and what is wrong with it."""
     place = PurePosixPath(os.path.normpath(said).replace(os.sep, "/"))
-    if place.is_absolute() or ".." in place.parts or Path(said).is_absolute():
+    if "\0" in said or place.is_absolute() or ".." in place.parts or Path(said).is_absolute():
         return place.as_posix(), f"column out: {said} is not below the output folder"
     if place.suffix != suffix:
         return place.as_posix(), f"column out: {said} must end in {suffix}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import TfcodecError
+from ..files import temporary_prefix
 from .manifest import Row
 from .worker import Job
 
@@ -192,7 +193,7 @@ def lost(job: Job, why: str, attempts: int) -> Row:
 
 def remove_unfinished(out: Path) -> None:
     """Delete what a worker that was killed has left beside the place of its output: see `write_atomically`."""
-    name = re.compile(rf"\.{re.escape(out.name)}\.\w{{8}}(\.tmp)?")
+    name = re.compile(rf"{re.escape(temporary_prefix(out))}\w{{8}}(\.tmp)?")
     for path in out.parent.iterdir() if out.parent.is_dir() else ():
         if name.fullmatch(path.name):
             with suppress(OSError):

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..errors import MediaError, TfcodecError
+from .. import __version__, arguments
+from ..errors import MediaError
+from ..files import refuse_same
 from .manifest import LINES, Manifest, Row
 from .options import Encoding, Options, same
 from .plan import Task, plan
 from .pool import Watch, remove_unfinished, run_here
-from .worker import Job
+from .worker import Job, sha256
 
 Engine = Callable[[Iterable[Job], Watch], None]
 Progress = Callable[[float, float, "Report"], None]
@@ -68,8 +69,9 @@ class Report:
         if seconds:
             size = sum((row.get("bytes") or {}).get("total", 0) for row in done)
             warned = sum(bool(row.get("warnings")) for row in done)
+            length = f"{seconds / 3600:.2f} hours" if seconds >= 360 else f"{seconds:.1f} s"
             lines.append(
-                f"{seconds / 3600:.2f} hours of video in {size} bytes, {8 * size / 1000 / seconds:.2f} kbit/s"
+                f"{length} of video in {size} bytes, {8 * size / 1000 / seconds:.2f} kbit/s"
                 + (f"; warnings about {warned} of the files" if warned else "")
             )
         versions = Counter(row["version"] for row in done if row.get("version") not in (None, __version__))
@@ -99,17 +101,18 @@ def run(
     engine: Engine | None = None,
 ) -> Report:
     """Run a batch; see `tfcodec.encode_batch`. ``engine`` does the jobs elsewhere than in processes of this machine."""
-    if jobs < 1:
-        raise TfcodecError(f"jobs must be at least 1, not {jobs}")
+    jobs = arguments.whole("jobs", jobs, 1)
     options.check()
-    begun, folder = time.monotonic(), Path(out)
+    begun, given, folder = time.monotonic(), arguments.path("source", source), arguments.path("out", out)
+    if not given.exists():  # said before there is an empty folder in its place
+        raise MediaError(f"{given}: no such file or folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"cannot make {folder}: {error.strerror or error}") from None
     with _alone(folder):
         manifest = Manifest(folder)
-        tasks = plan(Path(source), folder, options, manifest.rows)
+        tasks = plan(given, folder, options, manifest.rows)
         report = Report(folder / LINES, {}, len(tasks))
         left = [job for task in tasks if (job := _settle(task, folder, manifest, report, retry, force)) is not None]
         sizes = {job["name"]: _size(job["source"]) for job in left}
@@ -161,6 +164,12 @@ def _settle(task: Task, folder: Path, manifest: Manifest, report: Report, retry:
         remove_unfinished(path)
     elif not fault and not force and not mine and os.path.lexists(path):
         fault = f"{path} exists, and is not of this batch; -f overwrites it"
+    elif not fault and not force and before is not None and _of_another(before, task.source, path):
+        fault = f"{path} is of {before['source']}, which is another file; -f overwrites it"
+    try:
+        refuse_same(task.source, path)
+    except MediaError as error:
+        fault = str(error)
     if fault:
         row = {"status": "failed", "error": fault, "again": True, "refused": True, "version": __version__, **job}
         del row["before"], row["out_path"]
@@ -185,6 +194,22 @@ def _settle(task: Task, folder: Path, manifest: Manifest, report: Report, retry:
         return {**job, "before": before}
     _count(report, before, fresh=False)
     return None
+
+
+def _of_another(before: Row, source: Path, out: Path) -> bool:
+    """Whether an output is there that another source has, which has neither moved nor been copied: of other bytes."""
+    other, size = str(before.get("source")), before.get("source_bytes")
+    if before["status"] != "done" or other == str(source) or not out.is_file():
+        return False
+    try:
+        state = os.stat(source)
+        if not os.path.exists(other) or os.path.samefile(other, source):
+            return False
+        if (state.st_size, state.st_mtime_ns) == (size, before.get("source_mtime_ns")):
+            return False
+        return state.st_size != size or sha256(source) != before.get("source_sha256")
+    except OSError:
+        return False
 
 
 def _begun(job: Job, pid: object) -> Row:
@@ -219,7 +244,10 @@ def _alone(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise MediaError(f"cannot read {folder}: {error.strerror or error}") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

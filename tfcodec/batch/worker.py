@@ -49,7 +49,7 @@ def perform(job: Job, share: Share | None = None) -> Row:
     try:
         state = os.stat(job["source"])
         row |= {"source_bytes": state.st_size, "source_mtime_ns": state.st_mtime_ns}
-        row["source_sha256"] = _sha256(Path(job["source"]))
+        row["source_sha256"] = sha256(Path(job["source"]))
         before = job.get("before")
         if before is not None and before.get("source_sha256") == row["source_sha256"]:
             return {**before, "source": row["source"], "source_mtime_ns": row["source_mtime_ns"]}
@@ -70,7 +70,8 @@ def perform(job: Job, share: Share | None = None) -> Row:
     return row
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file's bytes, hexadecimal. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

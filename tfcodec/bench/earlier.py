@@ -10,6 +10,19 @@ from ..errors import TfcodecError
 from .runner import Row
 
 
+def read(path: Path) -> dict[str, Any]:
+    """What a results.json holds. Raises TfcodecError if it is none."""
+    try:
+        earlier = json.loads(path.read_text())
+    except OSError as error:
+        raise TfcodecError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        earlier = None
+    if not isinstance(earlier, dict) or not isinstance(earlier.get("rows"), list):
+        raise TfcodecError(f"{path} is no results.json of tfcodec bench")
+    return earlier
+
+
 def rows_of(path: Path, result: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
     """Rows of the same clips, for all settings that ``result`` has not measured, and what is to be said of their run.
 
@@ -20,15 +33,13 @@ def rows_of(path: Path, result: dict[str, Any]) -> tuple[list[Row], dict[str, An
     Raises:
         TfcodecError: it is no such file, judges other frames or by other metrics, or has none of the clips.
     """
+    earlier = read(path)
     try:
-        earlier = json.loads(path.read_text())
         rows: list[Row] = earlier["rows"]
         hashes = {clip["clip"]: clip["sha256"] for clip in earlier["clips"]}
         about = {"environment": earlier["environment"], "network": earlier["network"]}
         settings = {name: earlier[name] for name in ("every", "crop", "quick")}
-    except OSError as error:
-        raise TfcodecError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise TfcodecError(f"{path} is no results.json of tfcodec bench") from None
     for name, value in settings.items():
         if value != result[name]:

@@ -12,13 +12,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..arguments import whole
 from ..errors import MediaError, TfcodecError
 from ..files import write_atomically
 from ..web.page import Sources, kept_model
 from . import speech
 from .analysis import add_totals
 from .arms import CODECS, DELAY_NAMES, Arm, Frames, select
-from .earlier import rows_of
+from .earlier import read, rows_of
 from .measure import METRICS, available
 from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs
 from .sources import CropMode, Source, digest, find_clips, load
@@ -72,8 +73,8 @@ class Options:
     earlier: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.jobs < 1:
-            raise TfcodecError("every and jobs are at least 1")
+        for name in ("every", "jobs"):
+            whole(name, getattr(self, name), 1)
         if self.players == "folder" and self.earlier is not None:
             raise TfcodecError("players in a folder play all codecs' files; an earlier run's results have none")
         _check_names("kind of players", [str(self.players)], get_args(Players))
@@ -122,6 +123,8 @@ def run(
     require_extra()
     options = options or Options()
     clips, arms = find_clips(folder), _arms(options)
+    if options.earlier is not None:
+        read(options.earlier)  # before anything is measured
     # Exported now if it has to be, so that what is missing is said before the run.
     network = kept_model() if options.players == "folder" else None
     if options.quick:

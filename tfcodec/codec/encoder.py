@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import rates
+from ..arguments import packet as checked_packet
+from ..arguments import whole
 from ..errors import TfcodecError
 from ..resample import Resampler, is_rate
 from ..samples import check_samples
@@ -104,6 +106,10 @@ class Encoder:
             raise TfcodecError(f'latency must be "call" or "file", not {latency!r}')
         if not is_rate(sample_rate):
             raise TfcodecError(f"sample_rate must be a whole number from 1000 to 768000 Hz, not {sample_rate!r}")
+        if audio is not None and not isinstance(audio, bool):
+            raise TfcodecError(f"audio must be True, False or None, not {audio!r}")
+        if expected_frames is not None:
+            expected_frames = whole("expected_frames", expected_frames, 1)
         voice: str | Choice = speech
         control = None
         if kbps is not None:
@@ -172,9 +178,13 @@ class Encoder:
         """Take what the receiver's `Decoder.feedback` said, in a call.
 
         Returns:
-            Packets to send at once: parts of a keyframe that were lost. Anything that is not feedback is ignored.
+            Packets to send at once: parts of a keyframe that were lost. Bytes that are not feedback are ignored.
+
+        Raises:
+            TfcodecError: it is no bytes.
         """
-        return self._road.push_feedback(packet) if isinstance(self._road, CallEncoder) else []
+        data = checked_packet(packet)
+        return self._road.push_feedback(data) if isinstance(self._road, CallEncoder) else []
 
     def flush(self) -> list[Packet]:
         """The last packets. The encoder takes nothing after that; a second call returns nothing."""

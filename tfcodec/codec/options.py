@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..arguments import whole
 from ..bitstream import MAX_UNIT_FRAMES, MAX_UNITS
 from ..bitstream.sequence import WRAP
 from ..errors import TfcodecError
@@ -47,14 +48,16 @@ class EncodeOptions:
         check_silence(self.silence)
         if check_device(self.device) != "auto":
             find_device(self.device)
-        if not 1 <= self.bundle <= MAX_UNIT_FRAMES:
-            raise TfcodecError(f"bundle must be 1 to {MAX_UNIT_FRAMES} frames, not {self.bundle!r}")
-        if self.redundancy != "auto" and self.redundancy not in range(MAX_UNITS):
-            raise TfcodecError(f'redundancy must be "auto" or 0 to {MAX_UNITS - 1}, not {self.redundancy!r}')
-        if self.refresh < 1:
-            raise TfcodecError(f"refresh must be at least 1 frame, not {self.refresh}")
-        if self.origin is not None and not 0 <= self.origin < WRAP:
-            raise TfcodecError(f"origin must be 0 to {WRAP - 1}, not {self.origin!r}")
+        if not isinstance(self.refine, bool) and not hasattr(self.refine, "refine"):
+            raise TfcodecError(f"refine must be True, False or a Refiner, not {self.refine!r}")
+        if not isinstance(self.motion, bool) and not hasattr(self.motion, "parameters"):
+            raise TfcodecError(f"motion must be True, False or a FaceTracker, not {self.motion!r}")
+        for name, least, most, other in (
+            ("bundle", 1, MAX_UNIT_FRAMES, ()), ("redundancy", 0, MAX_UNITS - 1, ("auto",)), ("refresh", 1, None, ()),
+            ("origin", 0, WRAP - 1, (None,)),
+        ):  # fmt: skip
+            if (value := getattr(self, name)) not in other:
+                object.__setattr__(self, name, whole(name, value, least, most))
         self.voice()
 
     def where(self) -> str:

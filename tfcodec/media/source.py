@@ -213,7 +213,9 @@ def _spooled(stream: BinaryIO, held: ExitStack) -> BinaryIO:
             if total > MAX_FILE_BYTES:
                 raise MediaError(f"video stream is longer than {MAX_FILE_BYTES >> 30} GiB")
             file.write(block)
-    except OSError as error:
+    except MediaError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError: the file is closed, or holds no text
         raise MediaError(f"video stream cannot be read or stored ({error})") from error
     if not total:
         raise MediaError("video stream is empty")

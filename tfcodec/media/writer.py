@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfcodec import arguments
 from tfcodec.errors import MediaError
-from tfcodec.files import destination, is_special, put_in_place
+from tfcodec.files import destination, is_special, put_in_place, temporary_prefix
 from tfcodec.media import threads
 from tfcodec.media.frames import check_size
 from tfcodec.media.timing import checked_rate
@@ -62,7 +63,7 @@ class VideoWriter:
         lossless: bool = False,
         crf: int = CRF,
     ) -> None:
-        self.path = Path(path)
+        self.path = arguments.path("out", path)
         self.lossless = lossless
         self._crf = crf
         self.width, self.height = (size, size) if isinstance(size, int) else size
@@ -80,7 +81,7 @@ class VideoWriter:
         # Beside its place, or, if that is a device or a pipe, where temporary files are; absolute, so that FFmpeg takes
         # no part of it for a protocol.
         folder = Path(tempfile.gettempdir()) if is_special(self._target) else self._target.absolute().parent
-        self._temporary = folder / f".{self._target.name}.{secrets.token_hex(4)}.tmp"
+        self._temporary = folder / f"{temporary_prefix(self._target)}{secrets.token_hex(4)}.tmp"
 
     def __enter__(self) -> VideoWriter:
         import av

@@ -66,6 +66,8 @@ class _Lowering(Values):
         if side == 1 or not isinstance(late, Late):
             late = Late((self.whole(source) if side == 1 else self.view(source),), False)
         count = late.parts[0].shape[0]
+        if any(n % stride[0] for n in late.parts[0].shape[2:]):
+            raise MediaError(f"{node.name}: the engine for browsers halves no odd number of pixels")
         height, width = (n // stride[0] for n in late.parts[0].shape[2:])
         bias = np.zeros(-(-outputs // 4) * 4, np.float32)
         if len(node.input) > 2:

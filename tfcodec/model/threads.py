@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -24,3 +25,12 @@ def side_by_side(work: Callable[[Piece], Done], pieces: Iterable[Piece]) -> list
         return [work(piece) for piece in waiting]
     with ThreadPoolExecutor(threads, "tfcodec-encoding", torch.set_num_threads, (1,)) as pool:
         return list(pool.map(work, waiting))
+
+
+def _after_fork() -> None:
+    # torch's threads are not copied, and OpenMP, which does not know that, would wait for them for ever.
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

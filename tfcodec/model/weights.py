@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from ..errors import WeightsError
 from ..files import write_atomically
+from . import threads as threads  # which sees to it that a process may be forked
 from .blocks import to_load
 from .config import NetworkConfig
 from .registry import ModelEntry, weights_file

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MediaError, WeightsError
+from ..errors import MediaError, TfcodecError, WeightsError
 from ..model.config import NetworkConfig
 from ..model.mouth import MOUTH_PART
 from ..model.places import COUNT, FLOW_UNIT, FOUND, HALF
@@ -258,15 +258,26 @@ def _ncnn() -> Any:
 
 def _load(net: Any, text: str, weights: bytes) -> None:
     # From a file: what is given in memory would have to stay there, which ncnn's Python interface does not see to.
-    handle, path = tempfile.mkstemp(".bin", "tfcodec-")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(weights)
+        handle, path = tempfile.mkstemp(".bin", "tfcodec-")
+    except OSError as error:
+        raise _cannot_store(error) from None
+    try:
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(weights)
+        except OSError as error:
+            raise _cannot_store(error) from None
         if net.load_param_mem(text) or net.load_model(path):
             raise WeightsError("ncnn does not take the network")
     finally:
         with contextlib.suppress(OSError):  # Windows keeps what is mapped into memory
             Path(path).unlink()
+
+
+def _cannot_store(error: OSError) -> MediaError:
+    where = error.filename or tempfile.gettempdir()
+    return MediaError(f"ncnn reads weights from a temporary file, which cannot be written ({where}: {error.strerror})")
 
 
 _loading = threading.Lock()
@@ -290,6 +301,8 @@ def _loaded(entry: ModelEntry) -> Net:
             check(config, entry.title)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         return Net(state)
+    except TfcodecError:
+        raise
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
 

@@ -24,7 +24,7 @@ class GilbertElliott:
     def __init__(self, loss: float, burst: float = 1.0, rng: random.Random | None = None) -> None:
         if not 0 <= loss <= 1:
             raise TfcodecError(f"loss must be between 0 and 1, not {loss!r}")
-        if burst < 1:
+        if not 1 <= burst < float("inf"):
             raise TfcodecError(f"burst must be at least 1 packet, not {burst!r}")
         self.loss, self.burst = loss, burst
         self._rng = rng or random.Random(0)

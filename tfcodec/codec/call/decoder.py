@@ -9,6 +9,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arguments import packet as checked_packet
 from ...errors import TfcodecError
 from ...model.registry import check_network
 from ...model.renderer import Drawer
@@ -142,15 +143,17 @@ class Decoder:
         """Take one packet; a damaged one is counted and ignored.
 
         Raises:
+            TfcodecError: it is no bytes.
             UnsupportedVersion: the call needs a newer version of tfcodec.
             WeightsError: the call names a network that is not installed, or ``network`` may not stand in for it.
             BitstreamError: the first packet is a piece of a file (`Encoder(latency="file")`): see `tfcodec.decode`.
             With a worker, what went wrong in its threads comes out of the next `push`.
         """
+        data = checked_packet(packet)
         if self._worker is not None:
-            self._worker.push(packet)
+            self._worker.push(data)
             return
-        if self.call.take(packet) is not None and self.call.entry is not None:
+        if self.call.take(data) is not None and self.call.entry is not None:
             self._renderer = open_renderer(self.call.entry, fast=self.fast, runtime=self.runtime)
             self._pictures, self._recording = 0, None
 

@@ -68,7 +68,7 @@ def encode_within(
     Raises:
         TfcodecError: the fewest bits that there can be are more; the message says how many.
     """
-    _check(kbps)
+    check_kbps(kbps)
     ladder = steps(options.speech, audio is not None)
     if not count:
         raise MediaError("the source has no frames")
@@ -110,7 +110,7 @@ def expect_within(kbps: float, latency: typical.Latency, speech: str, has_sound:
         TfcodecError: the fewest bits that there can be are more; the message says how many.
         SpeechCodecMissing: the codec asked for is not installed.
     """
-    _check(kbps)
+    check_kbps(kbps)
     ladder = steps(speech, has_sound)
     rates = [typical.video_kbps(quality, latency) + typical.speech_kbps(choice, latency) for quality, choice in ladder]
     for rate, step in zip(rates, ladder, strict=True):
@@ -121,7 +121,8 @@ def expect_within(kbps: float, latency: typical.Latency, speech: str, has_sound:
     raise TfcodecError(f"{kbps:g} kbit/s are not enough: {least} are typically {rates[-1]:.1f} kbit/s")
 
 
-def _check(kbps: float) -> None:
+def check_kbps(kbps: float) -> None:
+    """Raises TfcodecError unless it is a budget in kbit/s."""
     if isinstance(kbps, bool) or not isinstance(kbps, int | float) or not 0 < kbps < float("inf"):
         raise TfcodecError(f"kbps must be a positive number, not {kbps!r}")
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from types import TracebackType
-from typing import Any, NamedTuple, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arguments import seconds as checked_seconds
+from ...arguments import whole
 from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
 from ...errors import BitstreamError, TfcodecError
-from ...model.device import FRAMES_AT_ONCE, check_batch, find_device
+from ...model.device import FRAMES_AT_ONCE, check_batch, check_device, find_device
 from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
 from ...model.logmel import MARGIN, log_mel
-from ...model.registry import ModelEntry, find_model
+from ...model.registry import ModelEntry, check_network, find_model
 from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Drawer, mel_windows, sound_windows, tiny_windows
 from ...motion import SENT
 from ...rates import SAMPLE_RATE
@@ -26,7 +29,8 @@ from ..results import DecodedFrame, StreamInfo
 from .info import Errors, describe
 from .sound import FileSpeech
 from .tracks import Track
-from .walk import Block, Keyframe, Place, Walk
+from .waiting import Batch, Waiting
+from .walk import Keyframe, Place, Walk
 
 MARK_EVERY = 1024
 """Frames between two states of the decoder that are kept under one keyframe, for later jumps."""
@@ -76,6 +80,8 @@ class Reader:
         self._strict = errors == "raise"
         self._fast, self._coarse, self._runtime = fast, coarse, runtime
         check_batch(batch)
+        check_device(device)
+        check_network(network)
         self._device = find_device(device_for(device, runtime)) if pixels else "cpu"
         self._ahead = self._device != "cpu"
         self._batch = batch or (FRAMES_AT_ONCE if self._ahead else BATCH)
@@ -140,13 +146,13 @@ class Reader:
         Raises:
             TfcodecError: the time is negative or not finite.
         """
-        if not 0 <= seconds < float("inf"):
-            raise TfcodecError(f"seconds must be 0 or more and finite, not {seconds!r}")
-        self._position = min(int(Fraction(seconds) * self._rate), len(self))
+        # A frame's own time is rounded, up or down, and has to lead to that frame.
+        place = Fraction(checked_seconds("seconds", seconds)) * self._rate + Fraction(1, 1_000_000)
+        self._position = min(int(place), len(self))
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         """Frames from `position` on, which follows. Raises BitstreamError where the stream is damaged."""
-        for frame in self.frames(range(self._position, len(self))):
+        for frame in self._frames(range(self._position, len(self))):
             self._position = frame.number + 1
             yield frame
 
@@ -159,18 +165,22 @@ class Reader:
 
         Raises:
             IndexError: there is no such frame.
-            TfcodecError: the slice goes backwards.
+            TfcodecError: the slice goes backwards, or it is neither a slice nor a whole number.
             BitstreamError: the stream is damaged there.
         """
         if isinstance(which, slice):
-            wanted = range(*which.indices(len(self)))
+            try:
+                wanted = range(*which.indices(len(self)))
+            except (TypeError, ValueError) as error:
+                raise TfcodecError(f"{which}: {error}") from None
             if wanted.step < 0:
                 raise TfcodecError("frames are decoded forwards: a slice with a negative step cannot be read")
-            return self.frames(wanted)
+            return self._frames(wanted)
+        which = whole("a frame's number", which)
         number = which + len(self) if which < 0 else which
         if not 0 <= number < len(self):
             raise IndexError(f"frame {which} of {len(self)}")
-        return next(self.frames((number,)))
+        return next(self._frames((number,)))
 
     def keyframes(self) -> list[tuple[int, NDArray[np.uint8]]]:
         """All keyframes: (number of the first frame drawn from it, picture [256, 256, 3] uint8 RGB).
@@ -196,18 +206,21 @@ class Reader:
         Returns:
             [n] float32 mono in -1..1 at 16 kHz; silence where there is no speech. Read in order it is what
             `tfcodec.decode` gives. After a jump the speech decoder starts anew: for a moment the samples differ, by
-            less than can be heard.
+            less than can be heard. Codec2's samples differ at every decoding.
 
         Raises:
             TfcodecError: the times are negative, not finite or out of order.
         """
-        end = self.info.duration_seconds if stop is None else stop
-        if not 0 <= start <= end < float("inf"):
+        start = checked_seconds("start", start)
+        end = self.info.duration_seconds if stop is None else checked_seconds("stop", stop)
+        if end > (longest := DEFAULT_LIMITS.max_duration_seconds):
+            raise TfcodecError(f"no stream lasts for {end:g} s: the longest may have {longest} s")
+        if start > end:
             raise TfcodecError(f"sound from one time to a later one, in seconds, not from {start!r} to {end!r}")
         first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
         return np.zeros(last - first, np.float32) if self.speech is None else self.speech.samples(first, last)
 
-    def frames(self, wanted: Sequence[int]) -> Iterator[DecodedFrame]:
+    def frames(self, wanted: Iterable[int]) -> Iterator[DecodedFrame]:
         """Some frames, one after another; `position` stays.
 
         Args:
@@ -215,8 +228,18 @@ class Reader:
                 later ones build on them, but not drawn.
 
         Raises:
+            TfcodecError: there is no such frame, or they are not ascending.
             BitstreamError: the stream is damaged there.
         """
+        try:
+            numbers = [whole("a frame's number", number, 0, len(self) - 1) for number in wanted]
+        except TypeError:
+            raise TfcodecError(f"frames are asked for by their numbers, not by {wanted!r}") from None
+        if any(later < number for number, later in pairwise(numbers)):
+            raise TfcodecError("frames are decoded forwards: their numbers must ascend")
+        return self._frames(numbers)
+
+    def _frames(self, wanted: Sequence[int]) -> Iterator[DecodedFrame]:
         before: Iterator[DecodedFrame] = iter(())
         drawing = self._batches(wanted)
         while True:
@@ -233,7 +256,7 @@ class Reader:
                 yield from before
         yield from before
 
-    def _frames_of(self, batch: _Batch) -> Iterator[DecodedFrame]:
+    def _frames_of(self, batch: Batch) -> Iterator[DecodedFrame]:
         pictures = None if batch.pictures is None else batch.pictures()
         for i, number in enumerate(batch.numbers):
             sound = self._sound_of(number) if batch.sound is None else batch.sound[i]
@@ -242,18 +265,18 @@ class Reader:
                 batch.keyframe, bool(batch.held[i]),
             )  # fmt: skip
 
-    def _batches(self, wanted: Sequence[int]) -> Iterator[_Batch]:
+    def _batches(self, wanted: Sequence[int]) -> Iterator[Batch]:
         if not len(wanted):
             return
         track = Track(self._stream.header, self._stream.chunks, strict=self._strict)
         walk = Walk(self._stream, track, self._place_before(int(wanted[0])))
-        waiting, given = _Waiting(), 0
+        waiting, given = Waiting(), 0
         prepare = len(wanted) >= PREPARE_FROM
         try:
             for block in walk:
                 if waiting.keyframe not in (None, block.keyframe):
                     yield from self._draw(waiting, prepare, waiting.wanted)
-                    waiting = _Waiting()
+                    waiting = Waiting()
                 waiting.add(block)
                 while given < len(wanted) and wanted[given] < block.end:
                     waiting.wanted.append(int(wanted[given]))
@@ -266,7 +289,7 @@ class Reader:
         finally:
             self._noted.update(dict.fromkeys(track.damaged))
 
-    def _draw(self, waiting: _Waiting, prepare: bool, numbers: list[int]) -> Iterator[_Batch]:
+    def _draw(self, waiting: Waiting, prepare: bool, numbers: list[int]) -> Iterator[Batch]:
         """Draw frames that wait, by their numbers, then drop what no later frame needs."""
         for at in range(0, len(numbers), self._batch):
             batch = numbers[at : at + self._batch]
@@ -279,13 +302,13 @@ class Reader:
                 self._renderer.prepare(self._coarse)  # after the first batch, so that it does not delay the first frame
             # Speech is read in order: before that of the next batch, if that comes first.
             sound = [self._sound_of(number) for number in batch] if self._ahead else None
-            yield _Batch(
+            yield Batch(
                 batch, pictures, sound, waiting.layers["tiny"][places], keyframe.number, waiting.held[places]
             )  # fmt: skip
         waiting.let_go(len(numbers))
 
     def _pictures(
-        self, entry: ModelEntry, waiting: _Waiting, keyframe: Keyframe, batch: list[int], places: NDArray[np.int64]
+        self, entry: ModelEntry, waiting: Waiting, keyframe: Keyframe, batch: list[int], places: NDArray[np.int64]
     ) -> Callable[[], NDArray[np.uint8]]:
         if self._renderer is None:
             self._renderer = open_renderer(entry, fast=self._fast, device=self._device, runtime=self._runtime)
@@ -345,54 +368,3 @@ class Reader:
         at = bisect_right(self._places, place.frame, key=lambda known: known.frame)
         if place.frame - self._places[at - 1].frame >= MARK_EVERY:
             self._places.insert(at, place)
-
-
-class _Batch(NamedTuple):
-    """Frames that are drawn together."""
-
-    numbers: list[int]
-    pictures: Callable[[], NDArray[np.uint8]] | None
-    """Waits for them."""
-    sound: list[NDArray[np.float32] | None] | None
-    """None: to be read as the frames are handed out."""
-    tiny: NDArray[np.uint8]
-    keyframe: int
-    held: NDArray[np.bool_]
-
-
-class _Waiting:
-    """Decoded frames under one keyframe that wait to be drawn, and the numbers of those that were asked for."""
-
-    def __init__(self) -> None:
-        self.keyframe: Keyframe | None = None
-        self.first = 0
-        self.layers: dict[str, NDArray[Any]] = {}
-        self.held = np.zeros(0, bool)
-        self.wanted: list[int] = []
-
-    @property
-    def end(self) -> int:
-        return self.first + len(self.held)
-
-    def add(self, block: Block) -> None:
-        held = np.full(block.end - block.first, block.held)
-        if not self.layers:
-            self.first, self.layers, self.held = block.first, block.layers, held
-        else:
-            self.layers = {name: np.concatenate((old, block.layers[name])) for name, old in self.layers.items()}
-            self.held = np.concatenate((self.held, held))
-        # Frames before the first keyframe exist only in damaged streams; they are drawn with it as well.
-        self.keyframe = block.keyframe
-
-    def ripe(self, batch: int, *, last: bool) -> list[int]:
-        """Numbers of frames whose windows are complete: in whole batches, unless they are the ``last`` asked for."""
-        count = sum(number + REACH < self.end for number in self.wanted) if self.keyframe is not None else 0
-        return self.wanted[: count if last and count == len(self.wanted) else count // batch * batch]
-
-    def let_go(self, given: int) -> None:
-        del self.wanted[:given]
-        keep = (self.wanted[0] if self.wanted else self.end) - REACH - self.first
-        if keep > 0 and self.keyframe is not None:
-            self.first += keep
-            self.layers = {name: values[keep:] for name, values in self.layers.items()}
-            self.held = self.held[keep:]

@@ -14,6 +14,22 @@ const HALF = SIDE / 2;
 const SENT = 1; // behind a frame's motion numbers: they are its own
 const THREADS = 4;
 
+/** An export's card. Throws WeightsError if it is none, as where a server answers with a page of its own. */
+export function cardOf(content, model) {
+  let card = null;
+  try {
+    card = JSON.parse(new TextDecoder().decode(content));
+  } catch {
+    // It is said below.
+  }
+  const file = (entry) => typeof entry?.file === "string" && typeof entry?.sha256 === "string";
+  const whole = (parts) => ["keyframe", "frame"].every((name) => file(parts?.[name]));
+  if (!card?.network?.sha256 || !whole(card.graphs) || (card.programs && !whole(card.programs.files))) {
+    throw new WeightsError(`${model}card.json is no card of a network that \`tfcodec export onnx\` wrote`);
+  }
+  return card;
+}
+
 /**
  * Draws frames.
  *
@@ -25,7 +41,7 @@ export class Network {
   static async load({ model, runtime, threads, backend }) {
     const asked = backend === "wasm" ? Promise.resolve(false) : hasWebGpu(backend);
     asked.catch(() => {}); // it is waited for below
-    const card = JSON.parse(new TextDecoder().decode(await fetchBytes(`${model}card.json`)));
+    const card = cardOf(await fetchBytes(`${model}card.json`), model);
     const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
     const taken = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
     // Browsers take a while to say that there is no graphics card.

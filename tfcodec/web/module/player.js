@@ -25,7 +25,7 @@ export class Player extends EventTarget {
     this.skipped = 0;
     this.pictures = new Map();
     this.place = 0; // seconds, while no clock runs
-    this.speed = rate;
+    this.speed = Math.min(Math.max(rate, 0.25), 4);
     this.loudness = volume;
     this.drawing = false;
     this.cost = 0; // seconds that a picture takes, of late
@@ -47,6 +47,7 @@ export class Player extends EventTarget {
 
   /** Begin at another time. */
   set time(seconds) {
+    if (Number.isNaN(Number(seconds))) throw new RangeError(`${seconds} is no time`);
     this.stopClock();
     this.place = Math.min(Math.max(seconds, 0), this.duration);
     this.set(this.state === "playing" || this.state === "waiting" ? "waiting" : "paused");
@@ -67,6 +68,7 @@ export class Player extends EventTarget {
   }
 
   set rate(value) {
+    if (Number.isNaN(Number(value))) throw new RangeError(`${value} is no rate`);
     const playing = this.started !== null;
     this.stopClock();
     this.speed = Math.min(Math.max(value, 0.25), 4);

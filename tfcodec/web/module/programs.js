@@ -115,7 +115,7 @@ export class Programs {
     this.engine = (await WebAssembly.instantiate(engine, { env: { memory: this.memory } })).exports;
     const threads = helpers.length + 1;
     const ready = helpers.map((worker, i) => new Promise((resolve, reject) => {
-      worker.onmessage = resolve;
+      worker.onmessage = ({ data }) => (data === "ready" ? resolve() : reject(new MediaError(`a thread failed: ${data}`)));
       worker.onerror = (event) => reject(new MediaError(`a thread failed: ${event.message ?? "not loaded"}`));
       const thread = i + 1;
       const stack = this.stacks + (thread + 1) * STACK; // it grows down

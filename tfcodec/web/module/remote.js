@@ -7,20 +7,31 @@ export class Remote {
     this.worker = worker;
     this.waiting = new Map();
     this.next = 1;
+    /** Why the worker answers nothing more, if that is so. */
+    this.failure = null;
     this.worker.onmessage = ({ data: { id, result, error } }) => {
+      if (!this.waiting.has(id)) return;
       const { resolve, reject } = this.waiting.get(id);
       this.waiting.delete(id);
       if (error) reject(revive(error));
       else resolve(result);
     };
     this.worker.onerror = (event) => {
-      const error = new MediaError(`the decoder's worker failed: ${event.message ?? "it could not be loaded"}`);
-      for (const { reject } of this.waiting.values()) reject(error);
-      this.waiting.clear();
+      this.fail(new MediaError(`the decoder's worker failed: ${event.message ?? "it could not be loaded"}`));
     };
+    if (worker.failed) this.worker.onerror({}); // before this module came
+  }
+
+  /** Whoever waits for an answer, or asks from now on, hears of it: a worker that failed gives none. */
+  fail(error) {
+    this.failure = error;
+    this.worker.terminate();
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
   }
 
   call(method, args, transfer = []) {
+    if (this.failure) return Promise.reject(this.failure);
     const id = this.next++;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
@@ -37,8 +48,12 @@ export class Remote {
 
 let shared = null;
 
-/** The worker that all clips of a page share: the one in `tfcWorker` if the page has begun one before this module came. */
-export const common = () => (shared ??= new Remote(globalThis.tfcWorker));
+/**
+ * The worker that all clips of a page share: the one in `tfcWorker` if the page has begun one before this module came; a
+ * new one when it has failed.
+ */
+export const common = () =>
+  (shared && !shared.failure ? shared : (shared = new Remote(shared ? undefined : globalThis.tfcWorker)));
 
 const FIRST = ["card.json", "keyframe.program", "frame.program"];
 

@@ -3,7 +3,7 @@
 
 import { OPUS, isKeyframe } from "./chunks.js";
 import { read } from "./container.js";
-import { TfcodecError } from "./errors.js";
+import { MediaError, TfcodecError } from "./errors.js";
 import { groupAt, groupsOf } from "./exact.js";
 import { decodeKeyframe, prepareDecoder } from "./keyframe.js";
 import { NO_MOTION } from "./layers.js";
@@ -56,6 +56,11 @@ function melOf(speech, fps, frames) {
   const kept = new Int16Array(speech.length);
   for (let i = 0; i < kept.length; i++) kept[i] = Math.min(Math.max(Math.round(32768 * speech[i]), -32768), 32767);
   return new LogMel((i) => (kept[i] ?? 0) / 32768, fps, frames);
+}
+
+function clipOf(number) {
+  if (!clips.has(number)) throw new MediaError("the clip is closed");
+  return clips.get(number);
 }
 
 /** Bytes of each kind, by the second that they belong to. */
@@ -123,13 +128,14 @@ const methods = {
   /** Load the network and check that the clip names it. */
   async load({ clip, where }) {
     const network = await networkOf(where);
-    network.check(clips.get(clip).stream.header);
-    clips.get(clip).network = network;
+    const opened = clipOf(clip);
+    network.check(opened.stream.header);
+    opened.network = network;
     return [described(network), []];
   },
 
   async draw({ clip, frame }) {
-    const { groups, network, mel, ahead } = clips.get(clip);
+    const { groups, network, mel, ahead } = clipOf(clip);
     await ahead;
     const pixels = await network.draw(groupAt(groups, frame), frame, tables.synthesis, mel);
     return [{ pixels }, [pixels.buffer]];
@@ -137,14 +143,14 @@ const methods = {
 
   /** What is exact of a frame: its tiny frame's samples, its motion, its keyframe's number. */
   async exact({ clip, frame }) {
-    const group = groupAt(clips.get(clip).groups, frame);
+    const group = groupAt(clipOf(clip).groups, frame);
     await group.upTo(frame + 1);
     return [{ tiny: group.tinyOf(frame), motion: group.motionOf(frame), keyframe: group.number }, []];
   },
 
   /** A frame's keyframe as decoded, RGB [256 * 256 * 3]. */
   async keyframe({ clip, frame }) {
-    const group = groupAt(clips.get(clip).groups, frame);
+    const group = groupAt(clipOf(clip).groups, frame);
     return [{ first: group.first, number: group.number, pixels: await group.picture() }, []];
   },
 
@@ -184,7 +190,7 @@ let queue = Promise.resolve();
 
 self.onmessage = ({ data: { id, method, args } }) => {
   if (method === "file") {
-    hands.get(args.url)(args.bytes); // what is under way waits for it
+    hands.get(args.url)?.(args.bytes); // what is under way waits for it
     return;
   }
   if (method === "preload") for (const url of args.files ?? []) hands.set(url, expect(url));

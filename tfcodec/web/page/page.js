@@ -1,6 +1,6 @@
 // The page that plays a stream. `window.tfc` tells tests, and whoever is curious, how things stand.
 
-import { about as asked, stream } from "./start.js";
+import { about as asked, beside, stream } from "./start.js";
 import { Clips as Tfc } from "./tfc/clip.js";
 
 const $ = (id) => document.getElementById(id);
@@ -10,6 +10,7 @@ const state = { clip: null, player: null, error: null, ready: false, threads: 0,
 window.tfc = state;
 
 let about = {};
+let opened = 0; // streams so far: one that is dropped while another is being opened comes after it
 
 const clockText = (seconds) =>
   `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
@@ -30,6 +31,7 @@ function say(text) {
 
 /** Open a stream in place of the one that is there. */
 async function open(source, name) {
+  const turn = ++opened;
   state.player?.close();
   state.clip?.close();
   Object.assign(state, { clip: null, player: null, error: null, ready: false });
@@ -38,12 +40,15 @@ async function open(source, name) {
   try {
     const { model, runtime } = about;
     const clip = await Tfc.open(source, { model, runtime, threads: about.threads, preload: true });
+    if (turn !== opened) return void clip.close();
     state.clip = clip;
     $("title").textContent = name;
     document.title = `${name} – tfcodec`;
     describe(clip);
     say("Loading the network …");
-    state.threads = (await clip.load()).threads;
+    const { threads } = await clip.load();
+    if (turn !== opened) return; // the clip is closed already
+    state.threads = threads;
     const player = clip.player(canvas, { volume: Number($("volume").value), rate: Number($("rate").value) });
     state.player = player;
     player.addEventListener("time", () => showTime(player));
@@ -58,7 +63,7 @@ async function open(source, name) {
     say(clip.info.notice ?? "");
     state.ready = true;
   } catch (error) {
-    complain(error);
+    if (turn === opened) complain(error);
   }
 }
 
@@ -187,7 +192,7 @@ document.addEventListener("drop", ({ dataTransfer }) => {
 state.open = open;
 try {
   about = await asked;
-  if (about.clip) await open(await stream.catch(() => about.clip), about.clip); // the module says what is wrong
+  if (about.clip) await open(await stream.catch(() => beside(about.clip)), about.clip); // the module says what is wrong
   else say("Drop a .tfc file here.");
 } catch (error) {
   complain(error);

@@ -18,6 +18,9 @@ export const about = load("page.json").then(async (response) => {
 });
 about.catch(() => {}); // page.js says so
 
+/** The address of a file beside the page: names may have a ? or # in them. */
+export const beside = (name) => encodeURIComponent(name);
+
 /** The stream that it names, as a promise of its bytes; null without one. */
-export const stream = about.then(({ clip }) => clip && load(clip).then((response) => response.arrayBuffer()));
+export const stream = about.then(({ clip }) => clip && load(beside(clip)).then((response) => response.arrayBuffer()));
 stream.catch(() => {});

@@ -1,0 +1,130 @@
+"""The page and its module, in a real browser, where something about them is broken: an error, never a wait for ever."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import find_chromium
+
+import tfcodec
+from tfcodec.web import page
+from tfcodec.web.server import Server
+
+TRY = """async (what) => {
+  try {
+    return await Promise.race([eval(what), new Promise((done) => setTimeout(() => done("waits for ever"), 8000))]);
+  } catch ({ name, message }) {
+    return [name, message];
+  }
+}"""
+OPEN = "(async () => { const { Tfc } = await import('./tfc/tfc.js'); await Tfc.open('%s'); })()"
+
+
+def coded(frames: int) -> bytes:
+    return tfcodec.encode(np.full((frames, 256, 256, 3), 128, np.uint8), fps=25, refine=False, motion=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A page without a network, in whose place a server has a page of its own."""
+    page.copy_module(tmp_path / "tfc")
+    shutil.copytree(page.HERE / "page", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/card.json").write_text("<!doctype html><title>Not here</title>")
+    (tmp_path / "page.json").write_text(json.dumps({"model": "model/", "runtime": "runtime/", "clip": "a.tfc"}))
+    for name, frames in (("a.tfc", 3), ("b.tfc", 5)):
+        (tmp_path / name).write_bytes(coded(frames))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("needs Chromium; TFCODEC_CHROMIUM names one that is not on the path")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def tab(browser: Any, folder: Path) -> Iterator[Any]:
+    with Server(str(folder)) as server:
+        tab = browser.new_page()
+        tab.address = server.address
+        yield tab
+        tab.close()
+
+
+def test_what_is_no_card_closed_clips_and_times_that_are_none(tab: Any) -> None:
+    tab.goto(tab.address)
+    tab.wait_for_function("window.tfc?.error")
+    error = tab.evaluate("tfc.error")
+    assert error["name"] == "WeightsError"
+    assert "card.json is no card" in error["message"]
+    assert tab.evaluate(TRY, "tfc.clip.keyframe(0).then(({ first }) => first)") == 0
+    assert tab.evaluate(TRY, "tfc.clip.player(document.createElement('canvas')).time = NaN")[0] == "RangeError"
+    assert tab.evaluate(TRY, "tfc.clip.close().then(() => tfc.clip.exact(0))") == ["MediaError", "the clip is closed"]
+
+
+def test_a_stream_s_name_may_have_anything_in_it(tab: Any, folder: Path) -> None:
+    name = "why? #1 100%25 ü.tfc"
+    (folder / "b.tfc").rename(folder / name)
+    (folder / "page.json").write_text(json.dumps({"model": "model/", "runtime": "runtime/", "clip": name}))
+    tab.goto(tab.address)
+    tab.wait_for_function("window.tfc?.error")
+    assert tab.evaluate("tfc.clip?.info.frames") == 5
+
+
+def test_of_two_streams_that_are_dropped_the_later_one_stays(tab: Any) -> None:
+    tab.goto(tab.address)
+    tab.wait_for_function("window.tfc?.error")
+    tab.evaluate(
+        """async () => {
+          let letGo;
+          const late = new Promise((done) => (letGo = done));
+          const [a, b] = await Promise.all(["a.tfc", "b.tfc"].map(async (x) => (await fetch(x)).blob()));
+          const slow = Object.assign(a.slice(), { arrayBuffer: () => late.then(() => a.arrayBuffer()) });
+          const first = tfc.open(slow, "a");
+          await tfc.open(b, "b");
+          letGo();
+          await first;
+        }"""
+    )
+    assert tab.evaluate("tfc.clip.info.frames") == 5
+    assert tab.title().startswith("b")
+
+
+def test_a_worker_that_does_not_load_fails_every_call(tab: Any, folder: Path) -> None:
+    (folder / "tfc/worker.js").unlink()
+    tab.goto(tab.address)
+    for name in ("a.tfc", "b.tfc"):
+        assert tab.evaluate(TRY, OPEN % name)[0] == "MediaError"
+
+
+START = """(async () => {
+  const { Programs } = await import("./tfc/programs.js");
+  const engine = await WebAssembly.compile(await (await fetch("tfc/engine.wasm")).arrayBuffer());
+  const memory = { memory: 2 ** 23, shared: 131072, stacks: 135168, threads: 8, staging: 0 };
+  const programs = new Programs("", { ...memory, files: {} });
+  await programs.start(engine, programs.helpers(2));
+  while (programs.present < programs.threads) await new Promise((done) => setTimeout(done, 50));
+  return programs.present;
+})()"""
+
+
+def test_without_threads_that_cannot_begin(tab: Any, folder: Path) -> None:
+    tab.goto(tab.address)
+    assert tab.evaluate(TRY, START) == 2
+    thread = folder / "tfc/thread.js"
+    thread.write_text(thread.read_text().replace("instantiate(engine", "instantiate(new Uint8Array(8)"))
+    tab.reload()
+    assert tab.evaluate(TRY, START) == 1
