@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,6 +107,37 @@ def data_dir() -> Path:
     if folder is None:
         pytest.skip("needs talking-face clips: set TFCODEC_DATA to a folder with manifest.tsv, train/ and val/")
     return folder
+
+
+CODES_KEYFRAMES = ("keyframe", "keyframe_inter", "web_module", "webrtc")
+"""Files of tests of keyframes themselves, and of calls in real time: there each is coded anew."""
+_coded: dict[tuple[bytes, int, str], list[bytes]] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keyframes_are_coded_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What AV1 makes of a picture is kept: hundreds of tests begin with the same ones, and a tenth of all time went there.
+
+    That coding them again gives the same bytes is shown by `test_keyframe`.
+    """
+    if request.path.stem.removeprefix("test_") in CODES_KEYFRAMES:
+        yield
+        return
+    from tfcodec.keyframe import av1
+
+    encode = av1.encode
+
+    def kept(pictures: Iterable[av1.Planes], preset: int, options: str) -> list[bytes]:
+        pictures = list(pictures)
+        digest = hashlib.sha256(b"".join(plane.tobytes() for planes in pictures for plane in planes)).digest()
+        key = digest + bytes([len(pictures)]), preset, options
+        if key not in _coded:
+            _coded[key] = encode(pictures, preset, options)
+        return list(_coded[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(av1, "encode", kept)
+        yield
 
 
 @pytest.fixture(scope="session")

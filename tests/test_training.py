@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tfcodec.errors import MediaError, TfcodecError
 from tfcodec.metrics.lpips import find_weights
 from tfcodec.model.blocks import box_down, luma_of, refine_chroma
-from tfcodec.model.config import NetworkConfig
+from tfcodec.model.config import SHAPES, NetworkConfig, Shape
 from tfcodec.model.landmarks import MOUTH
 from tfcodec.model.registry import default_model, weights_file
 from tfcodec.model.weights import read_weights
@@ -362,14 +362,23 @@ def test_curve_and_rows(tmp_path: Path) -> None:
     assert left[:60, :60].sum() > left[:60, -60:].sum()  # it falls
 
 
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A network of few channels: how a run is cut, kept and gone on with does not depend on their number."""
+    monkeypatch.setitem(SHAPES, "narrow", Shape({128: 8, 64: 8, 32: 16, 16: 16, 8: 32}, 1, 1, 1, False, (8, 8, 16), 1))
+    return "narrow"
+
+
 def run(pack: Path, folder: Path, *more: str) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
     common = ["--keys", "1", "--targets", "2", "--eval-every", "1000", "--quiet", "--warm-up", "2", "--threads", "1"]
+    common += ["--shape", "narrow"]
     train.main([str(pack), str(folder), *common, *more])
     return state.load_state(folder / "state")[0]
 
 
 @needs_metrics
+@pytest.mark.usefixtures("narrow")
 def test_a_resumed_run_is_an_uninterrupted_one(prepared_pack: Path, tmp_path: Path) -> None:
     schedule = ["--schedule-steps", "2", "--anneal", "--accumulate", "2", "--loss", "adversarial=0.1", "temporal=1"]
     whole = run(prepared_pack, tmp_path / "whole", *schedule)
@@ -388,6 +397,7 @@ def test_a_resumed_run_is_an_uninterrupted_one(prepared_pack: Path, tmp_path: Pa
 
 
 @needs_metrics
+@pytest.mark.usefixtures("narrow")
 def test_training_learns_resumes_and_exports(prepared_pack: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     first = run(prepared_pack, folder, "--coarse-only", "--steps", "2", "--log-every", "1")
@@ -398,15 +408,14 @@ def test_training_learns_resumes_and_exports(prepared_pack: Path, tmp_path: Path
     assert len(report.read_rows(folder / "train.csv")["total"]) == 2
     assert (folder / "curve.png").is_file()
     assert there(cv2.imread(str(folder / "sheet-0000003.jpg"))).shape == (512, 1280, 3)
-    with pytest.raises(TfcodecError, match="shape standard, not wide"):
-        run(prepared_pack, tmp_path / "wide", "--weights", str(weights_file(default_model())), "--shape", "wide")
+    with pytest.raises(TfcodecError, match="shape standard, not narrow"):
+        run(prepared_pack, tmp_path / "other", "--weights", str(weights_file(default_model())))
     with pytest.raises(TfcodecError, match="another network"):
         run(prepared_pack, folder, "--without", "closeups", "--steps", "4")
     export([str(folder), "9", "--folder", str(tmp_path)])
     (line,) = json.loads((tmp_path / "registry.json").read_text())
     assert line["model_id"] == 9
     weights = tmp_path / line["file"]
-    assert weights.stat().st_size < 16_000_000
     export([str(folder), "--to", str(tmp_path / "alone.safetensors")])
     assert (tmp_path / "alone.safetensors").read_bytes() == weights.read_bytes()
     export([str(folder), "9", "--mix", str(folder), "0.5", "--folder", str(tmp_path / "mixed")])  # with itself
