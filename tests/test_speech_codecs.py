@@ -247,7 +247,7 @@ def test_digital_silence_stays_silent(name: str) -> None:
     packets = encoder.push(np.zeros(16000, np.float32)) + encoder.flush()
     sound = np.abs(np.concatenate([decoder.decode(packet) for packet in packets]))
     # Codec2 fills its frames from a random generator that goes on from decoding to decoding. Of 300 decodings the first
-    # frame's rms was at most 0.0015, its peak 0.0056; that of later frames 0.0008, below what counts as silence (0.0012).
+    # frame's rms was at most 0.0015, its peak 0.0056; later ones' rms 0.0008, below what counts as silence (0.0012).
     begins = sound[:3200]
     assert np.sqrt(np.square(begins).mean()) < 0.002
     assert begins.max() < (0.02 if name.startswith("codec2") else 0.005)
