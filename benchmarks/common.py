@@ -51,6 +51,8 @@ def own_process(code: str, threads: int, *given: str, **environ: str) -> Any:
         environ: variables of the environment beside.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), **environ}
+    # An installed package is compiled; without this variable's effect the first process compiles the checkout.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, "-c", code, *given], env=environment, capture_output=True, text=True, check=False, timeout=600
     )

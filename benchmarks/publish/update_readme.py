@@ -19,7 +19,7 @@ PRIORS_END = "<!-- end of priors -->"
 WHOLE = "<!-- whole streams: written by benchmarks/publish/update_readme.py -->\n"
 WHOLE_END = "<!-- end of whole streams -->"
 DELAYS = {"file": "random access", "call": "low delay"}
-NAMES = {"frozen": "frozen keyframe", "x264": "x264", "x265": "x265", "svtav1": "SVT-AV1"}
+NAMES = {"frozen": "frozen keyframe", "x264": "x264", "x265": "x265", "svtav1": "SVT-AV1", "keypoint": "keypoint codec"}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def motion(mean: dict[str, float]) -> list[tuple[str, str]]:
 
 
 def against(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Speed as a multiple of the classical codecs', with as many threads, in the same run."""
+    """Speed as a multiple of the other codecs', with as many threads, and every codec's energy, all in the same run."""
     others = [row for row in rows if row["codec"] != "tfcodec"]
 
     def multiples(what: str) -> str:
@@ -95,9 +95,15 @@ def against(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
         found = {n: [r["tfcodec_is_faster_by"][what] for r in others if r["codec"] == n] for n in names}
         return ", ".join(f"{NAMES[n]} {' / '.join(f'{x:.2g}' for x in values)}" for n, values in found.items())
 
+    def energy(what: str) -> str:
+        used = {row["codec"]: row["processor_seconds_per_second"][what] for row in rows if row["threads"] == 1}
+        return ", ".join(f"{NAMES.get(codec, codec)} {seconds:.2g}" for codec, seconds in used.items())
+
     return [
         ("encode, times as fast as, 1 / 2 threads", multiples("encode")),
         ("decode, times as fast as, 1 / 2 threads", multiples("decode")),
+        ("energy: processor seconds per second of video, encode", energy("encode")),
+        ("... decode", energy("decode")),
     ]
 
 
