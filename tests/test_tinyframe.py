@@ -342,10 +342,10 @@ def test_a_refused_payload_leaves_the_decoder_as_it_was() -> None:
 
 def test_hostile_payloads_take_bounded_time() -> None:
     reference = moving(1, 0)
-    started = time.perf_counter()
+    started = time.process_time()
     for byte in (b"\xff", b"\x55", b"\x80"):
         decode_or_refuse(byte * 65536, MAX_FRAMES, reference)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 # --- tables ---------------------------------------------------------------------------------------------------
