@@ -83,7 +83,7 @@ def test_squares_pasted_at_once_are_those_pasted_one_by_one() -> None:
     wanted = picture + sum(paste_square(c, frame, s, 256) for c, s in zip(changes, LIGHT_SQUARES, strict=True))
     assert (wanted - picture).abs().max() > 1
     assert (found - wanted).abs().max() < 2e-3  # at the seam both have faded out
-    seen = closeups._cut(picture, frame)
+    seen = closeups.cut(picture, frame)
     assert [tuple(x.shape[-2:]) for x in seen] == [(s.height, s.width) for s in LIGHT_SQUARES]
 
 

@@ -9,16 +9,17 @@ import torch
 from tfcodec.model import graph, rearranged
 from tfcodec.model.blocks import box_down, from_pixels
 from tfcodec.model.config import NetworkConfig
-from tfcodec.model.registry import default_model
+from tfcodec.model.registry import default_model, stand_in
+from tfcodec.model.renderer import Renderer, has_bfloat16
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.model.weights import load_model
 
-LOW_DB, WHOLE_DB = 60.0, 80.0
+FAST_DB, LOW_DB, WHOLE_DB = 54.0, 60.0, 80.0
 
 
-@pytest.fixture(scope="module")
-def model() -> Upsampler:
-    model = load_model(default_model())
+@pytest.fixture(scope="module", params=["full", "light"])
+def model(request: pytest.FixtureRequest) -> Upsampler:
+    model = load_model(stand_in(default_model(), request.param))
     if not rearranged.fits(model):
         pytest.skip("this torch lacks oneDNN's operators")
     return model
@@ -76,6 +77,37 @@ def test_a_recorded_drawing_changes_with_the_keyframe(
             assert torch.equal(drawing(key, tiny, mel, marks), drawn)
 
 
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.skipif(
+    not has_bfloat16(), reason="no instructions for bfloat16"
+))])  # fmt: skip
+def test_the_light_network_draws_several_frames_at_once(fast: bool, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
+    """With motion that was sent and not, on one thread and on two, as the network without a recording."""
+    frames, count = moving_face[0], graph.TOGETHER + 2
+    tiny = frames[: count + 4].reshape(-1, 8, 32, 8, 32, 3).mean((2, 4)).astype(np.uint8)
+    windows = np.stack([tiny[i : i + 5] for i in range(count)])
+    mel, motion = np.full((count, 20, 80), -1, np.float32), np.zeros((count, 17), np.int32)
+    motion[:, :16] = np.random.default_rng(7).integers(-60, 60, (count, 16))
+    motion[::2, 16] = 1
+    entry = stand_in(default_model(), "light")
+    plain, renderer = Renderer(entry), Renderer(entry, fast=fast)
+    threads = torch.get_num_threads()
+    try:
+        for each in (plain, renderer):
+            each.set_keyframe(frames[0])
+        renderer.prepare()
+        if not isinstance(renderer._drawings[False], graph.Rearranged):
+            pytest.skip("this torch lacks oneDNN's operators")
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            wanted, drawn = (torch.from_numpy(x.render(windows, mel, motion=motion)) for x in (plain, renderer))
+            needed = FAST_DB if fast else LOW_DB
+            assert min(psnr(*pair) for pair in zip(drawn, wanted, strict=True)) > needed
+            alone = torch.from_numpy(renderer.render(windows[2:3], mel[2:3], motion=motion[2:3]))
+            assert psnr(alone, drawn[2:3]) > WHOLE_DB
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_other_networks_are_drawn_as_they_are() -> None:
-    for config in (NetworkConfig(shape="light"), NetworkConfig(closeups=False), NetworkConfig.from_json(None)):
+    for config in (NetworkConfig(closeups=False), NetworkConfig.from_json(None)):
         assert not rearranged.fits(Upsampler(config))

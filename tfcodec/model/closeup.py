@@ -190,22 +190,27 @@ class CloseUps(nn.Module):
         """The picture [B, 3, 256, 256] with the squares drawn anew; ``face`` [B], 0 where there is no face to draw."""
         frame = head_frame(marks)
         out = picture.float()
-        drawn = self._cut(picture, frame)
+        drawn = self.cut(picture, frame)
         changes = []
         for i, part in enumerate(self.parts):
             change = part(prepared[2 * i], prepared[2 * i + 1], drawn[i], dots(marks, frame, self.squares[i]))
-            changes.append(change * face[:, None, None, None])
-        if self.light:
-            mouth, eyes = (c.float() * fade(s, c.device) for c, s in zip(changes, self.squares, strict=True))
-            return out + _paste(torch.cat((eyes, F.pad(mouth, (8, 8))), 2), frame, FACE_SQUARE, picture.shape[-1])
-        for change, square in zip(changes, self.squares, strict=True):
-            out = out + paste_square(change, frame, square, picture.shape[-1])
+            change = change * face[:, None, None, None]
+            changes.append(change.float() * fade(self.squares[i], change.device))
+        for square, patch in self.patches(changes):
+            out = out + _paste(patch, frame, square, picture.shape[-1])
         return out
 
-    def _cut(self, picture: Tensor, frame: HeadFrame) -> list[Tensor]:
+    def cut(self, picture: Tensor, frame: HeadFrame) -> list[Tensor]:
         """The squares of a picture."""
         if not self.light:
             return [cut_square(picture, frame, square) for square in self.squares]
         both = cut_square(picture, frame, FACE_SQUARE)
         eyes = self.squares[1].height
         return [both[:, :, eyes:, 8:-8].contiguous(), both[:, :, :eyes].contiguous()]
+
+    def patches(self, changes: list[Tensor]) -> list[tuple[Square, Tensor]]:
+        """What is pasted of the squares' changes, faded out at their edges."""
+        if not self.light:
+            return list(zip(self.squares, changes, strict=True))
+        mouth, eyes = changes
+        return [(FACE_SQUARE, torch.cat((eyes, F.pad(mouth, (8, 8))), 2))]

@@ -10,14 +10,16 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from . import rearranged
 from .blocks import to_pixels
+from .config import SHAPES
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
+from .laid_out import Prepared
 from .landmarks import COUNT
 from .stage1 import MAPS, KeyframeFeatures
 from .upsampler import Upsampler
@@ -28,9 +30,18 @@ WARM_UP = 3
 KEYFRAMES = 4
 """Keyframes of which a graph remembers what it wants to know of them: all readers and calls share it."""
 
-Recording = Callable[[KeyframeFeatures, Tensor, Tensor, Tensor], Tensor]
-"""Keyframe's features [1, ...], tiny frames [1, 5, 3, 8, 8], log-mel [1, 20, 80] and landmarks [1, 70, 2] -> picture
-[1, S, S, 3] uint8."""
+TOGETHER = 4
+"""Frames that the light network draws at once in a thread: it has as many layers as others, and less to do in each."""
+
+
+class Recording(Protocol):
+    """Draws frames of a keyframe, up to ``together`` at once."""
+
+    together: int
+
+    def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
+        """Keyframe's features [1, ...], tiny frames [N, 5, 3, 8, 8], log-mel [N, 20, 80] and landmarks [N, 70, 2] ->
+        pictures [N, S, S, 3] uint8."""
 
 
 def picture(
@@ -60,13 +71,16 @@ class _Flat(nn.Module):
 class Rearranged:
     """`rearranged.Drawing` as a graph, and what it wants to know of the keyframes that it drew from last."""
 
-    def __init__(self, model: Upsampler, coarse: bool) -> None:
+    def __init__(self, model: Upsampler, coarse: bool, low: bool) -> None:
+        self.together = TOGETHER if SHAPES[model.config.shape].light else 1
+        # What has one of something may be recorded as if there were always one.
+        count = min(self.together, 2)
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            self._drawing = rearranged.Drawing(model, coarse=coarse, low=rearranged.has_products()).eval()
+            self._drawing = rearranged.Drawing(model, coarse=coarse, low=low).eval()
             self._weights = self._drawing.weights()
-            self._known: tuple[tuple[Tensor, rearranged.Prepared], ...] = ()
+            self._known: tuple[tuple[Tensor, Prepared], ...] = ()
             key = model.encode_keyframe(zeros(1, 3, 256, 256))
-            given = [zeros(1, WINDOW, 3, 8, 8), zeros(1, COUNT, 2), *self._drawing.prepare(key), *self._weights]
+            given = [zeros(count, WINDOW, 3, 8, 8), zeros(count, COUNT, 2), *self._drawing.prepare(key), *self._weights]
             graph = traced(self._drawing, given)
             if graph is None:
                 raise RuntimeError("this torch records no graphs")
@@ -85,10 +99,10 @@ class Rearranged:
         return out
 
 
-def _rearranged(model: Upsampler, coarse: bool) -> Recording | None:
+def _rearranged(model: Upsampler, coarse: bool, fast: bool) -> Recording | None:
     """None for networks of another kind, and where this torch has not what it takes."""
     try:
-        return Rearranged(model, coarse) if rearranged.fits(model) else None
+        return Rearranged(model, coarse, fast or rearranged.has_products()) if rearranged.fits(model) else None
     except (AttributeError, RuntimeError, TypeError):
         return None
 
@@ -99,7 +113,7 @@ _recorded: dict[tuple[int, bool, bool], tuple[Upsampler, Recording | None]] = {}
 
 
 def record(model: Upsampler, *, fast: bool, coarse: bool) -> Recording | None:
-    """The network's graph for single frames; made once, in half a second, and shared by all threads.
+    """The network's graph; made once, in half a second, and shared by all threads.
 
     Args:
         fast: compute in bfloat16.
@@ -114,8 +128,7 @@ def record(model: Upsampler, *, fast: bool, coarse: bool) -> Recording | None:
             while len(_recorded) >= 4:
                 _recorded.pop(next(iter(_recorded)))
             # The model is kept beside its graph, so that no other one gets its id.
-            made = None if fast else _rearranged(model, coarse)
-            _recorded[name] = model, made or _record(model, fast, coarse)
+            _recorded[name] = model, _rearranged(model, coarse, fast) or _record(model, fast, coarse)
         return _recorded[name][1]
 
 
@@ -144,11 +157,21 @@ def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
         for _ in range(WARM_UP):
             graph(*given)
 
-    def draw(key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
-        out: Tensor = graph(tiny, mel, marks, *_tensors(key))
-        return out
+    return _Plain(graph)
 
-    return draw
+
+class _Plain:
+    """The network's own graph, of single frames."""
+
+    together = 1
+
+    def __init__(self, graph: Callable[..., Any]) -> None:
+        self._graph = graph
+
+    def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
+        """As `Recording`."""
+        out: Tensor = self._graph(tiny, mel, marks, *_tensors(key))
+        return out
 
 
 def _tensors(key: KeyframeFeatures) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The network that ships, drawing single frames on a CPU: its arithmetic rearranged, so that less is done per frame.
+"""The networks that ship, drawing on a CPU: their arithmetic rearranged, so that less is done per frame.
 
 * What of a convolution depends on the keyframe alone is computed once a keyframe, and added.
 * Convolutions of the same maps whose results are added are one; of maps side by side, what each gives is added where it
@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -22,44 +21,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import box_down, refine_chroma
-from .closeup import CloseUp, cut_square, dots, fade, head_frame
-from .config import SHAPES, NetworkConfig
+from .closeup import CloseUp, dots, fade, head_frame
+from .config import NetworkConfig
 from .inputs import REACH
-from .laid_out import Block, Convolution, Rise, Sum, bias_of, doubled, joined, of_layer, places, run, sampled, scripts
-from .landmarks import HINTS
+from .laid_out import (
+    Block,
+    Coarse,
+    Convolution,
+    Maps,
+    Paint,
+    Part,
+    Prepared,
+    Rise,
+    Sum,
+    bias_of,
+    doubled,
+    hinting,
+    joined,
+    of_layer,
+    places,
+    run,
+    sampled,
+    scripts,
+    spread,
+    wrong,
+)
+from .light import LightStage1, LightStage2
+from .packed import means
 from .places import FLOW_UNIT
+from .rearranged_light import LightOne, LightTwo
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
 
 _LAST = torch.channels_last
 
 
-class Prepared(NamedTuple):
-    """What a frame wants to know of its keyframe, [1, ...]."""
-
-    picture: Tensor
-    small: Tensor
-    key8: Tensor
-    f128: Tensor
-    f64: Tensor
-    f32: Tensor
-    f16: Tensor
-    part16: Tensor
-    part8: Tensor
-    marks: Tensor
-    face: Tensor
-    mouth: Tensor
-    mouth_stem: Tensor
-    eyes: Tensor
-    eyes_stem: Tensor
-
-
 def fits(model: Upsampler) -> bool:
     """Whether it is such a network, and torch has what this needs."""
-    config, shape = model.config, SHAPES[model.config.shape]
-    known = NetworkConfig(shape=config.shape)
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    return on_cpu and config == known and not shape.light and scripts() is not None
+    config, known = model.config, NetworkConfig(shape=model.config.shape)
+    return next(model.parameters()).device.type == "cpu" and config == known and scripts() is not None
 
 
 def has_products() -> bool:
@@ -79,11 +79,16 @@ class Drawing(nn.Module):
         assert model.closeups is not None
         self.coarse = coarse
         self._prior = model.stage1.prior
-        self._one = _Stage1(model.stage1, low)
-        self._two = None if coarse else _Stage2(model.stage2, low)
+        self._one = LightOne(model.stage1, low) if isinstance(model.stage1, LightStage1) else _Stage1(model.stage1, low)
+        self._two: LightTwo | _Stage2 | None = None
+        if not coarse:
+            two = model.stage2
+            self._two = LightTwo(two, low) if isinstance(two, LightStage2) else _Stage2(two, low)
+        self._squares = model.closeups
         parts = [part for part in model.closeups.parts if isinstance(part, CloseUp)]
         self._closeups = [] if coarse else [_CloseUp(part, low) for part in parts]
-        self._convolutions = list(_convolutions((self._one, self._two, self._closeups)))
+        made = [self._one, *([] if self._two is None else [self._two]), *self._closeups]
+        self._convolutions = [convolution for part in made for convolution in part.convolutions()]
 
     def weights(self) -> list[Tensor]:
         """Arguments of `forward`: a graph cannot have them as constants, laid out as they are."""
@@ -96,20 +101,19 @@ class Drawing(nn.Module):
         mouth, mouth_dots, eyes, eyes_dots = key.squares()
         picture, small = (x.contiguous() - 0.5 for x in (key.picture, key.small))
         mouth, eyes = mouth.contiguous() - 0.5, eyes.contiguous() - 0.5
-        part16, part8 = self._one.parts(key)
         stems = [mouth, eyes]
         if not self.coarse:
             seen = (mouth, mouth_dots), (eyes, eyes_dots)
             stems = [closeup.stem(*its) for closeup, its in zip(self._closeups, seen, strict=True)]
-        f128, f64, f32, f16 = (x.contiguous(memory_format=_LAST) for x in (key.f128, key.f64, key.f32, key.f16))
         return Prepared(
-            picture, small, box_down(key.small, 8), f128, f64, f32, f16, part16, part8, key.marks, key.face, mouth,
-            stems[0], eyes, stems[1],
+            picture, small, box_down(key.small, 8), *self._one.maps(key), key.marks, key.face, mouth, stems[0], eyes,
+            stems[1],
         )  # fmt: skip
 
     def forward(self, tiny: Tensor, marks: Tensor, *rest: Tensor) -> Tensor:
-        """A picture [1, 256, 256, 3] uint8 of tiny frames [1, 5, 3, 8, 8] and landmarks [1, 70, 2].
+        """Pictures [N, 256, 256, 3] uint8 of tiny frames [N, 5, 3, 8, 8] and landmarks [N, 70, 2]; of one keyframe.
 
+        Other than light networks draw one at a time: N is 1.
         ``rest`` are the fields of `Prepared` and then the `weights`.
         """
         count = len(Prepared._fields)
@@ -127,39 +131,15 @@ class Drawing(nn.Module):
         frame = head_frame(marks)
         changes = []
         seen = (key.mouth, key.mouth_stem), (key.eyes, key.eyes_stem)
-        for closeup, (square, stem) in zip(self._closeups, seen, strict=True):
-            drawn = cut_square(picture, frame, closeup.square)
+        cut = self._squares.cut(picture, frame)
+        for closeup, drawn, (square, stem) in zip(self._closeups, cut, seen, strict=True):
             changes.append(closeup(square, stem, drawn, dots(marks, frame, closeup.square)) * key.face)
-        for closeup, change in zip(self._closeups, changes, strict=True):
-            s = closeup.square
-            run().paste(picture, change, frame.middle, frame.turn, s.left, s.top, s.right, s.bottom)
+        for s, patch in self._squares.patches(changes):
+            run().paste(picture, patch, frame.middle, frame.turn, s.left, s.top, s.right, s.bottom)
         return _pixels(picture)
 
 
-def _convolutions(of: object) -> Iterator[Convolution]:
-    """All that something is made of."""
-    if isinstance(of, Convolution):
-        yield of
-    elif isinstance(of, list | tuple):
-        for part in of:
-            yield from _convolutions(part)
-    elif isinstance(of, Block | Sum | _Stage1 | _Stage2 | _CloseUp):
-        yield from _convolutions(list(vars(of).values()))
-
-
-class _Coarse(NamedTuple):
-    """Stage 1's: features, moved features of the keyframe, picture, its change, flow, hints."""
-
-    x: Tensor
-    f64: Tensor
-    picture: Tensor
-    paint: Tensor
-    flow: Tensor
-    told: Tensor
-    drawn: Tensor
-
-
-class _Stage1:
+class _Stage1(Part):
     def __init__(self, s: nn.Module, low: bool) -> None:
         from .stage1 import Stage1
 
@@ -196,7 +176,7 @@ class _Stage1:
         self._trunk32 = [Block(b, (32, 32), low) for b in (s.trunk32, *s.more32)]
         self._flow32 = of_layer(s.flow32, 32, scale=FLOW_UNIT)
 
-        merge, a, hint = s.merge64.weight, w[64], _hint(s.hint64)
+        merge, a, hint = s.merge64.weight, w[64], hinting(s.hint64)
         self._merge64 = Sum(
             (merge[:, :a], merge[:, a : 2 * a], torch.cat((merge[:, 2 * a :], hint), 1)), bias_of(s.merge64, s.hint64),
             (64, 64), low,
@@ -210,12 +190,13 @@ class _Stage1:
         sizes = (8, 16), (8, 32), (8, 64), (16, 32), (16, 64), (32, 64)
         self._rise = {(n, m): Rise.of(n, n, m // n) for n, m in sizes}
 
-    def parts(self, key: KeyframeFeatures) -> tuple[Tensor, Tensor]:
-        """The keyframe's shares of the convolutions at 16 and 8 pixels, which see it unmoved."""
-        f16, f8 = (x.contiguous(memory_format=_LAST) for x in (key.f16, key.f8))
-        return self._key16(f16), self._key8(f8)
+    def maps(self, key: KeyframeFeatures) -> Maps:
+        """Features of the keyframe for `Prepared`; at 16 and 8 pixels, where they are seen unmoved, their shares of
+        the convolutions."""
+        f128, f64, f32, f16, f8 = (x.float().contiguous(memory_format=_LAST) for x in key[2:7])
+        return f128, f64, f32, f16, self._key16(f16), self._key8(f8)
 
-    def __call__(self, key: Prepared, tiny: Tensor, now: Tensor, hints: NamedTuple) -> _Coarse:
+    def __call__(self, key: Prepared, tiny: Tensor, now: Tensor, hints: NamedTuple) -> Coarse:
         motion, cover, shape, drawing = hints[:4]
         key8 = key.key8 - 0.5
         error = 4 * (now - key8)
@@ -233,14 +214,14 @@ class _Stage1:
         flow = self._flow16(F.silu(x)).contiguous()
 
         moved = sampled(key.small, places(self._rise[16, 64](flow)))
-        rest = joined(self._rise[8, 16](_wrong(now, moved)), box_down(moved, 16) + 0.5)
+        rest = joined(self._rise[8, 16](wrong(now, moved)), box_down(moved, 16) + 0.5)
         x = self._trunk16b(self._refine(x, sampled(key.f16, places(flow)), rest))
         flow = flow + self._flow16b(F.silu(x))
 
         moved = sampled(key.small, places(self._rise[16, 64](flow)))
         flow = self._rise[16, 32](flow)
         rest = joined(
-            self._rise[8, 32](_wrong(now, moved)), box_down(moved, 32), self._rise[8, 32](now),
+            self._rise[8, 32](wrong(now, moved)), box_down(moved, 32), self._rise[8, 32](now),
             box_down(motion, 32) - flow, box_down(cover, 32),
         )  # fmt: skip
         x = self._merge32(doubled(self._up32(x)), sampled(key.f32, places(flow)), rest)
@@ -253,7 +234,7 @@ class _Stage1:
         drawn = torch.cat((shape, drawing, key.small), 1).contiguous()
         mouth, moved = torch.split(sampled(drawn, grid), [6, 3], 1)
         near = self._rise[8, 64](now)
-        rest = joined(self._rise[8, 64](_wrong(now, moved)), moved, near, motion - flow, cover, mouth)
+        rest = joined(self._rise[8, 64](wrong(now, moved)), moved, near, motion - flow, cover, mouth)
         x = self._merge64(doubled(self._up64(x)), sampled(key.f64, grid), rest)
         for block in self._trunk64:
             x = block(x)
@@ -263,30 +244,17 @@ class _Stage1:
         grid = places(flow)
         mouth, moved = torch.split(sampled(drawn, grid), [6, 3], 1)
         told = torch.cat((motion - flow, cover), 1)
-        return _Coarse(x, sampled(key.f64, grid), moved + paint, paint, flow, told, mouth)
+        return Coarse(x, sampled(key.f64, grid), moved + paint, paint, flow, told, mouth)
 
 
-def _hint(layer: nn.Conv2d) -> Tensor:
-    """Weights for motion, cover, shape and drawing, the motion and the shape as they are and not in units."""
-    weight = layer.weight.detach().clone()
-    assert weight.shape[1] == HINTS
-    weight[:, :2] /= FLOW_UNIT
-    weight[:, 3:5] /= FLOW_UNIT
-    return weight
-
-
-def _wrong(now: Tensor, picture: Tensor) -> Tensor:
-    return 4 * (now - box_down(picture, 8))
-
-
-class _Stage2:
+class _Stage2(Part):
     def __init__(self, s: nn.Module, low: bool) -> None:
         from .stage2 import Stage2
 
         assert isinstance(s, Stage2)
         assert s.hint64 is not None
         assert s.projection is not None
-        merge, hint = s.merge64.weight, _hint(s.hint64)
+        merge, hint = s.merge64.weight, hinting(s.hint64)
         a = merge.shape[0]
         rest = torch.cat((merge[:, 2 * a :], hint), 1)
         self._merge64 = Sum((merge[:, :a], merge[:, a : 2 * a], rest), bias_of(s.merge64, s.hint64), (64, 64), low)
@@ -297,16 +265,13 @@ class _Stage2:
         a = merge.shape[0]
         self._merge128 = Sum((merge[:, :a], merge[:, a : 2 * a], merge[:, 2 * a :]), s.merge128.bias, big, low)
         self._blocks128 = [Block(b, big, low) for b in (s.block128, *s.more128)]
-        assert s.paint.bias is not None
-        shift = torch.zeros_like(s.paint.bias)
-        shift[12:] = -4.0
-        self._paint = Convolution(s.paint.weight, s.paint.bias + shift, big)
+        self._paint = Paint(s.paint, big, -4)
         self._share = torch.sigmoid(s.projection.detach())
         self._rise = {n: Rise.of(64, 64, n // 64) for n in (128, 256)}
         self._near, self._smooth = Rise.of(8, 8, 8), Rise.of(8, 8, 32, "bicubic")
 
-    def __call__(self, key: Prepared, now: Tensor, c: _Coarse) -> Tensor:
-        rest = joined(c.picture, c.paint, self._near(_wrong(now, c.picture)), c.told, c.drawn)
+    def __call__(self, key: Prepared, now: Tensor, c: Coarse) -> Tensor:
+        rest = joined(c.picture, c.paint, self._near(wrong(now, c.picture)), c.told, c.drawn)
         x = self._merge64(c.x, c.f64, rest)
         for block in self._blocks64:
             x = block(x)
@@ -317,13 +282,12 @@ class _Stage2:
         x = self._merge128(doubled(self._up128(x)), moved, fine)
         for block in self._blocks128:
             x = block(x)
-        paint, blend = torch.split(self._paint(F.silu(x, inplace=True)), [12, 4], 1)
-        blend = F.pixel_shuffle(torch.sigmoid(blend), 2)
-        picture = self._rise[256](c.picture).sub_(pixels).mul_(blend).add_(pixels).add_(F.pixel_shuffle(paint, 2))
-        return picture.add_(self._smooth(self._share * (now - box_down(picture, 8))))
+        paint, blend = self._paint(F.silu(x, inplace=True))
+        picture = torch.lerp(pixels, self._rise[256](c.picture), blend).add_(paint)
+        return picture.add_(self._smooth(self._share * (now - means(picture, 8))))
 
 
-class _CloseUp:
+class _CloseUp(Part):
     def __init__(self, part: CloseUp, low: bool) -> None:
         self.square = square = part.square
         self._size = size = square.height, square.width
@@ -341,10 +305,7 @@ class _CloseUp:
         a = merge.shape[0]
         self._merge = Sum((merge[:, :a], merge[:, a:]), part.merge2.bias, half, low)
         self._after2 = Block(part.after2, half, low)
-        assert part.paint.bias is not None
-        shift = torch.zeros_like(part.paint.bias)
-        shift[12:] = -2.0
-        self._paint = Convolution(part.paint.weight, part.paint.bias + shift, half)
+        self._paint = Paint(part.paint, half, -2)
         self._rise = Rise.of(*quarter, 4)
         self._fade = fade(square, torch.device("cpu"))
 
@@ -352,23 +313,23 @@ class _CloseUp:
         return self._key_stem(joined(F.pixel_unshuffle(square, 2), dots))
 
     def __call__(self, key: Tensor, stem: Tensor, drawn: Tensor, dots: Tensor) -> Tensor:
-        fine = self._stem.onto(stem.clone(), joined(F.pixel_unshuffle(drawn, 2), dots))
+        count = drawn.shape[0]
+        fine = self._stem.onto(spread(stem, count), joined(F.pixel_unshuffle(drawn, 2), dots))
         x4 = self._block4(self._down4(F.silu(fine)))
         x = self._down8(F.silu(x4))
         for block in self._blocks8:
             x = block(x)
         x4 = self._after4(x4 + doubled(self._up4(x)))
         flow = self._rise(self._flow(F.silu(x4)))
-        change = sampled(key, places(flow)) - drawn
+        change = sampled(key.expand(count, -1, -1, -1), places(flow)) - drawn
         x = fine.add_(doubled(self._up2(x4)))
         fine = F.pixel_unshuffle(change, 2).contiguous(memory_format=_LAST)
         x = self._after2(self._merge(F.silu(x, inplace=True), fine))
-        paint, blend = torch.split(self._paint(F.silu(x, inplace=True)), [12, 4], 1)
-        blend = F.pixel_shuffle(torch.sigmoid(blend), 2)
-        return (blend * change + F.pixel_shuffle(paint, 2)) * self._fade
+        paint, blend = self._paint(F.silu(x, inplace=True))
+        return (blend * change + paint) * self._fade
 
 
 def _pixels(picture: Tensor) -> Tensor:
     """A picture [1, 3, S, S] in -0.5..0.5, which is changed -> [1, S, S, 3] uint8."""
-    pixels = picture.mul_(255).add_(127.5).clamp_(0, 255).round_().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous()
+    pixels = picture.mul_(255).add_(128).clamp_(0, 255).to(torch.uint8)
+    return torch.stack(pixels.unbind(1), -1)  # permuted and copied it takes twice as long

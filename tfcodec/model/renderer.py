@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -164,14 +165,15 @@ class Renderer:
             heard = self._marks.to_device(np.asarray(mel, np.float32), device)
             marks = self._marks.frame_marks(self._model, key, windows, motion, sound, self._stands)
             if self._quick_key is not None:
-                pictures = torch.cat(self._in_groups(self._quick_key, windows, marks, coarse))
+                assert self._quick is not None
+                quick = partial(self._quick, coarse=coarse)
+                pictures = self._in_groups(quick, TOGETHER, self._quick_key, windows, marks)
             elif drawing is None:
                 key = key.select(torch.zeros(len(tiny), dtype=torch.long, device=device))
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
                     pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse)
             else:
-                each = [[whole[i : i + 1] for i in range(len(tiny))] for whole in (windows, heard, marks)]
-                pictures = torch.cat(self._side_by_side(drawing, key, *each))
+                pictures = self._in_groups(drawing, drawing.together, key, windows, heard, marks)
             if device.type != "cuda":
                 drawn = np.ascontiguousarray(pictures.cpu().numpy())
                 return lambda: drawn
@@ -200,41 +202,26 @@ class Renderer:
             enough = "; draw fewer frames at once (batch=)" if "out of memory" in first else ""
             raise TfcodecError(f'device="{self._device}" cannot draw: {first}{enough}') from error
 
-    def _in_groups(self, key: FastKey, windows: Tensor, marks: Tensor, coarse: bool) -> list[Tensor]:
-        """Pictures, some frames at once in each thread."""
-        torch, quick, count = self._torch, self._quick, len(windows)
-        assert quick is not None
+    def _in_groups(
+        self, draw: Callable[..., Tensor], together: int, key: FastKey | KeyframeFeatures, *given: Tensor
+    ) -> Tensor:
+        """Pictures, some frames at once in each thread; ``draw`` gets the key and of each tensor the frames' part."""
+        torch, count = self._torch, len(given[0])
         threads = min(torch.get_num_threads(), BATCH)
-        step = min(TOGETHER, -(-count // threads))
-        parts = [(windows[at : at + step], marks[at : at + step]) for at in range(0, count, step)]
-        if threads == 1 or len(parts) == 1:
-            return [quick(key, *part, coarse) for part in parts]
+        step = min(together, -(-count // threads))
+        parts = [[whole[at : at + step] for whole in given] for at in range(0, count, step)]
 
-        def draw(part: tuple[Tensor, Tensor]) -> Tensor:
+        def drawn(part: list[Tensor]) -> Tensor:
             with torch.inference_mode():  # each thread has a mode of its own
-                return quick(key, *part, coarse)
+                return draw(key, *part)
 
-        return list(self._pool(threads).map(draw, parts))
+        alone = threads == 1 or len(parts) == 1
+        return torch.cat(list((map if alone else self._pool(threads).map)(drawn, parts)))
 
     def _pool(self, threads: int) -> ThreadPoolExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(threads, "tfcodec-drawing", self._torch.set_num_threads, (1,))
         return self._threads
-
-    def _side_by_side(
-        self, drawing: Recording, key: KeyframeFeatures, windows: Sequence[Tensor], sound: Sequence[Tensor],
-        marks: Sequence[Tensor],
-    ) -> list[Tensor]:  # fmt: skip
-        torch = self._torch
-        threads = min(torch.get_num_threads(), BATCH)
-        if threads == 1 or len(windows) == 1:
-            return [drawing(key, *each) for each in zip(windows, sound, marks, strict=True)]
-
-        def draw(window: Tensor, mel: Tensor, where: Tensor) -> Tensor:
-            with torch.inference_mode():  # each thread has a mode of its own
-                return drawing(key, window, mel, where)
-
-        return list(self._pool(threads).map(draw, windows, sound, marks))
 
 
 def has_bfloat16(device: str = "cpu") -> bool:
