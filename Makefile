@@ -39,8 +39,9 @@ test: $(STAMP)
 	$(MAKE) -j 2 lint together
 	$(MAKE) alone
 
+# Only files that have such tests are imported.
 alone: $(STAMP)
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m alone $$(grep -l 'mark[.]alone' tests/test_*.py)
 
 together: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 Value = TypeVar("Value")
 
@@ -20,10 +25,14 @@ QUICK = (
 """Files of tests that need no torch: with ``--quick`` only they are run, without what is marked as slow."""
 
 LONGEST = (
-    "bench", "training", "codec", "reader", "cli", "live", "refine", "quality_val", "docs", "motion_layer",
-    "keypoint_training", "metrics_faces", "speech", "media", "tracker", "model", "face", "batch",
+    "training", "bench", "player", "refine", "codec", "tinyframe", "live", "light", "reader", "speech_codecs",
+    "keyframe", "cli", "quarter", "batch", "motion_layer", "model", "tracker", "motion", "bitstream_damage",
+    "odd_calls", "device", "keypoint_training", "docs", "fast", "torch_defaults", "demo_clip", "media", "keypoint",
 )  # fmt: skip
 """Files of tests that take longest, to be begun with: processes that share the files then end together."""
+# A test that fails by chance says nothing of the change that it is run for.
+settings.register_profile("repeatable", derandomize=True, database=None)
+settings.load_profile("repeatable")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes of tests have a core each; threads beyond that would only get into each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -105,6 +114,54 @@ def data_dir() -> Path:
     if folder is None:
         pytest.skip("needs talking-face clips: set TFCODEC_DATA to a folder with manifest.tsv, train/ and val/")
     return folder
+
+
+CODES_KEYFRAMES = ("keyframe", "keyframe_inter", "web_module", "webrtc")
+"""Files of tests of keyframes themselves, and of calls in real time: there each is coded anew."""
+_coded: dict[tuple[bytes, int, str], list[bytes]] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keyframes_are_coded_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What AV1 makes of a picture is kept: hundreds of tests begin with the same ones: a tenth of all time.
+
+    That coding them again gives the same bytes is shown by `test_keyframe`.
+    """
+    if request.path.stem.removeprefix("test_") in CODES_KEYFRAMES:
+        yield
+        return
+    from tfcodec.keyframe import av1
+
+    encode = av1.encode
+
+    def kept(pictures: Iterable[Any], preset: int, options: str) -> list[bytes]:
+        pictures = list(pictures)
+        digest = hashlib.sha256(b"".join(plane.tobytes() for planes in pictures for plane in planes)).digest()
+        key = digest + bytes([len(pictures)]), preset, options
+        if key not in _coded:
+            _coded[key] = encode(pictures, preset, options)
+        return list(_coded[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(av1, "encode", kept)
+        yield
+
+
+@pytest.fixture
+def processor_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are taught for so much of the processor's time: how far they come does not depend on what else runs."""
+    from tfcodec.training import teacher
+
+    monkeypatch.setattr(teacher, "time", SimpleNamespace(monotonic=time.process_time))
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a shape of few channels: most of what is done with networks does not depend on their number."""
+    from tfcodec.model.config import SHAPES, Shape
+
+    monkeypatch.setitem(SHAPES, "narrow", Shape({128: 8, 64: 8, 32: 16, 16: 16, 8: 32}, 1, 1, 1, False, (8, 8, 16), 1))
+    return "narrow"
 
 
 @pytest.fixture(scope="session")

@@ -415,7 +415,7 @@ def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, 
     """The second goes on from what it finds of the first."""
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    for row in sorted((out / "rows" / "a.mp4").iterdir())[::2]:
+    for row in sorted((out / "rows" / "a.mp4").iterdir())[::3]:
         row.unlink()
     bench.run(clips, out, bench.Options(codecs=CHEAP, quick=True, every=6, players="none"))
     first, second = results(finished), results(out)

@@ -20,7 +20,7 @@ from tfcodec.model.renderer import has_bfloat16
 def folder(moving_face: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames, audio = moving_face
     folder = tmp_path_factory.mktemp("cli")
-    write_video(folder / "in.mp4", frames[:15], 25, audio[: 15 * 640], 16000)
+    write_video(folder / "in.mp4", frames[:9], 25, audio[: 9 * 640], 16000)
     assert main(["encode", str(folder / "in.mp4"), str(folder / "a.tfc"), "--quiet"]) == 0
     return folder
 
@@ -29,7 +29,7 @@ def test_encode_and_decode(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     assert main(["decode", str(folder / "a.tfc"), str(out)]) == 0
     with open_source(out, crop="none") as clip:
-        assert clip.frame_count == 15
+        assert clip.frame_count == 9
         assert clip.audio is not None
 
 
@@ -68,17 +68,17 @@ def test_coarse(folder: Path, tmp_path: Path) -> None:
 def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(folder / "a.tfc"), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
-    assert info["frames"] == 15
+    assert info["frames"] == 9
     assert info["bytes"]["total"] == (folder / "a.tfc").stat().st_size
     assert main(["info", str(folder / "a.tfc")]) == 0
     text = capsys.readouterr().out
     assert "keyframe" in text
-    assert "15 frames" in text
+    assert "9 frames" in text
 
 
 def test_verify(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(folder / "a.tfc")]) == 0
-    assert capsys.readouterr().out.startswith("ok: 15 frames")
+    assert capsys.readouterr().out.startswith("ok: 9 frames")
     damaged = bytearray((folder / "a.tfc").read_bytes())
     damaged[-3] ^= 1
     bad = tmp_path / "bad.tfc"
@@ -112,10 +112,10 @@ def test_pipes(folder: Path) -> None:
     encoded = subprocess.run([*run, "encode", "-", "-", "--quiet"], input=video, capture_output=True, check=True).stdout
     assert encoded == (folder / "a.tfc").read_bytes()
     shown = subprocess.run([*run, "info", "-"], input=encoded, capture_output=True, check=True).stdout
-    assert b"15 frames" in shown
+    assert b"9 frames" in shown
     matroska = subprocess.run([*run, "decode", "-", "-"], input=encoded, capture_output=True, check=True).stdout
     with open_source(matroska, crop="none") as clip:
-        assert clip.frame_count == 15
+        assert clip.frame_count == 9
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,12 @@ def test_simulate(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main([*command, "-o", str(out), "--report"]) == 0
     printed = capsys.readouterr()
     report = json.loads(printed.out)
-    assert report["frames"] == report["ticks"] == 15
+    assert report["frames"] == report["ticks"] == 9
     assert sum(report["kbps"].values()) * report["seconds"] * 125 == pytest.approx(report["bytes"])
     assert report["wire_kbps"] > report["bytes"] * 8 / 1000 / report["seconds"]
     assert "packets lost" in printed.err
     with open_source(out, crop="none") as clip:
-        assert clip.frame_count == 15
+        assert clip.frame_count == 9
         assert clip.audio is not None
     assert main([*command, "-o", str(out)]) == 1
     assert "-f overwrites" in capsys.readouterr().err

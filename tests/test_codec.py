@@ -26,7 +26,7 @@ Face = tuple[np.ndarray, np.ndarray]
 
 @pytest.fixture(scope="module")
 def stream(moving_face: Face) -> bytes:
-    frames, audio = moving_face
+    frames, audio = moving_face[0][:35], moving_face[1][: 35 * 640]
     return tfcodec.encode(frames, fps=25, audio=audio, sample_rate=16000)
 
 
@@ -40,7 +40,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_shapes_and_types(clip: tfcodec.Clip, moving_face: Face) -> None:
-    frames, audio = moving_face
+    frames, audio = moving_face[0][:35], moving_face[1][: 35 * 640]
     assert clip.frames is not None
     assert clip.audio is not None
     assert clip.frames.shape == frames.shape
@@ -49,15 +49,15 @@ def test_shapes_and_types(clip: tfcodec.Clip, moving_face: Face) -> None:
     assert clip.audio.dtype == np.float32
     assert clip.sample_rate == 16000
     assert clip.fps == 25.0
-    assert clip.tiny.shape == (60, 8, 8, 3)
+    assert clip.tiny.shape == (35, 8, 8, 3)
     assert [first for first, _ in clip.keyframes] == [0]
     assert clip.keyframes[0][1].shape == (256, 256, 3)
-    assert clip.duration_seconds == pytest.approx(2.4)
-    assert "60, 256, 256, 3" in repr(clip)
+    assert clip.duration_seconds == pytest.approx(1.4)
+    assert "35, 256, 256, 3" in repr(clip)
 
 
 def test_the_decoded_video_is_close_to_the_source(clip: tfcodec.Clip, moving_face: Face) -> None:
-    frames, _ = moving_face
+    frames = moving_face[0][:35]
     assert clip.frames is not None
     # Tiny frames bind the local colours, whatever the network does with a drawn face. They are coarse at quality 5,
     # since the motion says where things are.
@@ -69,14 +69,14 @@ def test_the_decoded_video_is_close_to_the_source(clip: tfcodec.Clip, moving_fac
 
 def test_info_accounts_for_every_byte(stream: bytes) -> None:
     info = tfcodec.probe(stream)
-    assert info.frames == 60
+    assert info.frames == 35
     assert set(info.bytes) == {"container", "keyframe", "tiny", "motion", "audio", "total"}
     assert sum(info.bytes.values()) == 2 * len(stream)
     assert info.bytes["total"] == len(stream)
     video = sum(info.bytes[part] for part in ("container", "keyframe", "tiny", "motion"))
-    assert info.video_bpp == pytest.approx(video * 8 / (60 * 256 * 256))
-    assert info.video_kbps == pytest.approx(video * 8 / 2.4 / 1000)
-    assert info.audio_kbps == pytest.approx(info.bytes["audio"] * 8 / 2.4 / 1000)
+    assert info.video_bpp == pytest.approx(video * 8 / (35 * 256 * 256))
+    assert info.video_kbps == pytest.approx(video * 8 / 1.4 / 1000)
+    assert info.audio_kbps == pytest.approx(info.bytes["audio"] * 8 / 1.4 / 1000)
 
 
 def test_sources_of_every_kind(stream: bytes, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_one_frame() -> None:
 
 
 def test_quality_is_a_ladder_in_bytes_and_in_error(moving_face: Face) -> None:
-    frames = moving_face[0][:30]
+    frames = moving_face[0][:18]
     exact = tiny_from_frames(frames)
     sizes, keyframe_errors, tiny_errors = [], [], []
     for quality in (0, 3, 5, 7, 10):
@@ -242,7 +242,7 @@ def test_bitstream_and_probe_need_no_torch(stream: bytes, tmp_path: Path) -> Non
         "import sys; sys.modules['torch'] = None; import tfcodec.bitstream, tfcodec.tinyframe, tfcodec; "
         f"print(tfcodec.probe({str(path)!r}).frames)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "60"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "35"
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_the_clip_is_found_by_the_face_detector(tmp_path: Path) -> None:
 def test_the_demonstration_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import demo
 
-    demo.run(None, tmp_path, quality=5, seconds=0.6)
+    demo.run(None, tmp_path, quality=5, seconds=0.4)
     out = capsys.readouterr().out
     assert "synthetic" in out
     assert "PSNR" in out
@@ -98,6 +98,6 @@ def test_the_demonstration_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with av.open(str(tmp_path / "side_by_side.mp4")) as video:
         assert (video.streams.video[0].width, video.streams.video[0].height) == (768, 256)
         assert len(video.streams.audio) == 1
-        assert sum(1 for _ in video.decode(video=0)) == 15
+        assert sum(1 for _ in video.decode(video=0)) == 10
     with av.open(str(tmp_path / "contact_sheet.png")) as sheet:
         assert next(sheet.decode(video=0)).width == 8 * 256

@@ -45,13 +45,19 @@ class Darker:
 @pytest.fixture(scope="module")
 def stream(moving_face: Face) -> bytes:
     frames, sound = moving_face
-    return tfcodec.encode(frames[:15], fps=25, audio=sound[: 15 * 640], sample_rate=16000, refine=False)
+    return tfcodec.encode(frames[:11], fps=25, audio=sound[: 11 * 640], sample_rate=16000, refine=False)
 
 
 @pytest.fixture(scope="module")
 def usual(stream: bytes) -> list[tfcodec.DecodedFrame]:
     """Its frames, as the processor draws them."""
     return list(Reader(stream))
+
+
+@pytest.fixture(scope="module")
+def decoded(stream: bytes) -> tfcodec.DrawnClip:
+    """All of it at once, by the processor."""
+    return tfcodec.decode(stream, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["gpu", "CUDA", "cuda:", "cuda:x", "", None, 0])
@@ -106,8 +112,8 @@ def test_the_same_symbols_are_the_same_bytes(device: str, moving_face: Face) -> 
 
 
 @pytest.mark.parametrize("device", HERE)
-def test_pictures_are_near_the_processors(device: str, stream: bytes) -> None:
-    there, here = (tfcodec.decode(stream, device=where) for where in (device, "cpu"))
+def test_pictures_are_near_the_processors(device: str, stream: bytes, decoded: tfcodec.DrawnClip) -> None:
+    there, here = tfcodec.decode(stream, device=device), decoded
     assert np.array_equal(there.tiny, here.tiny)
     assert there.audio is not None
     assert here.audio is not None
@@ -132,7 +138,7 @@ def test_a_batch_ahead_gives_the_same_frames(batch: int, stream: bytes, usual: l
         assert other.pixels is not None
         assert psnr(one.pixels[None], other.pixels[None]).min() > 48
     assert reader[7].number == 7
-    assert [f.number for f in reader[3:14:5]] == [3, 8, 13]
+    assert [f.number for f in reader[2:11:4]] == [2, 6, 10]
 
 
 def test_a_batch_ahead_gives_what_comes_before_damage(moving_face: Face) -> None:

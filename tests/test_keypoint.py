@@ -130,23 +130,23 @@ def test_quantised_keypoints_are_what_is_coded() -> None:
 
 
 def test_files_come_back(animator: KeypointAnimator, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    frames = moving_face[0][:10]
+    frames = moving_face[0][:6]
     data = keypoint.encode(frames, animator)
     stream = keypoint.read(data)
     sizes = stream.bytes
     assert sizes["total"] == len(data) == sizes["container"] + sizes["keyframe"] + sizes["keypoints"]
     assert sizes["container"] < 40
-    assert stream.frames == 10
+    assert stream.frames == 6
     # The same keyframes as tfcodec's at the same quality.
-    own = tfcodec.decode(tfcodec.encode(frames, fps=25), pixels=False).keyframes
+    own = tfcodec.decode(tfcodec.encode(frames, fps=25, refine=False), pixels=False).keyframes
     assert [at for at, _ in own] == [at for at, _ in stream.keyframes]
     assert np.array_equal(decode_keyframe(stream.keyframes[0][1]), own[0][1])
     shown = keypoint.decode(data, animator)
     assert shown.shape == frames.shape
-    some = np.array([0, 4, 9])
+    some = np.array([0, 2, 5])
     assert np.abs(keypoint.decode(data, animator, only=some).astype(int) - shown[some]).max() <= 1
     # What is drawn depends on what was sent, and on nothing else.
-    coded = decode_track(stream.track, 10, animator.config.numbers)
+    coded = decode_track(stream.track, 6, animator.config.numbers)
     found = keypoint.find_keypoints(animator, frames) * keypoint.STEPS
     assert np.abs(coded - found).max() <= 0.501
     assert keypoint.encode(frames, animator) == data

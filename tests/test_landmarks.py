@@ -195,6 +195,7 @@ def test_mirrored_landmarks_stay_what_they_are() -> None:
     assert landmarks.opening(marks).item() == pytest.approx(0.08 * 0.7 / 0.44, rel=0.3)
 
 
+@pytest.mark.usefixtures("processor_clock")
 def test_training_the_prior(prepared_pack: Path, tmp_path: Path) -> None:
     """Both networks learn, and their weights reach the upsampler, beside those of a network that had no prior."""
     out = tmp_path / "prior.safetensors"

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -364,11 +365,17 @@ def test_any_bytes_are_decoded_or_refused(payload: bytes, frames: int) -> None:
     decode_or_refuse(payload, frames)
 
 
+@cache
+def one_payload() -> bytes:
+    payload, _, _ = next(payloads("file", walk(32, 1), part=32))
+    return payload
+
+
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(0, 7), st.integers(0, 200), st.integers(-3, 3))
 def test_damaged_payloads_are_decoded_or_refused(at: int, bit: int, cut: int, more: int) -> None:
-    (payload, _, _) = next(payloads("file", walk(32, 1), part=32))
+    payload = one_payload()
     broken = bytearray(payload)
     broken[at % len(broken)] ^= 1 << bit
     for variant in (bytes(broken), payload[: cut % len(payload)], bytes(broken) + b"\x01" * max(more, 0)):
@@ -385,10 +392,10 @@ def test_bytes_too_many_are_refused() -> None:
 
 
 def test_hostile_payloads_take_bounded_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for byte in (b"\xff", b"\x55", b"\x80"):
         decode_or_refuse(byte * 65536, MAX_FRAMES)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -213,9 +213,9 @@ def test_lost_motion_is_held_and_costs_nothing_else(two_scenes: tuple[Frames, by
         assert np.array_equal(got[kept], said[kept])
         assert not got[gone, :NUMBERS].any()  # where the keyframe shows the face
         assert (got[gone, NUMBERS] == LOST).all()  # so that the speech moves the lips
-        shown = tfcodec.decode(bytes(damaged), errors="conceal").frames
-        assert shown is not None
-        assert len(shown) == len(frames)
+    shown = tfcodec.decode(bytes(damaged), errors="conceal").frames
+    assert shown is not None
+    assert len(shown) == len(frames)
 
 
 def test_other_tables_are_refused(two_scenes: tuple[Frames, bytes, np.ndarray]) -> None:

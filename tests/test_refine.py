@@ -187,7 +187,7 @@ def test_command_line(moving_face: Face, tmp_path: Path) -> None:
     from tfcodec.media import write_video
 
     source = tmp_path / "in.mp4"
-    write_video(source, moving_face[0][:30], 25)
+    write_video(source, moving_face[0][:12], 25)
     assert main(["encode", str(source), str(tmp_path / "a.tfc"), "--no-refine", "--quiet"]) == 0
     assert main(["encode", str(source), str(tmp_path / "b.tfc"), "--quiet"]) == 0
     assert (tmp_path / "a.tfc").read_bytes() == tfcodec.encode(source, refine=False)

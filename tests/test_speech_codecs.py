@@ -246,7 +246,11 @@ def test_digital_silence_stays_silent(name: str) -> None:
     encoder, decoder = choice.encoder(40), choice.decoder(40)
     packets = encoder.push(np.zeros(16000, np.float32)) + encoder.flush()
     sound = np.abs(np.concatenate([decoder.decode(packet) for packet in packets]))
-    assert sound.max() < 0.005  # Codec2 needs 100 ms to find out
+    # Codec2 fills its frames from a random generator that goes on from decoding to decoding. Of 300 decodings the first
+    # frame's rms was at most 0.0015, its peak 0.0056; later ones' rms 0.0008, below what counts as silence (0.0012).
+    begins = sound[:3200]
+    assert np.sqrt(np.square(begins).mean()) < 0.002
+    assert begins.max() < (0.02 if name.startswith("codec2") else 0.005)
     assert sound[3200:].max() < 0.002
 
 

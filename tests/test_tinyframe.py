@@ -154,7 +154,7 @@ def test_decoder_reproduces_the_encoder(mode: str, part: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 10), st.booleans(), st.integers(0, 99))
 def test_any_division_into_payloads(parts: list[int], quality: int, call: bool, seed: int) -> None:
     planes = moving(sum(parts), seed, speed=1 + 5 * (seed % 9))
@@ -174,7 +174,7 @@ def test_any_division_into_payloads(parts: list[int], quality: int, call: bool, 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["file", "call"])
 def test_quality_is_a_ladder(mode: str) -> None:
-    source = moving(32, 11)
+    source = moving(24, 11)
     sizes, errors = [], []
     for quality in (0, 2, 4, 5, 6, 8, 10):
         coded = list(payloads_of(source, mode, quality))
@@ -314,7 +314,7 @@ def test_truncation_flips_and_garbage_never_do_harm() -> None:
     assert decode_or_refuse(payload, 12, reference) == right
     for cut in range(len(payload)):
         assert decode_or_refuse(payload[:cut], 12, reference) != right
-    for bit in range(0, 8 * len(payload), 7):
+    for bit in range(0, 8 * len(payload), 11):
         damaged = bytearray(payload)
         damaged[bit // 8] ^= 1 << bit % 8
         assert decode_or_refuse(bytes(damaged), 12, reference) != right
@@ -342,10 +342,10 @@ def test_a_refused_payload_leaves_the_decoder_as_it_was() -> None:
 
 def test_hostile_payloads_take_bounded_time() -> None:
     reference = moving(1, 0)
-    started = time.perf_counter()
+    started = time.process_time()
     for byte in (b"\xff", b"\x55", b"\x80"):
         decode_or_refuse(byte * 65536, MAX_FRAMES, reference)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 # --- tables ---------------------------------------------------------------------------------------------------

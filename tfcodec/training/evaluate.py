@@ -92,15 +92,15 @@ def measure(model: Upsampler, pack: Pack, targets: int = 4) -> dict[str, float]:
             frames, sources = [*frames[-1:], out.frame.float().clamp(0, 1)], [*sources[-1:], batch.target]
         change = sources[1] - sources[0]
         still = batch.key[batch.owner]
+        target, mouth = judge.embed(batch.target), judge.embed(mouths(batch.target, batch.marks))
         face = (batch.marks[:, :, 0] > 0).all(1) & (batch.key_marks[:, :, 0] > 0).all(1)
         for name, frame, flow in (
             ("", frames[1], out.flow), ("_key", still, torch.zeros_like(out.flow)),
         ):  # fmt: skip
-            ours, theirs = mouths(frame, batch.marks), mouths(batch.target, batch.marks)
             one = {
                 "psnr": -10 * (frame - batch.target).square().mean((1, 2, 3)).clamp(min=1e-10).log10(),
-                "lpips": judge(frame, batch.target),
-                "lpips_mouth": judge(ours, theirs)[face],
+                "lpips": judge.compare(judge.embed(frame), target),
+                "lpips_mouth": judge.compare(judge.embed(mouths(frame, batch.marks)), mouth)[face],
                 "change": 255 * ((0 if name else frames[1] - frames[0]) - change).abs().mean((1, 2, 3)),
             }
             if model.config.keyframe or name:

@@ -233,10 +233,12 @@ class Trainer:
             batch = make_batch(pack, plan)
             frame, coarse = self.draw(batch)
             still = batch.key[batch.owner]
+            target = self.judge.embed(batch.target)
             values = {
                 "psnr": psnr(frame, batch.target), "psnr_key": psnr(still, batch.target),
-                "psnr_coarse": psnr(coarse, box_down(batch.target, 64)), "lpips": self.judge(frame, batch.target),
-                "lpips_key": self.judge(still, batch.target),
+                "psnr_coarse": psnr(coarse, box_down(batch.target, 64)),
+                "lpips": self.judge.compare(self.judge.embed(frame), target),
+                "lpips_key": self.judge.compare(self.judge.embed(still), target),
             }  # fmt: skip
             for name, value in values.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.sum()
