@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # constriction codes the same probabilities differently when they come as float32 and when they come as float64.
 #
-# Networks give float32 and tables are float64. `Categorical` with `perfect=False`, which constriction recommends for new
-# work, or `lazy=True` computes its integer model in the width that it is given. With equal values of another width the
-# decoder reads other symbols, mostly without an error. So the width is part of a format; only `perfect=True` does not care.
+# Networks give float32 and tables are float64. `Categorical` with `perfect=False`, which constriction recommends for
+# new work, or `lazy=True` computes its integer model in the width that it is given. With equal values of another
+# width the decoder reads other symbols, mostly without an error. So the width is part of a format; only
+# `perfect=True` does not care.
 #
 # Guessed before the first run: float32 is converted to float64 on the way in, so that equal values are equal models.
 #
-# Seen on 2026-11-28 with constriction 0.5.0: 2000 symbols out of 10, coded with float32 and decoded with the same values
-# as float64:
+# Seen on 2026-11-28 with constriction 0.5.0: 2000 symbols out of 10, coded with float32 and decoded with the same
+# values as float64:
 #
 #   perfect=True     the same words, every symbol right
 #   perfect=False    as many words, but others; half of the symbols right, no error
 #   lazy=True        likewise
 #
-# The parametric models (QuantizedGaussian and others) make no difference. The script makes its own input and runs for a
-# second after the packages are there. It fails when the behaviour changes.
+# The parametric models (QuantizedGaussian and others) make no difference. The script makes its own input and runs for
+# a second after the packages are there. It fails when the behaviour changes.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # ncnn.Mat(array) takes an array's shape and its memory, but not its strides and hardly its type.
 #
-# Pictures lie as height, width, channel; networks want the channel first. `ncnn.Mat(picture.transpose(2, 0, 1))` has the
-# right shape and scrambled pixels, without an error, and so has every other view: a crop, every second row, an array in
-# Fortran's order. Integers are read as the bits of floats. What goes in has to be made contiguous and float32 first.
+# Pictures lie as height, width, channel; networks want the channel first. `ncnn.Mat(picture.transpose(2, 0, 1))` has
+# the right shape and scrambled pixels, without an error, and so has every other view: a crop, every second row, an
+# array in Fortran's order. Integers are read as the bits of floats. What goes in has to be made contiguous and
+# float32 first.
 #
 # Guessed before the first run: ncnn copies such an array in the order of its indices, as torch and onnxruntime do, or
 # refuses it; int32 is refused or converted.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# ONNX's MelWeightMatrix is not the mel filterbank of its definition: its filters lie too low and end below the edge asked for.
+# ONNX's MelWeightMatrix is not the mel filterbank of its definition: its filters lie too low and end below the edge
+# asked for.
 #
-# A network that listens is trained on a mel spectrogram of the textbook (librosa with htk=True and norm=None, torchaudio)
-# and exported with MelWeightMatrix in front. The operator divides the mel range by bands + 2 instead of bands + 1 and moves
-# every edge down to a bin of the spectrum. onnxruntime and onnx's reference agree on that, so a test of one against the
-# other finds nothing. Ship the matrix that the network was trained on as a constant instead.
+# A network that listens is trained on a mel spectrogram of the textbook (librosa with htk=True and norm=None,
+# torchaudio) and exported with MelWeightMatrix in front. The operator divides the mel range by bands + 2 instead of
+# bands + 1 and moves every edge down to a bin of the spectrum. onnxruntime and onnx's reference agree on that, so a
+# test of one against the other finds nothing. Ship the matrix that the network was trained on as a constant instead.
 #
 # Guessed before the first run: MelWeightMatrix equals librosa's filters with htk=True, norm=None to 1e-3.
 #
@@ -21,7 +22,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
+"$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
 
 "$folder/venv/bin/python" - <<'PYTHON'
 import numpy as np

@@ -2,13 +2,14 @@
 # onnxruntime's Resize makes uint8 pictures darker and, with antialias=1, turns negative int8 values into zero.
 #
 # Linear Resize of uint8 cuts fractions off, so a picture loses half a level on the mean each time it is resized. With
-# antialias=1 uint8 is rounded, but int8, as quantised networks have it, comes out with every negative value at 0. onnx's own
-# reference evaluator rounds and keeps signs in all four cases. Casting to float before Resize and rounding after is safe.
+# antialias=1 uint8 is rounded, but int8, as quantised networks have it, comes out with every negative value at 0.
+# onnx's own reference evaluator rounds and keeps signs in all four cases. Casting to float before Resize and rounding
+# after is safe.
 #
 # Guessed before the first run: integers are rounded; onnxruntime and the reference agree to within one level.
 #
-# Seen on 2026-11-28 with onnxruntime 1.32.0 and onnx 1.23.2, an 8x8 picture brought to 64x64, linear, mean difference from
-# the same in float:
+# Seen on 2026-11-28 with onnxruntime 1.32.0 and onnx 1.23.2, an 8x8 picture brought to 64x64, linear, mean difference
+# from the same in float:
 #
 #                              onnxruntime    reference
 #   uint8                         -0.48          0.00
@@ -22,7 +23,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
+"$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
 
 "$folder/venv/bin/python" - <<'PYTHON'
 import numpy as np

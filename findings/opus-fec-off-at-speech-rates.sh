@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # libopus leaves its in-band error correction out below 16 kbit/s, whatever loss it is told, and says nothing.
 #
-# `fec=1` with `packet_loss` is how calls over lossy links are set up, and low rates are where it is wanted. At 12 to 15 kbit/s
-# the packets are the same to the byte with and without both options. At 9 kbit/s they narrow the sound from wide band (8 kHz)
-# to narrow band (4 kHz), and add no second copy for it. Just above 16, libopus makes room for the copy by narrowing, too. A
-# comparison of codecs "with FEC" at such rates is one without it, or one of other sound.
+# `fec=1` with `packet_loss` is how calls over lossy links are set up, and low rates are where it is wanted. At 12 to
+# 15 kbit/s the packets are the same to the byte with and without both options. At 9 kbit/s they narrow the sound from
+# wide band (8 kHz) to narrow band (4 kHz), and add no second copy for it. Just above 16, libopus makes room for the
+# copy by narrowing, too. A comparison of codecs "with FEC" at such rates is one without it, or one of other sound.
 #
 # Guessed before the first run: at 16 kbit/s and 20 % loss, packets of 20 ms carry the second copy (LBRR).
 #
-# Seen on 2026-11-28 with PyAV 18.1.0 and its libopus, mono at 16 kHz, application voip, packets of 20 ms; packets of 52
-# that carry LBRR, and their bandwidths:
+# Seen on 2026-11-28 with PyAV 18.1.0 and its libopus, mono at 16 kHz, application voip, packets of 20 ms; packets of
+# 52 that carry LBRR, and their bandwidths:
 #
 #   kbit/s          9      12     15     16       18        24
 #   without         W      W      W      W        W         W
@@ -49,7 +49,7 @@ def packets(bit_rate, **options):
 
 
 def has_copy(packet):
-    """Whether a packet of one SILK frame of 20 ms has LBRR: the bit after the one for voice activity (RFC 6716, 4.2.3)."""
+    """Whether a packet of one SILK frame has LBRR: the bit behind that of voice activity (RFC 6716, 4.2.3)."""
     assert packet[0] & 3 == 0 and packet[0] >> 3 in (1, 5, 9), "not one SILK frame of 20 ms"
     return packet[1] >> 6 & 1
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # A second pass over an Opus file with PyAV begins 6.5 ms later in its samples than the first.
 #
-# An Opus encoder's delay, 312 samples at 48 kHz, is written into Ogg and WebM as pre-skip and dropped by the decoder. FFmpeg
-# drops it once, when the file is opened. After `container.seek(0)` the 312 samples come out too, under timestamps that begin
-# at -312. Code that takes samples in their order (two passes, say for level and then for sound) and not by `pts` is late by
-# 312 samples in all passes but the first. MP4 is another matter: there the delay is always dropped, and the padding of the last
-# packet is never.
+# An Opus encoder's delay, 312 samples at 48 kHz, is written into Ogg and WebM as pre-skip and dropped by the decoder.
+# FFmpeg drops it once, when the file is opened. After `container.seek(0)` the 312 samples come out too, under
+# timestamps that begin at -312. Code that takes samples in their order (two passes, say for level and then for sound)
+# and not by `pts` is late by 312 samples in all passes but the first. MP4 is another matter: there the delay is
+# always dropped, and the padding of the last packet is never.
 #
 # Guessed before the first run: each pass gives the same samples, as many as went in, from Ogg, WebM and MP4 alike.
 #
-# Seen on 2026-11-28 with PyAV 18.1.0 (libavformat 62.12.102), 48777 samples of mono sound; samples too many, lag, first pts:
+# Seen on 2026-11-28 with PyAV 18.1.0 (libavformat 62.12.102), 48777 samples of mono sound; samples too many, lag,
+# first pts:
 #
 #   first pass      Ogg 0, 0, 0      WebM 0, 0, 0             MP4 831, 0
 #   after seek(0)   312, 312, -312   312, 312, before zero    831, 0

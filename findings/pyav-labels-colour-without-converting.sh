@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # PyAV labels a stream with the colour tags of its encoder, but converts RGB frames without looking at them.
 #
-# `context.colorspace = 1; context.color_range = 2` and frames in RGB give a stream that says BT.709, full range, and holds
-# BT.601, limited range: PyAV's `encode` brings frames to `pix_fmt` by swscale's defaults. A decoder that follows the label,
-# as browsers and PyAV itself do, shows other colours. Tags on the frames reach no stream at all. A comparison of codecs by
-# PSNR then measures the mistake. Convert by `reformat(format=..., dst_colorspace=..., dst_color_range=...)` first.
+# `context.colorspace = 1; context.color_range = 2` and frames in RGB give a stream that says BT.709, full range, and
+# holds BT.601, limited range: PyAV's `encode` brings frames to `pix_fmt` by swscale's defaults. A decoder that
+# follows the label, as browsers and PyAV itself do, shows other colours. Tags on the frames reach no stream at all. A
+# comparison of codecs by PSNR then measures the mistake. Convert by `reformat(format=..., dst_colorspace=...,
+# dst_color_range=...)` first.
 #
 # Guessed before the first run: `encode` converts to what the context says; tags on frames reach the stream.
 #

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Codec2 decodes the same packets to other samples each time: all decoders of a process share one generator of noise.
 #
-# A decoder is a new object with a state of its own, so a second one should repeat the first. It does not: unvoiced parts
-# get random phases, and the generator goes on where the last decoder stopped. Decoded samples depend on whatever was decoded
-# before in the process. Checksums of decoded speech, caches by packets and networks that are driven by decoded speech on
-# both sides do not hold; a fresh process for each stream makes them hold.
+# A decoder is a new object with a state of its own, so a second one should repeat the first. It does not: unvoiced
+# parts get random phases, and the generator goes on where the last decoder stopped. Decoded samples depend on
+# whatever was decoded before in the process. Checksums of decoded speech, caches by packets and networks that are
+# driven by decoded speech on both sides do not hold; a fresh process for each stream makes them hold.
 #
 # Guessed before the first run: the same packets through two new decoders give the same samples.
 #

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # pycodec2 encodes the samples that lie in memory, not those of the view that it is given.
 #
-# One channel of interleaved stereo, `stereo[:, 0]`, or every second sample, is an int16 array like any other. pycodec2
-# refuses another type and too few samples, but takes such a view and codes left and right in turn, half as many instants:
-# other speech at another pitch, without an error. A decoder hears it; a test of lengths and rates does not.
+# One channel of interleaved stereo, `stereo[:, 0]`, or every second sample, is an int16 array like any other.
+# pycodec2 refuses another type and too few samples, but takes such a view and codes left and right in turn, half as
+# many instants: other speech at another pitch, without an error. A decoder hears it; a test of lengths and rates does
+# not.
 #
 # Guessed before the first run: an array that is not contiguous is refused like one of another type, or copied.
 #
-# Seen on 2026-11-28 with pycodec2 4.1.1, 50 frames at 1300 bit/s of a voice-like sound on the left, silence on the right:
+# Seen on 2026-11-28 with pycodec2 4.1.1, 50 frames at 1300 bit/s of a voice-like sound on the left, silence on the
+# right:
 #
 #   stereo[:, 0]                the packets of the interleaved samples; 50 of 50 differ from those of the copy
 #   stereo[:, 0].copy()         the packets of the sound

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # soxr.resample of int16 adds noise: digital silence comes out as -1, 0 and 1, even when the rate stays as it is.
 #
-# int16 in, int16 out looks like the float result rounded. The library dithers whatever it writes as int16, which Python's
-# soxr neither says nor can switch off. Whoever looks for digital silence afterwards (a speech gate, DTX, a lossless coder)
-# finds none, and the error is larger than that of rounding. Float in, float out, and rounding by hand avoids it.
+# int16 in, int16 out looks like the float result rounded. The library dithers whatever it writes as int16, which
+# Python's soxr neither says nor can switch off. Whoever looks for digital silence afterwards (a speech gate, DTX, a
+# lossless coder) finds none, and the error is larger than that of rounding. Float in, float out, and rounding by hand
+# avoids it.
 #
 # Guessed before the first run: int16 is what comes from float64, rounded; zeros stay zeros; equal rates change nothing.
 #

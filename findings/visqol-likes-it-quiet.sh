@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # ViSQOL's speech score depends on how loud source and decoded sound are, together: the quieter both, the better.
 #
-# ViSQOL brings the decoded sound to the source's level, so it seems not to care for levels. But its spectrograms have a
-# floor on an absolute scale, and what is below the floor on both sides counts as equal. The same noise at the same distance
-# scores from 1.3 to 4.7. Means over clips of different loudness mix the two. int16 is taken for what it says, 32768 times as
-# loud as the same sound in float, and scores otherwise. Bring all sources to one level, in float, before they are scored.
+# ViSQOL brings the decoded sound to the source's level, so it seems not to care for levels. But its spectrograms have
+# a floor on an absolute scale, and what is below the floor on both sides counts as equal. The same noise at the same
+# distance scores from 1.3 to 4.7. Means over clips of different loudness mix the two. int16 is taken for what it
+# says, 32768 times as loud as the same sound in float, and scores otherwise. Bring all sources to one level, in
+# float, before they are scored.
 #
 # Guessed before the first run: a factor on both sounds changes nothing, and int16 scores as the same sound in float.
 #
-# Seen on 2026-11-28 with visqol-python 3.8.0, speech mode, with ai-edge-litert 2.3.0, a voice-like sound with peaks of 0.5 and
-# white noise 0.002 rms:
+# Seen on 2026-11-28 with visqol-python 3.8.0, speech mode, with ai-edge-litert 2.3.0, a voice-like sound with peaks
+# of 0.5 and white noise 0.002 rms:
 #
 #   both as they are                   1.30
 #   both by 0.1                        3.94

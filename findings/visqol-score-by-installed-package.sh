@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Installing ai-edge-litert, for whatever purpose, changes the speech scores of visqol-python by more than one MOS.
 #
-# `VisqolApi().create(mode="speech")` maps similarity to MOS by a network if the package ai-edge-litert happens to be there, and
-# by an older formula if not, with a warning in the log. Figures from two machines with the same visqol-python, or from before
-# and after another tool was installed, are then of two scales. Even the same sound on both sides differs: 5.0 by the formula,
-# less by the network. Say `use_lattice_model=True` or `False`, and say which beside the figures.
+# `VisqolApi().create(mode="speech")` maps similarity to MOS by a network if the package ai-edge-litert happens to be
+# there, and by an older formula if not, with a warning in the log. Figures from two machines with the same
+# visqol-python, or from before and after another tool was installed, are then of two scales. Even the same sound on
+# both sides differs: 5.0 by the formula, less by the network. Say `use_lattice_model=True` or `False`, and say which
+# beside the figures.
 #
 # Guessed before the first run: scores depend on visqol-python alone; the source against itself scores 5.0.
 #
-# Seen on 2026-11-28 with visqol-python 3.8.0 and ai-edge-litert 2.3.0, a voice-like sound with peaks of 0.5 and white noise:
+# Seen on 2026-11-28 with visqol-python 3.8.0 and ai-edge-litert 2.3.0, a voice-like sound with peaks of 0.5 and white
+# noise:
 #
 #                                 without ai-edge-litert    with it
 #   noise 0.002 rms                       3.14                1.30
@@ -57,10 +59,10 @@ without=$("$folder/venv/bin/python" "$folder/score.py")
 with=$("$folder/venv/bin/python" "$folder/score.py")
 echo "noisy and clean without ai-edge-litert: $without"
 echo "noisy and clean with ai-edge-litert:    $with"
-"$folder/venv/bin/python" - $without $with <<'PYTHON'
+"$folder/venv/bin/python" - "$without" "$with" <<'PYTHON'
 import sys
 
-noisy, clean, noisy_lattice, clean_lattice = map(float, sys.argv[1:])
+noisy, clean, noisy_lattice, clean_lattice = map(float, " ".join(sys.argv[1:]).split())
 assert clean == 5, "the formula does not give 5 to the source itself"
 assert clean_lattice < 4.9, "the network gives 5 to the source itself"
 assert noisy - noisy_lattice > 1, "the package makes less than one MOS of difference"
