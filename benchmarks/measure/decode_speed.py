@@ -1,16 +1,18 @@
-"""Speed of decoding against an earlier commit, with and without `fast`, and by ncnn; how near the pictures are.
+"""Speed of decoding against an earlier commit: by torch, by torch with `fast`, by ncnn; first frame, memory, pictures.
 
     git worktree add /tmp/before COMMIT
-    python -m benchmarks.measure.decode_speed --against /tmp/before [--frames 100] [--rounds 3] [--threads 1 2]
-                                              [--clip CLIP] [--out OUT.json]
+    python -m benchmarks.measure.decode_speed --against /tmp/before [--clips 2] [--frames 100] [--rounds 3]
+                                              [--threads 1 2] [--only-fresh] [--out OUT.json]
 
-Run it on an idle machine; it takes about three minutes. The clip is the first of `val` that lasts 6 s or more, its
+Run it on an idle machine; it takes about four minutes a clip. Clips are the first of `val` that last 6 s or more, their
 first frames, encoded by this build without the search for tiny frames. Each build has a process for each number of
-threads, and they take turns, road by road, so that what else the machine does falls on all alike: a round decodes the
-clip by torch, by torch with `fast`, and by ncnn where it is installed. The first round, which loads and records, is not
-counted. Ratios are medians over rounds, of wall time and of processor time. Pictures are compared with those of the
-earlier build in float32, PSNR in dB of the worst frame. Peak memory (VmHWM of /proc) and the time to the first frame
-are those of fresh processes, in turn. Without `--out` the result goes to `benchmarks/results`.
+threads, and they take turns, clip by clip and road by road, so that what else the machine does falls on all alike. The
+first decoding, which loads and records, is not counted, and its pictures are not taken. `times_as_fast` is the earlier
+build's time over this one's by the same road (`ncnn`: over the earlier build's by torch in float32), of the sums over
+clips of the least times of the rounds; `processor_time_ratio` is the inverse of the same of processor time.
+`worst_frame_db` compares with the earlier build's pictures in float32. First frame and peak memory (VmHWM of /proc) are
+those of fresh processes, in turn: from before the imports to the first RGB picture of the first clip's file, and after
+all its frames were given one by one. `--only-fresh` measures these two again and keeps the rest of the result.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -26,12 +29,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, Worker, clip_list, environment, own_process, write
-from benchmarks.measure.speed import choose
+from benchmarks.common import RESULTS, ROOT, Worker, clip_list, clips, environment, own_process
 from tfcodec.files import write_json
 
 ROADS: dict[str, dict[str, Any]] = {"torch": {}, "torch_fast": {"fast": True}, "ncnn": {"runtime": "ncnn"}}
+# What an earlier build may not have is compared with its torch.
+ARMS = (("before", "torch"), ("before", "torch_fast"), ("now", "torch"), ("now", "torch_fast"), ("now", "ncnn"))
 FRESH = 3
+SECONDS = 6
 ENCODE = """
 import itertools, sys
 import numpy as np
@@ -78,98 +83,110 @@ first = time.perf_counter() - began
 if every:
     for frame in reader: pass
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"first": first, "peak_mb": int(peak.split()[1]) / 1024}))
+found = {"first": first, "peak_mb": int(peak.split()[1]) / 1024, "torch": "torch" in sys.modules}
+print(json.dumps(found))
 """
 
 
-def worst_db(one: Path, other: Path) -> float:
-    errors = [np.square(a.astype(float) - b).mean() for a, b in zip(np.load(one), np.load(other), strict=True)]
+def chosen(count: int) -> list[Path]:
+    """The first of `val` that last 6 s or more."""
+    from tfcodec.media import open_source
+
+    found: list[Path] = []
+    for path in clips():
+        with open_source(path, crop="none") as source:
+            if source.duration_seconds >= SECONDS:
+                found.append(path)
+        if len(found) == count:
+            return found
+    sys.exit(f"there are only {len(found)} clips of {SECONDS} s")
+
+
+def worst_db(one: np.ndarray, other: np.ndarray) -> float:
+    """PSNR of the worst frame, dB; both `[T, 256, 256, 3] uint8`."""
+    errors = [np.square(a.astype(float) - b).mean() for a, b in zip(one, other, strict=True)]
     return round(float(10 * np.log10(255**2 / max(*errors, 1e-6))), 1)
 
 
-def speeds(builds: dict[str, Path], roads: list[str], threads: int, stream: Path, rounds: int, folder: Path) -> Any:
+def speeds(builds: dict[str, Path], threads: int, streams: list[Path], rounds: int) -> list[dict[str, Any]]:
     """A row for each road."""
     workers = {build: Worker(path, threads, WORKER) for build, path in builds.items()}
-    spent: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
-    pictures = {(build, road): folder / f"{build}-{road}.npy" for build in builds for road in roads}
-    for turn in range(rounds + 1):
-        for road in roads:
-            for build, worker in workers.items():
-                # Of the second turn: the first begins before the network is recorded.
-                out = pictures[build, road] if turn == 1 else None
-                found = worker.do(road=road, options=ROADS[road], stream=stream, out=out)
+    spent: dict[tuple[str, str], np.ndarray] = {arm: np.zeros(2) for arm in ARMS}
+    worst: dict[tuple[str, str], list[float]] = defaultdict(list)
+    count = 0
+    for stream in streams:
+        times: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
+        for turn in range(rounds + 1):
+            for build, road in ARMS:
+                out = stream.with_name(f"{build}-{road}.npy") if turn == 1 else None
+                found = workers[build].do(road=road, options=ROADS[road], stream=stream, out=out)
                 if turn:
-                    spent[build, road].append(found)
+                    times[build, road].append(found)
+        wanted = np.load(stream.with_name("before-torch.npy"))
+        count += len(wanted)
+        for build, road in ARMS:
+            spent[build, road] += np.min(times[build, road], 0)
+            worst[build, road].append(worst_db(np.load(stream.with_name(f"{build}-{road}.npy")), wanted))
     for worker in workers.values():
         worker.end()
-    count = len(np.load(pictures["now", roads[0]], mmap_mode="r"))
     rows = []
-    for road in roads:
-        before, now = (np.array(spent[build, road]) for build in ("before", "now"))
+    for road in ROADS:
+        before, now = spent["before", road if ("before", road) in ARMS else "torch"], spent["now", road]
+        arms = [arm for arm in ARMS if arm[1] == road]
         rows.append({
             "road": road, "threads": threads,
-            "frames_per_second": {"before": round(count / median(before[:, 0]), 1),
-                                  "now": round(count / median(now[:, 0]), 1)},
-            "times_as_fast": round(median(before[:, 0] / now[:, 0]), 2),
-            "processor_time_ratio": round(median(now[:, 1] / before[:, 1]), 3),
-            "worst_frame_db": {build: worst_db(pictures[build, road], pictures["before", "torch"]) for build in builds},
+            "frames_per_second": {arm[0]: round(count / spent[arm][0], 1) for arm in arms},
+            "times_as_fast": round(before[0] / now[0], 2),
+            "processor_time_ratio": round(now[1] / before[1], 3),
+            "worst_frame_db": {arm[0]: min(worst[arm]) for arm in arms},
         })  # fmt: skip
     return rows
 
 
-def fresh(builds: dict[str, Path], roads: list[str], stream: Path) -> list[dict[str, Any]]:
-    """First frame and peak memory on two threads."""
-    first: dict[tuple[str, str], list[float]] = defaultdict(list)
-    peak: dict[tuple[str, str], float] = {}
+def fresh(builds: dict[str, Path], threads: int, stream: Path) -> list[dict[str, Any]]:
+    """First frame and peak memory of each road; `fast` has those of torch."""
+    arms = [arm for arm in ARMS if arm[1] != "torch_fast"]
+    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for turn in range(FRESH):
-        for road in roads:
-            for build, path in builds.items():
-                given = (str(stream), json.dumps(ROADS[road]), "every" if not turn else "first", str(path))
-                found = own_process(FIRST, 2, *given, PYTHONPATH=str(path))
-                first[build, road].append(found["first"])
-                peak.setdefault((build, road), found["peak_mb"])
+        for build, road in arms:
+            path = str(builds[build])
+            given = (str(stream), json.dumps(ROADS[road]), "every" if not turn else "first", path)
+            found[build, road].append(own_process(FIRST, threads, *given, PYTHONPATH=path))
+    assert not found["now", "ncnn"][0]["torch"], "torch was imported"
     return [
-        {"road": road, "first_frame_seconds": {build: round(median(first[build, road]), 2) for build in builds},
-         "peak_mb": {build: round(peak[build, road]) for build in builds}}
-        for road in roads
+        {"build": build, "road": road, "threads": threads,
+         "first_frame_seconds": round(median(part["first"] for part in found[build, road]), 2),
+         "peak_mb": round(found[build, road][0]["peak_mb"])}
+        for build, road in arms
     ]  # fmt: skip
-
-
-def has_ncnn(builds: dict[str, Path]) -> bool:
-    try:
-        import ncnn  # noqa: F401
-    except ImportError:
-        return False
-    return all((path / "tfcodec" / "runtime" / "renderer.py").is_file() for path in builds.values())
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--against", type=Path, required=True, help="checkout of the earlier commit")
-    p.add_argument("--clip", type=Path, help="a video (default: the first of `val` that is long enough)")
-    p.add_argument("--frames", type=int, default=100)
+    p.add_argument("--clips", type=int, default=2)
+    p.add_argument("--frames", type=int, default=100, help="of each clip")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    p.add_argument("--out", type=Path)
+    p.add_argument("--only-fresh", action="store_true", help="first frame and memory again, the rest as it was")
+    p.add_argument("--out", type=Path, default=RESULTS / "decode_speed.json")
     args = p.parse_args()
-    load, clip = os.getloadavg()[0], args.clip or choose()
+    load, paths = os.getloadavg()[0], chosen(args.clips)
     builds = {"before": args.against.resolve(), "now": ROOT}
-    roads = ["torch", "torch_fast", *(["ncnn"] if has_ncnn(builds) else [])]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        stream = folder / "clip.tfc"
-        own_process(ENCODE, 2, str(clip), str(stream), str(args.frames))
-        rows = [row for n in args.threads for row in speeds(builds, roads, n, stream, args.rounds, folder)]
-        starts = fresh(builds, roads, stream)
-    result = {
-        "environment": environment(), "load_before": round(load, 2), "clip_list": clip_list([clip]),
-        "frames": args.frames, "rounds": args.rounds, "speed": rows, "fresh": starts,
-    }  # fmt: skip
+    result: dict[str, Any] = json.loads(args.out.read_text()) if args.only_fresh else {}
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder) / f"{number}.tfc" for number in range(len(paths))]
+        for path, stream in zip(paths, streams, strict=True):
+            own_process(ENCODE, 2, str(path), str(stream), str(args.frames))
+        if not args.only_fresh:
+            result = {
+                "environment": environment(), "load_before": round(load, 2), "clip_list": clip_list(paths),
+                "frames": args.frames, "rounds": args.rounds,
+                "speed": [row for n in args.threads for row in speeds(builds, n, streams, args.rounds)],
+            }  # fmt: skip
+        result["fresh"] = [row for n in args.threads for row in fresh(builds, n, streams[0])]
     print(json.dumps({name: result[name] for name in ("speed", "fresh")}, indent=1))
-    if args.out is None:
-        write("decode_speed", result)
-    else:
-        write_json(args.out, result)
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":
