@@ -35,6 +35,7 @@ from tfcodec.codec.parts import speech
 from tfcodec.errors import BitstreamError, MediaError
 from tfcodec.media import write_video
 from tfcodec.web import page
+from tfcodec.web.flatten import flatten
 from tfcodec.web.server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -318,6 +319,18 @@ def test_server_isolates_and_types_its_files(folder: Path) -> None:
                 assert answer.headers["Content-Type"].startswith(kind)
                 assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
                 assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+
+
+def test_workers_come_in_one_file(tmp_path: Path) -> None:
+    page.copy_module(tmp_path / "tfc")
+    text = (tmp_path / "tfc/worker.js").read_text()
+    assert "\nimport " not in text
+    assert "\nexport " not in text
+    assert text.count("planesToRgb(luma, u, v)") == 1
+    for bad in ("export default 1;\n", 'import * as a from "./a.js";\n', 'import { a } from "./b.js";\n'):
+        (tmp_path / "b.js").write_text(bad)
+        with pytest.raises(ValueError, match=r"b\.js"):
+            flatten(tmp_path, "b")
 
 
 def test_pages_are_whole_or_not_written(tmp_path: Path, stream: bytes) -> None:

@@ -23,7 +23,7 @@ const [module, folder, given, out] = process.argv.slice(2);
 const { Programs, parseProgram } = await import(`${module}/programs.js`);
 const card = JSON.parse(fs.readFileSync(`${folder}/card.json`));
 const programs = new Programs("", card.programs);
-await programs.start(new WebAssembly.Module(fs.readFileSync(`${module}/engine.wasm`)), 1);
+await programs.start(new WebAssembly.Module(fs.readFileSync(`${module}/engine.wasm`)));
 const file = (name) => new Uint8Array(fs.readFileSync(name));
 for (const name of Object.keys(card.graphs)) programs.put(name, file(`${folder}/${name}.program`));
 const floats = (name) => new Float32Array(file(`${given}/${name}.f32`).buffer);

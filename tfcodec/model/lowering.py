@@ -12,9 +12,11 @@ import numpy as np
 
 from ..errors import MediaError
 from .lowering_values import Late, Values, bits
-from .program import Array, Binary, Buffer, Code, Program, Reduce, View, dense
+from .program import MOST_THREADS, Array, Binary, Buffer, Code, Program, Reduce, View, dense
 
 _REDUCE = {"ReduceSum": Reduce.SUM, "ReduceMean": Reduce.MEAN, "ReduceL2": Reduce.L2}
+FEW_TILES = 64
+"""Tiles of 4 rows and 2 columns that a convolution does together; of maps with no more, threads share the channels."""
 
 
 def lower(model: Any, io: dict[str, Buffer]) -> Program:
@@ -71,23 +73,47 @@ class _Lowering(Values):
         packed = np.zeros((len(bias), inputs, side**2), np.float32)
         packed[:outputs] = weights.reshape(outputs, inputs, -1)
         packed = np.ascontiguousarray(packed.reshape(-1, 4, inputs, side**2).transpose(0, 2, 3, 1))
-        fast = side == 3 and stride[0] == 1 and height % 4 == 0
-        matrix = Buffer(2 * packed.size, packed, inputs) if fast else self.constant(packed).buffer
         out = self.new((count, outputs, height, width))
+        if side == 3 and stride[0] == 1 and width % 2 == 0 and width <= 512:
+            matrix = Buffer(24 * packed.size // 9, packed, inputs)
+            for i in range(count):
+                self._square(late, i, matrix, bias, residual, out)
+            return out
+        matrix = self.constant(packed).buffer
         for i in range(count):
             if side == 1:
                 given: View = late.parts[0].part(0, i, 1)
                 plane, row, offsets = height * width, width, [0]
             else:
-                one = Late(tuple(part.part(0, i, 1) for part in late.parts), late.active)
-                given, plane, row = self._with_margin(one, stride[0], fast)
+                given, plane, row = self._with_margin(_one(late, i), stride[0])
                 offsets = _taps(side, stride[0], plane, row)
             self.program.add(
-                Code.CONV4 if fast else Code.CONV, weights.size * height * width, given, matrix, self.constant(bias),
+                Code.CONV, weights.size * height * width, given, matrix, self.constant(bias),
                 0 if residual is None else residual.part(0, i, 1), out.part(0, i, 1), inputs, outputs, height, width,
-                plane, row, side**2, self.constant(np.array(offsets, np.int32)), int(side == 3 and stride[0] == 1),
+                plane, row, side**2, self.constant(np.array(offsets, np.int32)),
             )  # fmt: skip
         return out
+
+    def _square(self, late: Late, i: int, matrix: Buffer, bias: Array, residual: View | None, out: View) -> None:
+        """A convolution of 3x3 pixels of one picture, by Winograd's algorithm."""
+        parts = [self._in_rows(part.part(0, i, 1)) for part in late.parts]
+        inputs = sum(part.shape[1] for part in parts)
+        outputs, height, width = out.shape[1:]
+        strips, across = -(-height // 4), width // 2
+        by_groups = strips * across <= FEW_TILES
+        together = strips if by_groups else max(1, min(strips // 4, FEW_TILES // across))
+        columns = -(-together * across // 8) * 8
+        size = 24 * ((inputs + len(bias)) * columns + 32) + 2 * inputs * (width + 16) + 64
+        maps = [x for part in parts for x in (part, part.shape[1], part.strides[1], part.strides[2])]
+        self.program.add(
+            Code.CONV4, 9 * inputs * outputs * height * width, matrix, self.constant(bias),
+            0 if residual is None else residual.part(0, i, 1), out.part(0, i, 1), inputs, outputs, height, width,
+            Buffer(MOST_THREADS * size), size, together, int(by_groups), int(late.active), len(parts), *maps,
+        )  # fmt: skip
+
+    def _in_rows(self, view: View) -> View:
+        """Maps whose rows' numbers lie one after the other."""
+        return self.as_whole(view) if view.strides[3] != 1 and view.shape[3] > 1 else view
 
     def _without_zeros(self, name: str, weights: Array) -> tuple[str, int]:
         """What a convolution takes, without channels that were added for WebGPU; how many channels that are."""
@@ -97,25 +123,21 @@ class _Lowering(Values):
             return before, weights.shape[1] - int(self.known(self.nodes[at].input[1])[5])
         return name, weights.shape[1]
 
-    def _with_margin(self, late: Late, stride: int, fast: bool) -> tuple[View, int, int]:
+    def _with_margin(self, late: Late, stride: int) -> tuple[View, int, int]:
         """Maps with zeros around, and the strides of channels and rows."""
-        key = late.parts, late.active, stride, fast
+        key = late.parts, late.active, stride
         if key not in self.padded:
             height, width = late.parts[0].shape[2:]
             row = width + 2 if stride == 1 else (width + 3) // 2
             rows = height + 2 if stride == 1 else (height + 3) // 2
-            if fast:  # six transformed rows of four
-                row, rows = -(-row // 4) * 4, height // 4 * 6
             plane = rows * row * stride**2
             channels = sum(part.shape[1] for part in late.parts)
             buffer = Buffer(plane * channels)
             start = 0
-            for part in late.parts:
-                if part.strides[3] != 1 and width > 1:
-                    part = self.as_whole(part)
+            for part in map(self._in_rows, late.parts):
                 count = part.shape[1]
                 self.program.add(
-                    Code.PAD4 if fast else Code.PAD, count * height * width * (8 if late.active else 1), part,
+                    Code.PAD, count * height * width * (8 if late.active else 1), part,
                     View(buffer, (count * plane,), (1,), start * plane), count, height, width, part.strides[1],
                     part.strides[2], plane, row, stride, int(late.active),
                 )  # fmt: skip
@@ -237,6 +259,11 @@ class _Lowering(Values):
             bits(a.get("epsilon", 1e-5)),
         )  # fmt: skip
         self.values[node.output[0]] = out
+
+
+def _one(late: Late, i: int) -> Late:
+    """Of one picture."""
+    return Late(tuple(part.part(0, i, 1) for part in late.parts), late.active)
 
 
 def _taps(side: int, stride: int, plane: int, row: int) -> list[int]:

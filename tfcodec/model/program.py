@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..errors import MediaError
 
 Array = NDArray[Any]
-MAGIC = b"TFPROG01"
+MAGIC = b"TFPROG02"
 SHARED = 128 * 1024
 """Where threads meet: the engine's structure of that name. Below are the engine's own stack and constants."""
 STACKS = SHARED + 4096
@@ -34,7 +34,7 @@ _SLACK = 128  # bytes that vectors may read or write past a buffer's end
 class Code(IntEnum):
     """Operations; the order is the engine's."""
 
-    END, CONV, PAD, COPY, BINARY, UNARY, GRID, RESIZE, MATMUL, REDUCE, POOL, SOFTMAX, NORM, PAD4, CONV4 = range(15)
+    END, CONV, PAD, COPY, BINARY, UNARY, GRID, RESIZE, MATMUL, REDUCE, POOL, SOFTMAX, NORM, CONV4 = range(14)
 
 
 class Binary(IntEnum):
@@ -62,7 +62,7 @@ class Buffer:
     count: int
     values: Array | None = None
     inputs: int = 0
-    """Of weights that the engine transforms when they are loaded, 9 of ``values`` to 18 numbers: input channels."""
+    """Of weights that the engine transforms when they are loaded, 9 of ``values`` to 24 numbers: input channels."""
     kept: bool = False
     """Whether it keeps its place between programs, as what goes in and comes out does."""
     address: int = -1

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ..errors import MediaError
 from ..files import write_atomically
+from .flatten import flatten
 
 HERE = Path(__file__).parent
 RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
@@ -21,7 +22,7 @@ MODEL_FILES = (
     "card.json",
     *(f"{name}.{kind}" for name in ("keyframe", "frame", "guess", "lips") for kind in ("program", "onnx")),
 )
-EXPORT = 3
+EXPORT = 4
 """Counts up when the export changes, so that an earlier one in a user's cache is not taken for it."""
 HEADERS_NOTE = (
     "With the response headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: "
@@ -98,8 +99,9 @@ def copy_parts(folder: Path, sources: Sources) -> dict[str, str]:
 
 
 def copy_module(folder: Path) -> None:
-    """The module, with the integer tables that it fetches."""
+    """The module, its worker in one file, with the integer tables that it fetches."""
     shutil.copytree(HERE / "module", folder, dirs_exist_ok=True)
+    (folder / "worker.js").write_text(flatten(HERE / "module", "worker"), encoding="utf-8")
     package = HERE.parent
     for name, source in (("tiny", "tinyframe/tables"), ("motion", "motion/tables"), ("bases", "motion/bases")):
         shutil.copyfile(package / f"{source}.bin", folder / f"{name}.bin")

@@ -26,6 +26,7 @@ def build(folder: Path = TARGET) -> None:
         command = [
             sys.executable, "-m", "ziglang", "cc", "--target=wasm32-freestanding", f"-mcpu={cpu}", "-O3", "-nostdlib",
             "-ffreestanding", "-fno-math-errno", "-fno-sanitize=all", "-std=c11", "-Wall", "-Werror", "-s",
+            "-mllvm", "-disable-lsr",  # which would have addresses computed that loads can have in them
             "-Wl,--no-entry,--import-memory,--shared-memory,--export=__stack_pointer",
             f"-Wl,--max-memory={PAGES * 65536},--initial-memory=1048576,-z,stack-size=65536",
             str(HERE / "engine.c"), "-o", str(folder / name),

@@ -13,11 +13,13 @@
 #define EXPORT(name) __attribute__((export_name(#name)))
 #define LANES 4
 #define INLINE static inline __attribute__((always_inline))
+/** Of operations: browsers compile what runs often once more, function by function. */
+#define APART static __attribute__((noinline))
 
 typedef int32_t i32;
 typedef v128_t vec;
 
-enum { END, CONV, PAD, COPY, BINARY, UNARY, GRID, RESIZE, MATMUL, REDUCE, POOL, SOFTMAX, NORM, PAD4, CONV4 };
+enum { END, CONV, PAD, COPY, BINARY, UNARY, GRID, RESIZE, MATMUL, REDUCE, POOL, SOFTMAX, NORM, CONV4 };
 enum { ADD, SUB, MUL, DIV, LESS, GREATER, MAXIMUM };
 enum { SIGMOID, SILU, EXP, NEG, CLIP, SQRT, ROUND };
 enum { SUM, MEAN, L2 };
@@ -29,7 +31,6 @@ INLINE vec add(vec a, vec b) { return wasm_f32x4_add(a, b); }
 INLINE vec sub(vec a, vec b) { return wasm_f32x4_sub(a, b); }
 INLINE vec mul(vec a, vec b) { return wasm_f32x4_mul(a, b); }
 INLINE i32 least(i32 a, i32 b) { return a < b ? a : b; }
-INLINE i32 most(i32 a, i32 b) { return a > b ? a : b; }
 INLINE float number(i32 bits) { union { i32 i; float f; } x = { bits }; return x.f; }
 #define AT(type, address) ((type *)(uintptr_t)(uint32_t)(address))
 
@@ -43,30 +44,46 @@ INLINE vec fma(vec a, vec b, vec c) {
 }
 
 /**
+ * Numbers that loops multiply by. Browsers make a constant vector anew, in three instructions, wherever it is used; out
+ * of memory it takes one. The pointer hides from the compiler that they are constants.
+ */
+static const float NUMBERS[] = {
+  12582912.0f + 127.0f, 126.0f, -126.0f, 1.326472423e-03f, 9.671513245e-03f, 5.550733757e-02f, 2.402224207e-01f,
+  6.931469776e-01f, 1.0f, 1.44269504f, -1.44269504f, 4.0f, -4.0f, -5.0f, 2.0f, -2.0f, 8.0f,
+};
+enum {
+  ROUNDING, MOST, LEAST, P5, P4, P3, P2, P1, ONE, LOG2_E, MINUS_LOG2_E, FOUR, MINUS_FOUR, MINUS_FIVE, TWO, MINUS_TWO, EIGHT,
+};
+
+INLINE vec constant(i32 which) {
+  const float *at = NUMBERS;
+  __asm__("" : "+r"(at));
+  return wasm_v128_load32_splat(at + which);
+}
+
+/**
  * 2^x, to 3e-7 of it near 0: 2^n times a polynomial. n is added to a number whose last digit is worth 1, which rounds it,
  * and leaves n, with the exponent's offset, in the last bits.
  */
 INLINE vec power_of_two(vec x) {
-  const vec round = all(12582912.0f + 127.0f);
-  x = wasm_f32x4_pmax(wasm_f32x4_pmin(x, all(126.0f)), all(-126.0f));
+  const vec round = constant(ROUNDING);
+  x = wasm_f32x4_pmax(wasm_f32x4_pmin(x, constant(MOST)), constant(LEAST));
   const vec n = add(x, round), f = sub(x, sub(n, round));
-  vec y = all(1.326472423e-03f);
-  y = fma(y, f, all(9.671513245e-03f));
-  y = fma(y, f, all(5.550733757e-02f));
-  y = fma(y, f, all(2.402224207e-01f));
-  y = fma(y, f, all(6.931469776e-01f));
-  y = fma(y, f, all(1.0f));
+  vec y = constant(P5);
+  y = fma(y, f, constant(P4));
+  y = fma(y, f, constant(P3));
+  y = fma(y, f, constant(P2));
+  y = fma(y, f, constant(P1));
+  y = fma(y, f, constant(ONE));
   return mul(y, wasm_i32x4_shl(n, 23));
 }
 
-#define LOG2_E 1.44269504f
-
-INLINE vec exponential(vec x) { return power_of_two(mul(x, all(LOG2_E))); }
+INLINE vec exponential(vec x) { return power_of_two(mul(x, constant(LOG2_E))); }
 
 /** 1 + e^-x. */
-INLINE vec logistic(vec x) { return add(all(1.0f), power_of_two(mul(x, all(-LOG2_E)))); }
+INLINE vec logistic(vec x) { return add(constant(ONE), power_of_two(mul(x, constant(MINUS_LOG2_E)))); }
 
-INLINE vec sigmoid(vec x) { return wasm_f32x4_div(all(1.0f), logistic(x)); }
+INLINE vec sigmoid(vec x) { return wasm_f32x4_div(constant(ONE), logistic(x)); }
 
 INLINE vec silu(vec x) { return wasm_f32x4_div(x, logistic(x)); }
 
@@ -88,39 +105,27 @@ typedef struct {
  */
 INLINE void tile(const float *x, const float *w, const Conv *c, const i32 taps, vec acc[8]) {
   const i32 *offsets = AT(i32, c->offsets);
-  const i32 plane = c->plane, row = c->row;
+  const i32 plane = c->plane;
   vec a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3], b0 = acc[4], b1 = acc[5], b2 = acc[6], b3 = acc[7];
 #define TAP(at)                                                                                    \
   {                                                                                                \
     const vec p = load(at), q = load((at) + 4);                                                    \
     const vec w0 = wasm_v128_load32_splat(w), w1 = wasm_v128_load32_splat(w + 1);                  \
-    const vec w2 = wasm_v128_load32_splat(w + 2), w3 = wasm_v128_load32_splat(w + 3);              \
     a0 = fma(p, w0, a0); b0 = fma(q, w0, b0); a1 = fma(p, w1, a1); b1 = fma(q, w1, b1);            \
+    const vec w2 = wasm_v128_load32_splat(w + 2), w3 = wasm_v128_load32_splat(w + 3);              \
     a2 = fma(p, w2, a2); b2 = fma(q, w2, b2); a3 = fma(p, w3, a3); b3 = fma(q, w3, b3);            \
     w += 4;                                                                                        \
   }
   for (i32 i = 0; i < c->inputs; i++, x += plane) {
-    if (taps == 9) { // a 3x3 square in rows
-      const float *y = x;
-      TAP(y) TAP(y + 1) TAP(y + 2)
-      y += row;
-      TAP(y) TAP(y + 1) TAP(y + 2)
-      y += row;
-      TAP(y) TAP(y + 1) TAP(y + 2)
-    } else if (taps == 3) { // three pixels of a row
-      TAP(x) TAP(x + 1) TAP(x + 2)
-    } else if (taps == 1) {
-      TAP(x)
-    } else {
-      for (i32 t = 0; t < c->taps; t++) TAP(x + offsets[t])
-    }
+    if (taps == 1) TAP(x)
+    else for (i32 t = 0; t < c->taps; t++) TAP(x + offsets[t])
   }
 #undef TAP
   acc[0] = a0; acc[1] = a1; acc[2] = a2; acc[3] = a3; acc[4] = b0; acc[5] = b1; acc[6] = b2; acc[7] = b3;
 }
 
 /** A row of 4 output channels. */
-INLINE void conv_row(const Conv *c, i32 group, i32 y, const i32 taps) {
+INLINE void conv_row(const Conv *c, i32 group, i32 y) {
   const i32 size = c->height * c->width;
   const float *w = AT(float, c->weights) + group * 4 * c->inputs * c->taps;
   const float *bias = AT(float, c->bias) + 4 * group;
@@ -132,7 +137,7 @@ INLINE void conv_row(const Conv *c, i32 group, i32 y, const i32 taps) {
   for (i32 x = 0; x < c->width; x += 8) {
     vec acc[8];
     for (i32 j = 0; j < 4; j++) acc[j] = acc[4 + j] = all(bias[j]);
-    tile(in + x, w, c, taps, acc);
+    tile(in + x, w, c, 0, acc);
     if (x + 8 <= c->width) {
       for (i32 j = 0; j < valid; j++) {
         vec a = acc[j], b = acc[4 + j];
@@ -156,9 +161,8 @@ INLINE void conv_row(const Conv *c, i32 group, i32 y, const i32 taps) {
   }
 }
 
-static void convolve(const i32 *a, i32 thread, i32 threads) {
+APART void convolve(const i32 *a, i32 thread, i32 threads) {
   const Conv c = *(const Conv *)a;
-  const i32 square = a[13];
   const i32 groups = (c.outputs + 3) / 4;
   // What is read again and again should stay in the cache: rows of large maps, weights of small ones.
   const i32 by_rows = c.height > 16;
@@ -166,14 +170,12 @@ static void convolve(const i32 *a, i32 thread, i32 threads) {
   for (i32 k = p.begin; k < p.end; k++) {
     const i32 y = by_rows ? k / groups : k % c.height;
     const i32 group = by_rows ? k % groups : k / c.height;
-    if (square) conv_row(&c, group, y, 9);
-    else if (c.taps == 1) conv_row(&c, group, y, 1);
-    else conv_row(&c, group, y, 0);
+    conv_row(&c, group, y);
   }
 }
 
 /** As convolve() of one tap, of which long rows are shared out, in place of the single one that there is. */
-static void convolve_points(const i32 *a, i32 thread, i32 threads) {
+APART void convolve_points(const i32 *a, i32 thread, i32 threads) {
   Conv c = *(const Conv *)a;
   const i32 groups = (c.outputs + 3) / 4, total = c.height * c.width;
   const i32 strip = 256;
@@ -208,7 +210,7 @@ static void convolve_points(const i32 *a, i32 thread, i32 threads) {
  * Maps with zeros around them; with `phases` 2 apart into four by odd and even rows and columns, which makes
  * convolutions of stride 2 such of stride 1.
  */
-static void pad(const i32 *a, i32 thread, i32 threads) {
+APART void pad(const i32 *a, i32 thread, i32 threads) {
   const i32 channels = a[2], height = a[3], width = a[4], in_plane = a[5], in_row = a[6];
   const i32 plane = a[7], row = a[8], phases = a[9], active = a[10], rows = (height + 2 + phases - 1) / phases * phases;
   const Part p = part(channels * rows, thread, threads);
@@ -251,115 +253,245 @@ static void pad(const i32 *a, i32 thread, i32 threads) {
   }
 }
 
-// ---- convolutions of 3x3 with half of the multiplications
+// ---- convolutions of 3x3 with a third of the multiplications
 //
-// Winograd's algorithm F(4, 3) along columns (Lavin and Gray, arXiv 1509.09308): six rows make four, and between the two
-// transformations lie six convolutions of three pixels of a row.
+// Winograd's algorithm (Lavin and Gray, arXiv 1509.09308), F(4, 3) along columns and F(2, 3) along rows: tiles of 6 rows
+// and 4 columns, of which neighbours share 2, become 4 rows and 2 columns. Between the two transformations lie 24
+// products of matrices [outputs, inputs] and [inputs, tiles].
 
-/** Maps as pad() makes them, six transformed rows for every four: [channels][height / 4][6][row]. */
-static void pad4(const i32 *a, i32 thread, i32 threads) {
-  const i32 channels = a[2], height = a[3], width = a[4], in_plane = a[5], in_row = a[6];
-  const i32 plane = a[7], row = a[8], active = a[10], blocks = height / 4;
-  const Part p = part(channels * blocks, thread, threads);
-  float lines[6][520];
-  for (i32 k = p.begin; k < p.end; k++) {
-    const i32 channel = k / blocks, block = k % blocks;
-    const float *in = AT(float, a[0]) + channel * in_plane;
-    float *out = AT(float, a[1]) + channel * plane + block * 6 * row;
+#define FACTORS 24
+#define WIDEST 512
+
+typedef struct {
+  i32 weights, bias, residual, out, inputs, outputs, height, width;
+  i32 scratch, size; // floats for each thread
+  i32 strips; // rows of tiles that are done together
+  i32 by_groups; // whether threads share the output channels, or the rows of tiles
+  i32 active, parts; // behind it come maps that lie side by side: Maps[parts]
+} Square;
+
+typedef struct { i32 in, channels, plane, row; } Maps;
+
+/** What one thread works in. Matrices lie `step` floats apart, which is not a multiple of a page: caches want that. */
+typedef struct {
+  float *given, *made, *edges;
+  i32 columns, given_step, made_step, edge;
+} Scratch;
+
+INLINE void copy_row(float *to, const float *from, i32 count) {
+  for (i32 x = 0; x < count; x += 4) store(to + x, load(from + x));
+}
+
+/** One row of a map between zeros, [reach]. It is read again at once: so it is written in the same pieces. */
+INLINE void margin_row(const float *from, float *line, i32 width, i32 reach, const i32 active) {
+  vec before = all(0);
+  i32 x = 0;
+  for (; x < width; x += 4) { // behind the end there is room
+    vec v = load(from + x);
+    if (active) v = silu(v);
+    if (x + 4 > width) v = wasm_i32x4_shuffle(v, all(0), 0, 1, 4, 4); // widths are even
+    store(line + x, wasm_i32x4_shuffle(before, v, 3, 4, 5, 6));
+    before = v;
+  }
+  for (; x < reach; x += 4) {
+    store(line + x, wasm_i32x4_shuffle(before, all(0), 3, 4, 4, 4));
+    before = all(0);
+  }
+}
+
+/** Tiles of one channel in `strips` rows of tiles from `first` on; the edges have the rows before, if `more`. */
+INLINE void tiles_of(
+  const Square *c, const Scratch *s, const float *in, i32 in_row, i32 channel, i32 first, i32 strips, i32 more
+) {
+  float lines[6][WIDEST + 24], mixed[6][WIDEST + 24];
+  const i32 across = c->width / 2, reach = (c->width + 7) / 8 * 8 + 4, step = s->given_step;
+  float *edge = s->edges + channel * 2 * s->edge;
+  for (i32 strip = 0; strip < strips; strip++) {
     for (i32 i = 0; i < 6; i++) {
-      const i32 y = 4 * block + i - 1;
-      float *line = lines[i];
-      if (i < 2 && k > p.begin && block) { // it was the last block's
-        __builtin_memcpy(line, lines[i + 4], 4 * row);
-        continue;
-      }
-      for (i32 x = width + 1; x < row + 4; x++) line[x] = 0;
-      line[0] = 0;
-      if (y < 0 || y >= height) {
-        for (i32 x = 1; x <= width; x++) line[x] = 0;
-        continue;
-      }
-      const float *from = in + y * in_row;
-      for (i32 x = 0; x < width; x += 4) { // behind the end there is room
-        vec v = load(from + x);
-        if (active) v = silu(v);
-        if (x + 4 <= width) store(line + 1 + x, v);
-        else for (i32 j = 0; x + j < width; j++) line[1 + x + j] = active ? wasm_f32x4_extract_lane(silu(all(from[x + j])), 0) : from[x + j];
-      }
+      const i32 y = 4 * (first + strip) + i - 1;
+      if (i < 2 && (strip || more)) copy_row(lines[i], strip ? lines[i + 4] : edge + i * s->edge, reach);
+      else if (y < 0 || y >= c->height) for (i32 x = 0; x < reach; x += 4) store(lines[i] + x, all(0));
+      else if (c->active) margin_row(in + y * in_row, lines[i], c->width, reach, 1);
+      else margin_row(in + y * in_row, lines[i], c->width, reach, 0);
     }
-    for (i32 x = 0; x < row; x += 4) {
+    for (i32 x = 0; x < reach; x += 4) {
       const vec d0 = load(lines[0] + x), d1 = load(lines[1] + x), d2 = load(lines[2] + x);
       const vec d3 = load(lines[3] + x), d4 = load(lines[4] + x), d5 = load(lines[5] + x);
-      const vec four = all(4), five = all(5), two = all(2);
-      const vec e = sub(d4, mul(four, d2)), f = sub(d3, mul(four, d1));
-      const vec g = sub(d4, d2), h = mul(two, sub(d3, d1));
-      const vec results[6] = {
-        add(sub(mul(four, d0), mul(five, d2)), d4), add(e, f), sub(e, f), add(g, h), sub(g, h),
-        add(sub(mul(four, d1), mul(five, d3)), d5),
-      };
-      for (i32 i = 0; i < 6; i++) store(out + i * row + x, results[i]);
+      const vec e = fma(constant(MINUS_FOUR), d2, d4), f = fma(constant(MINUS_FOUR), d1, d3);
+      const vec g = sub(d4, d2), h = sub(d3, d1);
+      store(mixed[0] + x, fma(constant(FOUR), d0, fma(constant(MINUS_FIVE), d2, d4)));
+      store(mixed[1] + x, add(e, f));
+      store(mixed[2] + x, sub(e, f));
+      store(mixed[3] + x, fma(constant(TWO), h, g));
+      store(mixed[4] + x, fma(constant(MINUS_TWO), h, g));
+      store(mixed[5] + x, fma(constant(FOUR), d1, fma(constant(MINUS_FIVE), d3, d5)));
+    }
+    float *out = s->given + channel * s->columns + strip * across;
+    for (i32 i = 0; i < 6; i++, out += 4 * step) {
+      const float *line = mixed[i];
+      vec a = load(line), b = load(line + 4);
+      vec d0 = wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), d1 = wasm_i32x4_shuffle(a, b, 1, 3, 5, 7);
+      for (i32 x = 0; x < across; x += 4) { // what is beyond the last tile is overwritten by the next strip or channel
+        a = load(line + 2 * x + 8), b = load(line + 2 * x + 12);
+        const vec e0 = wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), e1 = wasm_i32x4_shuffle(a, b, 1, 3, 5, 7);
+        const vec d2 = wasm_i32x4_shuffle(d0, e0, 1, 2, 3, 4), d3 = wasm_i32x4_shuffle(d1, e1, 1, 2, 3, 4);
+        float *to = out + x;
+        store(to, sub(d0, d2));
+        to += step;
+        store(to, add(d1, d2));
+        to += step;
+        store(to, sub(d2, d1));
+        to += step;
+        store(to, sub(d1, d3));
+        d0 = e0, d1 = e1;
+      }
+    }
+  }
+  copy_row(edge, lines[4], reach);
+  copy_row(edge + s->edge, lines[5], reach);
+}
+
+/** 4 outputs of 8 tiles. Weights are [inputs][4]. */
+INLINE void product_tile(const float *x, i32 step, const float *w, i32 inputs, float *out, i32 out_step) {
+  vec a0 = all(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+  for (i32 i = 0; i < inputs; i++, x += step, w += 4) {
+    const vec p = load(x), q = load(x + 4);
+    const vec w0 = wasm_v128_load32_splat(w);
+    a0 = fma(p, w0, a0); b0 = fma(q, w0, b0);
+    const vec w1 = wasm_v128_load32_splat(w + 1);
+    a1 = fma(p, w1, a1); b1 = fma(q, w1, b1);
+    const vec w2 = wasm_v128_load32_splat(w + 2);
+    a2 = fma(p, w2, a2); b2 = fma(q, w2, b2);
+    const vec w3 = wasm_v128_load32_splat(w + 3);
+    a3 = fma(p, w3, a3); b3 = fma(q, w3, b3);
+  }
+  store(out, a0); store(out + 4, b0);
+  out += out_step;
+  store(out, a1); store(out + 4, b1);
+  out += out_step;
+  store(out, a2); store(out + 4, b2);
+  out += out_step;
+  store(out, a3); store(out + 4, b3);
+}
+
+/** A column of four out of six. */
+#define COLUMN(y, m)                                                                                            \
+  const vec y##s = add(m##1, m##2), y##d = sub(m##1, m##2), y##f = add(m##3, m##4), y##a = sub(m##3, m##4);    \
+  const vec y##0 = add(add(m##0, y##s), y##f), y##1 = fma(y##a, constant(TWO), y##d);                                  \
+  const vec y##2 = fma(y##f, constant(FOUR), y##s), y##3 = add(fma(y##a, constant(EIGHT), y##d), m##5);
+
+/** One output channel of a row of tiles. */
+INLINE void picture_of(const Square *c, const float *from, i32 step, i32 channel, i32 strip, const vec bias) {
+  const i32 width = c->width, rows = c->height - 4 * strip;
+  const i32 corner = (channel * c->height + 4 * strip) * width;
+  float *out = AT(float, c->out) + corner;
+  const float *residual = c->residual ? AT(float, c->residual) + corner : 0;
+  for (i32 x = 0; x < width; x += 8, from += 4) {
+    const float *m = from;
+#define LINE(n)                                                                                                 \
+    vec l##n = load(m), r##n;                                                                                   \
+    {                                                                                                           \
+      m += step;                                                                                                \
+      const vec p = load(m);                                                                                    \
+      m += step;                                                                                                \
+      const vec q = load(m);                                                                                    \
+      m += step;                                                                                                \
+      l##n = add(add(l##n, p), q);                                                                              \
+      r##n = sub(sub(p, q), load(m));                                                                           \
+      m += step;                                                                                                \
+    }
+    LINE(0) LINE(1) LINE(2) LINE(3) LINE(4) LINE(5)
+#undef LINE
+    COLUMN(y, l) COLUMN(z, r)
+#define ROW(i)                                                                                                  \
+    if (i < rows) {                                                                                             \
+      vec a = add(wasm_i32x4_shuffle(y##i, z##i, 0, 4, 1, 5), bias);                                            \
+      vec b = add(wasm_i32x4_shuffle(y##i, z##i, 2, 6, 3, 7), bias);                                            \
+      float *to = out + i * width + x;                                                                          \
+      if (residual) {                                                                                           \
+        a = add(a, load(residual + i * width + x));                                                             \
+        b = add(b, load(residual + i * width + x + 4));                                                         \
+      }                                                                                                         \
+      if (x + 8 <= width) {                                                                                     \
+        store(to, a);                                                                                           \
+        store(to + 4, b);                                                                                       \
+      } else {                                                                                                  \
+        float values[8];                                                                                        \
+        store(values, a);                                                                                       \
+        store(values + 4, b);                                                                                   \
+        for (i32 k = 0; x + k < width; k++) to[k] = values[k];                                                  \
+      }                                                                                                         \
+    }
+    ROW(0) ROW(1) ROW(2) ROW(3)
+#undef ROW
+  }
+}
+
+/** A convolution of 3x3 pixels with zeros around, of SiLU of what it is given if it is `active`. */
+APART void convolve4(const i32 *a, i32 thread, i32 threads) {
+  const Square c = *(const Square *)a;
+  const Maps *maps = (const Maps *)(a + sizeof(Square) / 4);
+  const i32 groups = (c.outputs + 3) / 4, across = c.width / 2, all_strips = (c.height + 3) / 4;
+  const Part strips = c.by_groups ? (Part){ 0, all_strips } : part(all_strips, thread, threads);
+  const Part own = c.by_groups ? part(groups, thread, threads) : (Part){ 0, groups };
+  if (own.begin == own.end) return;
+  Scratch s;
+  s.columns = (c.strips * across + 7) / 8 * 8;
+  s.given_step = c.inputs * s.columns + 16;
+  s.made_step = 4 * groups * s.columns + 16;
+  s.edge = (c.width + 7) / 8 * 8 + 8;
+  s.given = AT(float, c.scratch) + thread * c.size;
+  s.made = s.given + FACTORS * s.given_step;
+  s.edges = s.made + FACTORS * s.made_step;
+  for (i32 first = strips.begin; first < strips.end; first += c.strips) {
+    const i32 n = least(c.strips, strips.end - first);
+    i32 channel = 0;
+    for (i32 k = 0; k < c.parts; k++) {
+      for (i32 i = 0; i < maps[k].channels; i++, channel++) {
+        const float *in = AT(float, maps[k].in) + i * maps[k].plane;
+        tiles_of(&c, &s, in, maps[k].row, channel, first, n, first > strips.begin);
+      }
+    }
+    for (i32 f = 0; f < FACTORS; f++) {
+      for (i32 group = own.begin; group < own.end; group++) {
+        const float *w = AT(float, c.weights) + (f * groups + group) * c.inputs * 4;
+        const float *x = s.given + f * s.given_step;
+        float *out = s.made + f * s.made_step + 4 * group * s.columns;
+        for (i32 t = 0; t < n * across; t += 8) product_tile(x + t, s.columns, w, c.inputs, out + t, s.columns);
+      }
+    }
+    for (i32 k = 4 * own.begin; k < least(4 * own.end, c.outputs); k++) {
+      for (i32 strip = 0; strip < n; strip++) {
+        const float *from = s.made + k * s.columns + strip * across;
+        picture_of(&c, from, s.made_step, k, first + strip, all(AT(float, c.bias)[k]));
+      }
     }
   }
 }
 
-/** As convolve(), of what pad4() and transform() made. */
-static void convolve4(const i32 *a, i32 thread, i32 threads) {
-  const Conv c = *(const Conv *)a;
-  const i32 groups = (c.outputs + 3) / 4, blocks = c.height / 4, size = c.height * c.width;
-  const i32 by_rows = c.height > 16;
-  const Part p = part(groups * blocks, thread, threads);
-  for (i32 k = p.begin; k < p.end; k++) {
-    const i32 block = by_rows ? k / groups : k % blocks;
-    const i32 group = by_rows ? k % groups : k / blocks;
-    const i32 valid = least(4, c.outputs - 4 * group);
-    const float *bias = AT(float, c.bias) + 4 * group;
-    const i32 corner = 4 * group * size + 4 * block * c.width;
-    for (i32 x = 0; x < c.width; x += 8) {
-      vec m[6][8];
-      for (i32 i = 0; i < 6; i++) {
-        for (i32 j = 0; j < 8; j++) m[i][j] = all(0);
-        const float *w = AT(float, c.weights) + (group * 6 + i) * c.inputs * 12;
-        tile(AT(float, c.in) + (6 * block + i) * c.row + x, w, &c, 3, m[i]);
-      }
-      for (i32 half = 0; half < 2; half++) {
-        const i32 first = x + 4 * half, count = least(4, c.width - first);
-        if (count <= 0) break;
-        for (i32 j = 0; j < valid; j++) {
-          const i32 at = 4 * half + j;
-          const vec sum = add(m[1][at], m[2][at]), difference = sub(m[1][at], m[2][at]);
-          const vec far = add(m[3][at], m[4][at]), across = sub(m[3][at], m[4][at]), offset = all(bias[j]);
-          const vec rows[4] = {
-            add(add(add(m[0][at], sum), far), offset), add(fma(across, all(2), difference), offset),
-            add(fma(far, all(4), sum), offset), add(add(fma(across, all(8), difference), m[5][at]), offset),
-          };
-          for (i32 i = 0; i < 4; i++) {
-            const i32 place_at = corner + j * size + i * c.width + first;
-            float *out = AT(float, c.out) + place_at;
-            const float *residual = c.residual ? AT(float, c.residual) + place_at : 0;
-            if (count == 4) store(out, residual ? add(rows[i], load(residual)) : rows[i]);
-            else {
-              float values[4];
-              store(values, rows[i]);
-              for (i32 n = 0; n < count; n++) out[n] = values[n] + (residual ? residual[n] : 0.0f);
-            }
-          }
+/** Weights [groups][inputs][3][3][4] to [24][groups][inputs][4]. */
+EXPORT(transform) void transform(const float *in, float *out, i32 groups, i32 inputs) {
+  const i32 step = 4 * groups * inputs;
+  for (i32 k = 0; k < groups * inputs; k++, in += 36) {
+    for (i32 i = 0; i < 6; i++) {
+      vec row[3];
+      for (i32 x = 0; x < 3; x++) {
+        const vec a = load(in + 4 * x), b = load(in + 12 + 4 * x), c = load(in + 24 + 4 * x);
+        switch (i) {
+          case 0: row[x] = mul(a, all(0.25f)); break;
+          case 1: row[x] = mul(add(add(a, b), c), all(-1.0f / 6)); break;
+          case 2: row[x] = mul(add(sub(a, b), c), all(-1.0f / 6)); break;
+          case 3: row[x] = mul(add(add(mul(a, all(0.25f)), mul(b, all(0.5f))), c), all(1.0f / 6)); break;
+          case 4: row[x] = mul(add(sub(mul(a, all(0.25f)), mul(b, all(0.5f))), c), all(1.0f / 6)); break;
+          default: row[x] = c;
         }
       }
-    }
-  }
-}
-
-/** Weights [groups][inputs][3][3][4] to [groups][6][inputs][3][4]. */
-EXPORT(transform) void transform(const float *in, float *out, i32 groups, i32 inputs) {
-  for (i32 k = 0; k < groups * inputs; k++) {
-    const i32 group = k / inputs, input = k % inputs;
-    for (i32 t = 0; t < 12; t++) {
-      const float *g = in + k * 36 + t;
-      const float a = g[0], b = g[12], c = g[24];
-      const float results[6] = {
-        a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a / 4 + b / 2 + c) / 6, (a / 4 - b / 2 + c) / 6, c,
-      };
-      for (i32 i = 0; i < 6; i++) out[((group * 6 + i) * inputs + input) * 12 + t] = results[i];
+      float *to = out + 4 * i * step + 4 * k;
+      const vec sum = add(row[0], row[2]);
+      store(to, row[0]);
+      store(to + step, mul(add(sum, row[1]), all(0.5f)));
+      store(to + 2 * step, mul(sub(sum, row[1]), all(0.5f)));
+      store(to + 3 * step, row[2]);
     }
   }
 }
@@ -376,7 +508,7 @@ INLINE void place(i32 k, const i32 *n, const i32 *strides, i32 *at) {
   *at = out;
 }
 
-static void copy(const i32 *a, i32 thread, i32 threads) {
+APART void copy(const i32 *a, i32 thread, i32 threads) {
   const i32 *n = a + 2, *from = a + 7, *to = a + 12;
   const Part p = part(n[0] * n[1] * n[2] * n[3], thread, threads);
   const i32 step_in = from[4], step_out = to[4], count = n[4];
@@ -432,7 +564,7 @@ INLINE void binary_rows(const i32 *a, const i32 kind, i32 thread, i32 threads) {
   }
 }
 
-static void binary(const i32 *a, i32 thread, i32 threads) {
+APART void binary(const i32 *a, i32 thread, i32 threads) {
   switch (a[0]) {
     case ADD: binary_rows(a, ADD, thread, threads); break;
     case SUB: binary_rows(a, SUB, thread, threads); break;
@@ -456,7 +588,7 @@ INLINE vec unary_of(i32 kind, vec x, vec low, vec high) {
   }
 }
 
-static void unary(const i32 *a, i32 thread, i32 threads) {
+APART void unary(const i32 *a, i32 thread, i32 threads) {
   const i32 kind = a[0], count = a[3];
   const vec low = all(number(a[4])), high = all(number(a[5]));
   const float *in = AT(float, a[1]);
@@ -469,58 +601,81 @@ static void unary(const i32 *a, i32 thread, i32 threads) {
 
 #define STRIP 64
 
+/** Numbers from `first` on, -1..1, as pixels of a side; beyond the edges no farther than it matters. */
+INLINE void places(const float *grid, i32 step, i32 n, i32 side, i32 border, i32 *at, float *one, float *other) {
+  float given[STRIP + LANES];
+  for (i32 k = 0; k < n; k++) given[k] = grid[step * k];
+  const vec last = all(side - 1), scale = all(0.5f * side);
+  const vec low = border ? all(0) : all(-2), high = border ? last : all(side + 1);
+  for (i32 k = 0; k < n; k += LANES) {
+    // Not a number goes to the least.
+    const vec x = wasm_f32x4_pmin(high, wasm_f32x4_pmax(low, fma(load(given + k), scale, sub(scale, all(0.5f)))));
+    const vec left = wasm_f32x4_pmin(all(side - 2), wasm_f32x4_pmax(all(0), wasm_f32x4_floor(x)));
+    const vec right = add(left, all(1));
+    wasm_v128_store(at + k, wasm_i32x4_trunc_sat_f32x4(left));
+    store(one + k, wasm_f32x4_pmax(all(0), sub(all(1), wasm_f32x4_abs(sub(x, left)))));
+    store(other + k, wasm_f32x4_pmax(all(0), sub(all(1), wasm_f32x4_abs(sub(x, right)))));
+  }
+}
+
+/** Two pixels side by side, of two places. */
+INLINE vec pairs(const float *one, const float *other) {
+  return wasm_v128_load64_lane(other, wasm_v128_load64_zero(one), 1);
+}
+
 /** Bilinear samples at places in -1..1 (align_corners = False); beyond the edges 0, or with `border` the edge. */
-static void grid_sample(const i32 *a, i32 thread, i32 threads) {
+APART void grid_sample(const i32 *a, i32 thread, i32 threads) {
   const i32 channels = a[3], height = a[4], width = a[5], count = a[6], border = a[7];
   const i32 step = a[8], down_from_across = a[9]; // between places, and between a place's two numbers
-  const float *grid = AT(float, a[1]);
   const Part p = part((count + STRIP - 1) / STRIP, thread, threads);
   for (i32 s = p.begin; s < p.end; s++) {
     const i32 first = s * STRIP, n = least(STRIP, count - first);
-    i32 at[4][STRIP];
-    float weight[4][STRIP];
-    i32 any = 0;
-    for (i32 k = 0; k < n; k++) {
-      float x = ((grid[step * (first + k)] + 1) * width - 1) * 0.5f;
-      float y = ((grid[step * (first + k) + down_from_across] + 1) * height - 1) * 0.5f;
-      if (border) {
-        x = x > 0 ? (x < width - 1 ? x : width - 1) : 0; // not a number goes to 0, too
-        y = y > 0 ? (y < height - 1 ? y : height - 1) : 0;
-      } else {
-        x = x > -2 ? (x < width + 1 ? x : width + 1) : -2;
-        y = y > -2 ? (y < height + 1 ? y : height + 1) : -2;
-      }
-      const float fx = __builtin_floorf(x), fy = __builtin_floorf(y);
-      const i32 x0 = (i32)fx, y0 = (i32)fy;
-      const float right = x - fx, down = y - fy;
-      const float left_in = x0 >= 0 && x0 < width, right_in = x0 >= -1 && x0 < width - 1;
-      const float up_in = y0 >= 0 && y0 < height, down_in = y0 >= -1 && y0 < height - 1;
-      const i32 xa = most(0, least(x0, width - 1)), xb = most(0, least(x0 + 1, width - 1));
-      const i32 ya = most(0, least(y0, height - 1)), yb = most(0, least(y0 + 1, height - 1));
-      at[0][k] = ya * width + xa; at[1][k] = ya * width + xb; at[2][k] = yb * width + xa; at[3][k] = yb * width + xb;
-      weight[0][k] = (1 - right) * (1 - down) * left_in * up_in;
-      weight[1][k] = right * (1 - down) * right_in * up_in;
-      weight[2][k] = (1 - right) * down * left_in * down_in;
-      weight[3][k] = right * down * right_in * down_in;
-      any |= weight[0][k] + weight[1][k] + weight[2][k] + weight[3][k] > 0;
+    const float *grid = AT(float, a[1]) + step * first;
+    i32 at[STRIP + LANES], down[STRIP + LANES];
+    float x0[STRIP], x1[STRIP], y0[STRIP], y1[STRIP]; // shares of the pixels around a place
+    float upper[2 * STRIP], lower[2 * STRIP];
+    places(grid, step, n, width, border, at, x0, x1);
+    places(grid + down_from_across, step, n, height, border, down, y0, y1);
+    vec any = all(0);
+    for (i32 k = 0; k < n; k += LANES) {
+      const vec rows = wasm_i32x4_mul(wasm_v128_load(down + k), wasm_i32x4_splat(width));
+      wasm_v128_store(at + k, wasm_i32x4_add(wasm_v128_load(at + k), rows));
+      const vec u = load(y0 + k), v = load(y1 + k);
+      const vec l = wasm_i32x4_shuffle(load(x0 + k), load(x1 + k), 0, 4, 1, 5);
+      const vec r = wasm_i32x4_shuffle(load(x0 + k), load(x1 + k), 2, 6, 3, 7);
+      store(upper + 2 * k, mul(l, wasm_i32x4_shuffle(u, u, 0, 0, 1, 1)));
+      store(upper + 2 * k + 4, mul(r, wasm_i32x4_shuffle(u, u, 2, 2, 3, 3)));
+      store(lower + 2 * k, mul(l, wasm_i32x4_shuffle(v, v, 0, 0, 1, 1)));
+      store(lower + 2 * k + 4, mul(r, wasm_i32x4_shuffle(v, v, 2, 2, 3, 3)));
+      any = wasm_v128_or(any, mul(add(u, v), add(load(x0 + k), load(x1 + k))));
     }
+    for (i32 k = n; k < (n + 3) / LANES * LANES; k++) at[k] = 0;
     for (i32 c = 0; c < channels; c++) {
       const float *in = AT(float, a[0]) + c * height * width;
       float *out = AT(float, a[2]) + c * count + first;
-      if (!any) { // most of a picture that a square is pasted into
+      if (!wasm_v128_any_true(any)) { // most of a picture that a square is pasted into
         for (i32 k = 0; k < n; k++) out[k] = 0;
         continue;
       }
-      for (i32 k = 0; k < n; k++) {
-        out[k] = in[at[0][k]] * weight[0][k] + in[at[1][k]] * weight[1][k] + in[at[2][k]] * weight[2][k] +
-                 in[at[3][k]] * weight[3][k];
+      for (i32 k = 0; k < n; k += LANES) {
+        const float *f = in + at[k], *g = in + at[k + 1], *h = in + at[k + 2], *i = in + at[k + 3];
+        const vec left = fma(pairs(f + width, g + width), load(lower + 2 * k), mul(pairs(f, g), load(upper + 2 * k)));
+        const vec above = mul(pairs(h, i), load(upper + 2 * k + 4));
+        const vec right = fma(pairs(h + width, i + width), load(lower + 2 * k + 4), above);
+        const vec sum = add(wasm_i32x4_shuffle(left, right, 0, 2, 4, 6), wasm_i32x4_shuffle(left, right, 1, 3, 5, 7));
+        if (k + LANES <= n) store(out + k, sum);
+        else {
+          float values[LANES];
+          store(values, sum);
+          for (i32 j = 0; k + j < n; j++) out[k + j] = values[j];
+        }
       }
     }
   }
 }
 
 /** Linear interpolation; the tables say for every row and column which are the two around it, and how far it is. */
-static void resize(const i32 *a, i32 thread, i32 threads) {
+APART void resize(const i32 *a, i32 thread, i32 threads) {
   const i32 channels = a[2], height = a[3], width = a[4], out_height = a[5], out_width = a[6];
   const i32 *rows = AT(i32, a[7]), *columns = AT(i32, a[9]);
   const float *down = AT(float, a[8]), *right = AT(float, a[10]);
@@ -543,7 +698,7 @@ static void resize(const i32 *a, i32 thread, i32 threads) {
   }
 }
 
-static void pool(const i32 *a, i32 thread, i32 threads) {
+APART void pool(const i32 *a, i32 thread, i32 threads) {
   const i32 channels = a[2], height = a[3], width = a[4], side = a[5];
   const i32 rows = height / side, columns = width / side;
   const float share = 1.0f / (side * side);
@@ -561,36 +716,81 @@ static void pool(const i32 *a, i32 thread, i32 threads) {
 
 // ---- matrices and rows
 
-static void product(const i32 *a, i32 thread, i32 threads) {
-  const i32 m = a[4], inner = a[5], n = a[6];
-  const Part p = part(a[3] * m, thread, threads);
-  for (i32 k = p.begin; k < p.end; k++) {
-    const i32 batch = k / m;
-    const float *x = AT(float, a[0]) + batch * a[7] + k % m * inner;
-    const float *y = AT(float, a[1]) + batch * a[8];
-    float *out = AT(float, a[2]) + k * n;
-    i32 j = 0;
-    for (; j + 16 <= n; j += 16) {
-      vec s = all(0), t = s, u = s, v = s;
-      for (i32 i = 0; i < inner; i++) {
-        const vec f = all(x[i]);
-        const float *line = y + i * n + j;
-        s = fma(f, load(line), s);
-        t = fma(f, load(line + 4), t);
-        u = fma(f, load(line + 8), u);
-        v = fma(f, load(line + 12), v);
-      }
-      store(out + j, s); store(out + j + 4, t); store(out + j + 8, u); store(out + j + 12, v);
+/** Four rows of a product of matrices, 8 columns at a time; what is left of them one by one. */
+INLINE void four_rows(const float *x, const float *y, float *out, i32 inner, i32 n) {
+  i32 j = 0;
+  for (; j + 8 <= n; j += 8) {
+    vec a0 = all(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+    const float *line = y + j, *f = x;
+    for (i32 i = 0; i < inner; i++, line += n, f++) {
+      const vec p = load(line), q = load(line + 4);
+      const vec w0 = wasm_v128_load32_splat(f);
+      a0 = fma(p, w0, a0); b0 = fma(q, w0, b0);
+      const vec w1 = wasm_v128_load32_splat(f + inner);
+      a1 = fma(p, w1, a1); b1 = fma(q, w1, b1);
+      const vec w2 = wasm_v128_load32_splat(f + 2 * inner);
+      a2 = fma(p, w2, a2); b2 = fma(q, w2, b2);
+      const vec w3 = wasm_v128_load32_splat(f + 3 * inner);
+      a3 = fma(p, w3, a3); b3 = fma(q, w3, b3);
     }
-    for (; j < n; j++) {
+    float *to = out + j;
+    store(to, a0); store(to + 4, b0);
+    to += n;
+    store(to, a1); store(to + 4, b1);
+    to += n;
+    store(to, a2); store(to + 4, b2);
+    to += n;
+    store(to, a3); store(to + 4, b3);
+  }
+  for (; j < n; j++) {
+    for (i32 k = 0; k < 4; k++) {
       float sum = 0;
-      for (i32 i = 0; i < inner; i++) sum += x[i] * y[i * n + j];
-      out[j] = sum;
+      for (i32 i = 0; i < inner; i++) sum += x[k * inner + i] * y[i * n + j];
+      out[k * n + j] = sum;
     }
   }
 }
 
-static void reduce(const i32 *a, i32 thread, i32 threads) {
+INLINE void one_row(const float *x, const float *y, float *out, i32 inner, i32 n) {
+  i32 j = 0;
+  for (; j + 16 <= n; j += 16) {
+    vec s = all(0), t = s, u = s, v = s;
+    for (i32 i = 0; i < inner; i++) {
+      const vec f = all(x[i]);
+      const float *line = y + i * n + j;
+      s = fma(f, load(line), s);
+      t = fma(f, load(line + 4), t);
+      u = fma(f, load(line + 8), u);
+      v = fma(f, load(line + 12), v);
+    }
+    store(out + j, s); store(out + j + 4, t); store(out + j + 8, u); store(out + j + 12, v);
+  }
+  for (; j < n; j++) {
+    float sum = 0;
+    for (i32 i = 0; i < inner; i++) sum += x[i] * y[i * n + j];
+    out[j] = sum;
+  }
+}
+
+APART void product(const i32 *a, i32 thread, i32 threads) {
+  const i32 m = a[4], inner = a[5], n = a[6];
+  const Part p = part(a[3] * m, thread, threads);
+  for (i32 k = p.begin; k < p.end;) {
+    const i32 batch = k / m, row = k % m;
+    const float *x = AT(float, a[0]) + batch * a[7] + row * inner;
+    const float *y = AT(float, a[1]) + batch * a[8];
+    float *out = AT(float, a[2]) + k * n;
+    if (row + 4 <= m && k + 4 <= p.end) {
+      four_rows(x, y, out, inner, n);
+      k += 4;
+    } else {
+      one_row(x, y, out, inner, n);
+      k++;
+    }
+  }
+}
+
+APART void reduce(const i32 *a, i32 thread, i32 threads) {
   const i32 kind = a[0], outer = a[3], count = a[4], inner = a[5];
   const Part p = part(outer * inner, thread, threads);
   for (i32 k = p.begin; k < p.end; k++) {
@@ -601,7 +801,7 @@ static void reduce(const i32 *a, i32 thread, i32 threads) {
   }
 }
 
-static void softmax(const i32 *a, i32 thread, i32 threads) {
+APART void softmax(const i32 *a, i32 thread, i32 threads) {
   const i32 count = a[3];
   const Part p = part(a[2], thread, threads);
   for (i32 k = p.begin; k < p.end; k++) {
@@ -614,7 +814,7 @@ static void softmax(const i32 *a, i32 thread, i32 threads) {
   }
 }
 
-static void norm(const i32 *a, i32 thread, i32 threads) {
+APART void norm(const i32 *a, i32 thread, i32 threads) {
   const i32 count = a[5];
   const float *scale = AT(float, a[1]), *bias = AT(float, a[2]);
   const Part p = part(a[4], thread, threads);
@@ -665,7 +865,7 @@ static void meet(Shared *shared, i32 threads) {
 
 static void operate(i32 code, const i32 *a, i32 thread, i32 threads) {
   switch (code) {
-    case CONV: (a[11] == 1 && !a[13] ? convolve_points : convolve)(a, thread, threads); break;
+    case CONV: (a[11] == 1 ? convolve_points : convolve)(a, thread, threads); break;
     case PAD: pad(a, thread, threads); break;
     case COPY: copy(a, thread, threads); break;
     case BINARY: binary(a, thread, threads); break;
@@ -677,7 +877,6 @@ static void operate(i32 code, const i32 *a, i32 thread, i32 threads) {
     case POOL: pool(a, thread, threads); break;
     case SOFTMAX: softmax(a, thread, threads); break;
     case NORM: norm(a, thread, threads); break;
-    case PAD4: pad4(a, thread, threads); break;
     case CONV4: convolve4(a, thread, threads); break;
   }
 }

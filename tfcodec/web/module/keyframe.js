@@ -5,6 +5,30 @@ import { BitstreamError, MediaError } from "./errors.js";
 import { planesToRgb } from "./planes.js";
 import { SIDE, refuse } from "./still.js";
 
+/** A decoder, the pictures that it gave, and what went wrong. */
+function begin() {
+  const made = { frames: [], failure: null };
+  made.decoder = new VideoDecoder({
+    output: (frame) => made.frames.push(frame), error: (error) => (made.failure = error),
+  });
+  made.decoder.configure({
+    codec: "av01.0.00M.08", codedWidth: SIDE, codedHeight: SIDE, optimizeForLatency: true,
+    hardwareAcceleration: "prefer-software",
+  });
+  return made;
+}
+
+let spare = null;
+
+/** Set up a decoder before there is a keyframe: it takes the browser a while. */
+export function prepareDecoder() {
+  try {
+    spare ??= begin();
+  } catch {
+    // decodeKeyframe() says so
+  }
+}
+
 /**
  * Decode the last keyframe of a chain to RGB [256 * 256 * 3], exactly. `chain` holds `data` of a KEYFRAME and of the
  * KEYFRAME_INTER chunks after it. Throws BitstreamError; MediaError in browsers without WebCodecs.
@@ -12,21 +36,21 @@ import { SIDE, refuse } from "./still.js";
 export async function decodeKeyframe(chain) {
   const packets = chainPackets(chain);
   if (typeof VideoDecoder === "undefined") throw new MediaError("this browser has no WebCodecs, which decode keyframes");
-  const frames = [];
+  let made = spare?.decoder.state === "configured" ? spare : null; // browsers take idle ones away
+  spare = null;
   let failure = null;
-  const decoder = new VideoDecoder({ output: (frame) => frames.push(frame), error: (error) => (failure = error) });
   try {
-    decoder.configure({
-      codec: "av01.0.00M.08", codedWidth: SIDE, codedHeight: SIDE, optimizeForLatency: true,
-      hardwareAcceleration: "prefer-software",
-    });
+    made ??= begin();
+    const { decoder } = made;
     for (const [n, data] of packets.entries()) {
       decoder.decode(new EncodedVideoChunk({ type: n ? "delta" : "key", timestamp: 40000 * n, data }));
     }
     await decoder.flush();
   } catch (error) {
-    failure ??= error;
+    failure = error;
   }
+  const { frames = [], decoder } = made ?? {};
+  failure = made?.failure ?? failure;
   try {
     if (failure?.name === "NotSupportedError") throw new MediaError("this browser cannot decode AV1");
     if (failure || frames.length !== packets.length) {
@@ -35,7 +59,7 @@ export async function decodeKeyframe(chain) {
     return planesToRgb(...(await planesOf(frames.at(-1))));
   } finally {
     frames.forEach((frame) => frame.close());
-    if (decoder.state !== "closed") decoder.close();
+    if (decoder && decoder.state !== "closed") decoder.close();
   }
 }
 

@@ -30,7 +30,12 @@ export class Network {
     const taken = globalThis.crossOriginIsolated ? (threads ?? Math.min(THREADS, cores)) : 1;
     // Browsers take a while to say that there is no graphics card.
     const stop = new AbortController();
-    const begun = backend !== "webgpu" && card.programs ? Programs.begin(model, card, stop.signal) : null;
+    const begin = (signal) => {
+      const loading = Programs.load({ model, threads: taken }, card, signal);
+      loading.catch(() => {}); // it is waited for below
+      return loading;
+    };
+    const begun = backend !== "webgpu" && card.programs ? begin(stop.signal) : null;
     if (await asked) {
       stop.abort();
       try {
@@ -40,8 +45,7 @@ export class Network {
       }
     }
     if (!card.programs) throw new WeightsError("the network was exported by an earlier version: export it again");
-    const parts = stop.signal.aborted ? Programs.begin(model, card) : begun;
-    return new Network(await Programs.load({ model, threads: taken }, card, parts), card);
+    return new Network(await (stop.signal.aborted ? begin() : begun), card);
   }
 
   constructor(backend, card) {

@@ -1,6 +1,6 @@
 // Shows a clip on a canvas: the sound's clock leads, pictures follow it as fast as they can be drawn.
 
-import { SAMPLE_RATE } from "./speech.js";
+import { SAMPLE_RATE } from "./rates.js";
 
 const AHEAD = 12; // frames that are drawn before they are due
 const KEPT = 48;

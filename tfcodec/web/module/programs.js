@@ -4,11 +4,15 @@ import { sha256 } from "./bytes.js";
 import { MediaError, WeightsError } from "./errors.js";
 import { fetchBytes } from "./tables.js";
 
-const MAGIC = "TFPROG01";
+const MAGIC = "TFPROG02";
 const PAGE = 65536;
 const STACK = 65536;
 const FIRST = ["keyframe", "frame"]; // the parts that every stream needs
 const WIDTH = { i32: 4, f32: 4, f16: 2 };
+/** The engine's convolutions, and how often they run to be compiled well. */
+const CONV = 1;
+const CONV4 = 13;
+const TIMES = 4;
 
 /** The engine, compiled: with fused multiply-add where the browser has it. */
 async function engineOf() {
@@ -29,6 +33,9 @@ async function engineOf() {
 export function parseProgram(content) {
   const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
   const text = (from, to) => new TextDecoder().decode(content.subarray(from, to));
+  if (content.length >= 12 && text(0, 6) === MAGIC.slice(0, 6) && text(0, 8) !== MAGIC) {
+    throw new WeightsError("the network was exported by another version: export it again");
+  }
   if (content.length < 12 || text(0, 8) !== MAGIC) throw new WeightsError("this is no program of the network");
   let at = 12 + view.getUint32(8, true);
   const header = JSON.parse(text(12, at));
@@ -42,27 +49,38 @@ export function parseProgram(content) {
   return { ...header, pieces };
 }
 
-/** A program's file, if it is the one that the card names. */
-async function contentOf(model, { file, sha256: wanted }, signal) {
-  const content = await fetchBytes(`${model}${file}`, signal);
-  if ((await sha256(content)) !== wanted) throw new WeightsError(`${file} is not the file that the network's card names`);
-  return content;
+/** A program's file, as promises: its content, and that it is the one that the card names. */
+function fetched(model, { file, sha256: wanted }, signal) {
+  const content = fetchBytes(`${model}${file}`, signal);
+  const whole = content.then(async (bytes) => {
+    if ((await sha256(bytes)) !== wanted) throw new WeightsError(`${file} is not the file that the network's card names`);
+  });
+  for (const promise of [content, whole]) promise.catch(() => {}); // they are waited for later
+  return { content, whole };
+}
+
+let compiled = null;
+
+/** Begin to load the engine before it is known what for. */
+export function prepareEngine() {
+  compiled ??= engineOf();
+  compiled.catch(() => (compiled = null)); // whoever needs it hears of it
+  return compiled;
 }
 
 /** The keyframe part, the frame part and what else a network has, each loaded when it is needed first. */
 export class Programs {
-  /** Begin to fetch what every stream needs: promises of the engine and of the contents. */
-  static begin(model, card, signal) {
-    const engine = engineOf();
-    const contents = FIRST.map((name) => contentOf(model, card.programs.files[name], signal));
-    for (const promise of [engine, ...contents]) promise.catch(() => {}); // load() waits for them
-    return { engine, contents };
-  }
-
-  static async load({ model, threads }, card, { engine, contents } = Programs.begin(model, card)) {
+  /** Load what every stream needs; `signal` says when nobody wants it any more. */
+  static async load({ model, threads }, card, signal) {
+    const engine = prepareEngine();
+    const files = FIRST.map((name) => fetched(model, card.programs.files[name], signal));
     const programs = new Programs(model, card.programs);
-    await programs.start(await engine, threads);
-    for (const [i, name] of FIRST.entries()) programs.put(name, await contents[i]);
+    const helpers = programs.helpers(threads);
+    signal?.addEventListener("abort", () => helpers.forEach((helper) => helper.terminate()));
+    await programs.start(await engine, helpers);
+    programs.warm();
+    for (const [i, name] of FIRST.entries()) await programs.take(name, files[i]);
+    await Promise.all(files.map(({ whole }) => whole));
     return programs;
   }
 
@@ -73,7 +91,8 @@ export class Programs {
     this.memory = new WebAssembly.Memory({ initial: memory / PAGE, maximum: memory / PAGE, shared: true });
     this.parts = {}; // by name: where the program is, and what goes in and comes out
     this.loading = {};
-    this.threads = 1;
+    /** Threads in all, and those that are there yet. */
+    this.threads = this.present = 1;
     this.key = null; // whose features are where programs look for them
   }
 
@@ -85,26 +104,50 @@ export class Programs {
     return name in this.files;
   }
 
-  /** Begin to compute, with threads that help. */
-  async start(engine, threads) {
+  /** Workers that are to be the threads but the first; it takes them a while to come. */
+  helpers(threads) {
+    const count = Math.min(threads, this.most) - 1;
+    return Array.from({ length: Math.max(count, 0) }, () => new Worker(new URL("thread.js", import.meta.url), { type: "module" }));
+  }
+
+  /** Begin to compute, with threads that help from when all of them are there. */
+  async start(engine, helpers = []) {
     this.engine = (await WebAssembly.instantiate(engine, { env: { memory: this.memory } })).exports;
-    const wanted = Math.min(threads, this.most);
-    const ready = [];
-    for (let thread = 1; thread < wanted; thread++) {
-      const worker = new Worker(new URL("thread.js", import.meta.url), { type: "module" });
-      ready.push(new Promise((resolve, reject) => {
-        worker.onmessage = resolve;
-        worker.onerror = (event) => reject(new MediaError(`a thread failed: ${event.message ?? "not loaded"}`));
-      }));
+    const threads = helpers.length + 1;
+    const ready = helpers.map((worker, i) => new Promise((resolve, reject) => {
+      worker.onmessage = resolve;
+      worker.onerror = (event) => reject(new MediaError(`a thread failed: ${event.message ?? "not loaded"}`));
+      const thread = i + 1;
       const stack = this.stacks + (thread + 1) * STACK; // it grows down
-      worker.postMessage({ engine, memory: this.memory, stack, thread, threads: wanted, shared: this.shared });
+      worker.postMessage({ engine, memory: this.memory, stack, thread, threads, shared: this.shared });
+    }));
+    this.threads = threads;
+    Promise.all(ready).then(() => (this.present = threads), () => (this.threads = 1)); // if one is missing, none takes part
+  }
+
+  /**
+   * Run small convolutions of nothing a few times, before there are programs. Browsers compile what runs often once more,
+   * and better, while this thread waits for files.
+   */
+  warm() {
+    const program = this.stacks + (this.most + 1) * STACK; // what is there is overwritten later
+    const nothing = program + 4096;
+    const target = nothing + 4 * 16 * 66 * 66;
+    const scratch = target + 4 * 16 * 64 * 64;
+    const size = 24 * (2 * 16 * 64 + 32) + 2 * 16 * 80 + 64;
+    if (scratch + 4 * size > this.staging) return;
+    const operations = [
+      [CONV4, nothing, nothing, 0, target, 16, 16, 64, 64, scratch, size, 2, 0, 1, 1, nothing, 16, 64 * 64, 64],
+      [CONV, nothing, nothing, nothing, 0, target, 16, 16, 32, 64, 66 * 66, 66, 9, nothing],
+    ];
+    const words = new Int32Array(this.memory.buffer, program, 256);
+    let at = 0;
+    for (const [code, ...values] of operations) {
+      words.set([code, values.length + 3, 0, ...values], at);
+      at += values.length + 3;
     }
-    try {
-      await Promise.all(ready);
-      this.threads = Math.max(wanted, 1);
-    } catch {
-      // Those that came take part in nothing.
-    }
+    for (let i = 0; i < TIMES; i++) this.engine.run(program, 1, this.shared);
+    words.fill(0);
   }
 
   /** Put a program into the memory, with its weights. */
@@ -125,9 +168,26 @@ export class Programs {
     this.parts[name] = part;
   }
 
+  /** Put a file in while it is still being checked: whoever calls waits for that. */
+  async take(name, { content, whole }) {
+    const bytes = await content;
+    try {
+      this.put(name, bytes);
+    } catch (error) {
+      await whole; // it says so if the file is damaged
+      throw error;
+    }
+  }
+
+  async fetchPart(name) {
+    const file = fetched(this.model, this.files[name]);
+    await file.whole;
+    await this.take(name, file);
+  }
+
   /** Load a part that is not needed by every stream. */
   need(name) {
-    this.loading[name] ??= this.parts[name] ? Promise.resolve() : contentOf(this.model, this.files[name]).then((x) => this.put(name, x));
+    this.loading[name] ??= this.parts[name] ? Promise.resolve() : this.fetchPart(name);
     this.loading[name].catch(() => delete this.loading[name]);
     return this.loading[name];
   }
@@ -136,7 +196,7 @@ export class Programs {
   run(name, given) {
     const { inputs, program } = this.parts[name];
     for (const [input, values] of Object.entries(given)) this.at(inputs[input]).set(values);
-    this.engine.run(program, this.threads, this.shared);
+    this.engine.run(program, this.present, this.shared);
   }
 
   at([address, count]) {

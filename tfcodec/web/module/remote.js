@@ -3,8 +3,8 @@
 import { MediaError, revive } from "./errors.js";
 
 export class Remote {
-  constructor() {
-    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  constructor(worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" })) {
+    this.worker = worker;
     this.waiting = new Map();
     this.next = 1;
     this.worker.onmessage = ({ data: { id, result, error } }) => {
@@ -37,12 +37,24 @@ export class Remote {
 
 let shared = null;
 
-/** The worker that all clips of a page share. */
-export const common = () => (shared ??= new Remote());
+/** The worker that all clips of a page share: the one in `tfcWorker` if the page has begun one before this module came. */
+export const common = () => (shared ??= new Remote(globalThis.tfcWorker));
 
-/** Begin to load a network, before it is known what for. Whoever draws hears if that fails. */
-export function preload(where) {
-  common().call("preload", { where }).catch(() => {});
+const FIRST = ["card.json", "keyframe.program", "frame.program"];
+
+/**
+ * Begin to load a network, before it is known what for. Whoever draws hears if that fails. With `fetching` its files are
+ * fetched here, which is sooner where the worker is still on its way.
+ */
+export function preload(where, fetching = false) {
+  const files = fetching ? FIRST.map((name) => `${where.model}${name}`) : [];
+  common().call("preload", { where, files }).catch(() => {});
+  for (const url of files) {
+    fetch(url)
+      .then((response) => (response.ok ? response.arrayBuffer() : null))
+      .catch(() => null) // the worker tries itself, and says what is wrong
+      .then((bytes) => common().worker.postMessage({ method: "file", args: { url, bytes } }, bytes ? [bytes] : []));
+  }
 }
 
 /** The address of a folder, whole, and ending in a slash. */

@@ -3,8 +3,9 @@
 import { packetsFor } from "./chunks.js";
 import { fillGaps } from "./comfort.js";
 import { BitstreamError, LimitExceeded, MediaError, TruncatedError } from "./errors.js";
+import { SAMPLE_RATE } from "./rates.js";
 
-export const SAMPLE_RATE = 16000;
+export { SAMPLE_RATE };
 const OPUS_RATE = 48000;
 const STEP = OPUS_RATE / SAMPLE_RATE;
 const LONGEST_PACKET = 4000;

@@ -30,9 +30,12 @@ async function check(name, content) {
 
 /** Big-endian numbers of a width in bytes, row by row, as a typed array of their own. */
 function numbers(view, offset, width, count) {
-  const kind = { 1: Int8Array, 2: Int16Array, 4: Int32Array }[width];
-  const get = { 1: "getInt8", 2: "getInt16", 4: "getInt32" }[width];
-  return kind.from({ length: count }, (_, i) => view[get](offset + i * width));
+  const out = new { 1: Int8Array, 2: Int16Array, 4: Int32Array }[width](count);
+  // Each loop by itself: these run before anything is compiled well.
+  if (width === 1) out.set(new Int8Array(view.buffer, view.byteOffset + offset, count));
+  else if (width === 2) for (let i = 0; i < count; i++) out[i] = view.getInt16(offset + 2 * i);
+  else for (let i = 0; i < count; i++) out[i] = view.getInt32(offset + 4 * i);
+  return out;
 }
 
 function parseTables(name, content) {
@@ -59,7 +62,20 @@ export async function makeTables({ tiny, motion, bases }) {
   return { tiny: parseTables("tiny", tiny), motion: parseTables("motion", motion), synthesis: parseBases(bases) };
 }
 
+const coming = new Map(); // promises of files that the page fetches for this worker, by address
+
+/** Say that a file will be handed in; gives what does so. With null it has to be fetched here after all. */
+export function expect(url) {
+  let hand;
+  coming.set(url, new Promise((resolve) => (hand = resolve)));
+  return hand;
+}
+
 export async function fetchBytes(url, signal) {
+  const given = coming.get(url);
+  coming.delete(url);
+  const bytes = given && (await given);
+  if (bytes) return new Uint8Array(bytes);
   let response;
   try {
     response = await fetch(url, { signal });

@@ -5,14 +5,21 @@ import { OPUS, isKeyframe } from "./chunks.js";
 import { read } from "./container.js";
 import { TfcodecError } from "./errors.js";
 import { groupAt, groupsOf } from "./exact.js";
-import { decodeKeyframe } from "./keyframe.js";
+import { decodeKeyframe, prepareDecoder } from "./keyframe.js";
 import { NO_MOTION } from "./layers.js";
 import { LogMel } from "./mel.js";
 import { Network } from "./network.js";
+import { prepareEngine } from "./programs.js";
 import { decodeSpeech } from "./speech.js";
-import { loadTables } from "./tables.js";
+import { expect, loadTables } from "./tables.js";
+
+// What every stream needs begins before it is known which one.
+prepareEngine().catch(() => {});
+loadTables().catch(() => {});
+prepareDecoder();
 
 const networks = new Map(); // by where they were loaded from
+const hands = new Map(); // what takes files that the page fetches, by address
 const clips = new Map();
 let tables = null;
 let nextClip = 1;
@@ -31,9 +38,23 @@ function networkOf(where) {
 
 const described = ({ threads, provider, card }) => ({ threads, backend: provider, network: card.network });
 
+/**
+ * Compute what the network takes of a keyframe while the speech is decoded. Graphics cards wait: a graph does not run
+ * twice at a time. Errors are those that drawing meets again.
+ */
+async function keyAhead(group, where) {
+  try {
+    const [network] = await Promise.all([networkOf(where), group.picture()]);
+    if (network.provider === "wasm") await network.keyOf(group);
+  } catch {
+    // see draw()
+  }
+}
+
 /** What the network hears of a clip's speech, which is kept in 16 bits. */
 function melOf(speech, fps, frames) {
-  const kept = Int16Array.from(speech, (x) => Math.min(Math.max(Math.round(32768 * x), -32768), 32767));
+  const kept = new Int16Array(speech.length);
+  for (let i = 0; i < kept.length; i++) kept[i] = Math.min(Math.max(Math.round(32768 * speech[i]), -32768), 32767);
   return new LogMel((i) => (kept[i] ?? 0) / 32768, fps, frames);
 }
 
@@ -71,11 +92,12 @@ const methods = {
   },
 
   /** Read a clip: what it holds, and its speech. */
-  async open({ bytes, limits }) {
+  async open({ bytes, limits, where }) {
     const data = new Uint8Array(bytes);
     const stream = read(data, { anySpeech: true, ...limits });
     tables = await loadTables();
     const groups = groupsOf(stream, tables, decodeKeyframe);
+    const ahead = where && groups.length ? keyAhead(groups[0], where) : null;
     groups[0]?.upTo(1).catch(() => {}); // beside the speech; the first picture hears of it
     const { header } = stream;
     const { audio } = header;
@@ -87,7 +109,7 @@ const methods = {
     } else if (audio) speech = await decodeSpeech(stream);
     const clip = nextClip++;
     const fps = header.rate[0] / header.rate[1];
-    clips.set(clip, { stream, groups, mel: speech && melOf(speech, fps, stream.frameCount) });
+    clips.set(clip, { stream, groups, ahead, mel: speech && melOf(speech, fps, stream.frameCount) });
     const info = {
       frames: stream.frameCount, fps, durationSeconds: stream.frameCount / fps, modelId: header.modelId,
       modelHash: Array.from(header.modelHash, (byte) => byte.toString(16).padStart(2, "0")).join(""),
@@ -107,7 +129,8 @@ const methods = {
   },
 
   async draw({ clip, frame }) {
-    const { groups, network, mel } = clips.get(clip);
+    const { groups, network, mel, ahead } = clips.get(clip);
+    await ahead;
     const pixels = await network.draw(groupAt(groups, frame), frame, tables.synthesis, mel);
     return [{ pixels }, [pixels.buffer]];
   },
@@ -160,6 +183,11 @@ const methods = {
 let queue = Promise.resolve();
 
 self.onmessage = ({ data: { id, method, args } }) => {
+  if (method === "file") {
+    hands.get(args.url)(args.bytes); // what is under way waits for it
+    return;
+  }
+  if (method === "preload") for (const url of args.files ?? []) hands.set(url, expect(url));
   queue = queue.then(async () => {
     try {
       const [result, transfer] = await methods[method](args);

@@ -1,7 +1,7 @@
 // The page that plays a stream. `window.tfc` tells tests, and whoever is curious, how things stand.
 
 import { about as asked, stream } from "./start.js";
-import { Tfc } from "./tfc/tfc.js";
+import { Clips as Tfc } from "./tfc/clip.js";
 
 const $ = (id) => document.getElementById(id);
 const PARTS = { keyframe: "keyframes", motion: "motion", tiny: "tiny frames", audio: "speech" };

@@ -13,7 +13,7 @@ async function load(address) {
 /** What the page is to show. */
 export const about = load("page.json").then(async (response) => {
   const found = await response.json();
-  if (found.clip) preload(place(found));
+  if (found.clip) preload(place(found), true);
   return found;
 });
 about.catch(() => {}); // page.js says so

@@ -1,0 +1,3 @@
+// Of the decoded speech, in Hz.
+
+export const SAMPLE_RATE = 16000;
