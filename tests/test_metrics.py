@@ -19,6 +19,8 @@ from tfcodec.metrics import frechet, pixels, selftest
 from tfcodec.metrics.files import MissingPackage, find_weights
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.lpips import FILES, LPIPS, lpips_of_arms, lpips_of_frames
+from tfcodec.metrics.speech import judge
+from tfcodec.rates import SAMPLE_RATE
 
 needs_weights = pytest.mark.skipif(find_weights() is None, reason="needs metric networks: set TFCODEC_METRIC_WEIGHTS")
 
@@ -290,3 +292,29 @@ def test_frozen_keyframes() -> None:
     assert alone.strides[0] == 0
     with pytest.raises(TfcodecError, match="no keyframe"):
         frozen_keyframes([], 3)
+
+
+def test_visqol_is_not_measured_without_what_decides_its_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    judge.cache_clear()
+    with pytest.raises(MissingPackage, match=r"tfcodec\[bench-speech\]"):
+        judge("visqol")
+
+
+def test_visqol_maps_by_the_lattice_network() -> None:
+    visqol = pytest.importorskip("visqol", reason="needs visqol-python, of the extra bench-speech")
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, of the extra bench-speech")
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    tones = sum(np.sin(2 * np.pi * 150 * k * time) / k for k in range(1, 20)) * np.clip(np.sin(12 * time), 0, 1)
+    noise = np.random.default_rng(1).standard_normal(len(time))
+    source = (0.2 * tones).astype(np.float32)
+    decoded = (source + 0.003 * noise).astype(np.float32)
+    padded = [np.pad(sound.astype(np.float64), SAMPLE_RATE // 2) for sound in (source, decoded)]
+    scores = []
+    for lattice in (True, False):
+        api = visqol.VisqolApi()
+        api.create(mode="speech", use_lattice_model=lattice)
+        scores.append(api.measure_from_arrays(*padded, SAMPLE_RATE).moslqo)
+    judge.cache_clear()
+    assert judge("visqol")(source, decoded) == pytest.approx(scores[0], abs=1e-6)
+    assert abs(scores[0] - scores[1]) > 0.1

@@ -38,7 +38,7 @@ QUICK = ("opus:9000", "lyra:3600", "codec2:1200", "amr:4750")
 METRICS: dict[str, Metric] = {
     "pesq": Metric("PESQ", "MOS", +1, "P.862.2, wide-band", 2),
     "stoi": Metric("STOI", "", +1, "short-time objective intelligibility", 3),
-    "visqol": Metric("ViSQOL", "MOS", +1, "speech mode", 2),
+    "visqol": Metric("ViSQOL", "MOS", +1, "speech mode, mapped by the lattice network", 2),
     "dnsmos": Metric("DNSMOS", "MOS", +1, "P.808, without reference", 2),
 }
 _PACKAGES = {"pesq": "pesq", "stoi": "pystoi", "visqol": "visqol-python", "dnsmos": "speechmos"}
