@@ -6,7 +6,7 @@
 # many instants: other speech at another pitch, without an error. A decoder hears it; a test of lengths and rates does
 # not.
 #
-# Guessed before the first run: an array that is not contiguous is refused like one of another type, or copied.
+# One would guess: an array that is not contiguous is refused like one of another type, or copied.
 #
 # Seen on 2026-11-28 with pycodec2 4.1.1, 50 frames at 1300 bit/s of a voice-like sound on the left, silence on the
 # right:

@@ -7,7 +7,7 @@
 # both sides differs: 5.0 by the formula, less by the network. Say `use_lattice_model=True` or `False`, and say which
 # beside the figures.
 #
-# Guessed before the first run: scores depend on visqol-python alone; the source against itself scores 5.0.
+# One would guess: scores depend on visqol-python alone; the source against itself scores 5.0.
 #
 # Seen on 2026-11-28 with visqol-python 3.8.0 and ai-edge-litert 2.3.0, a voice-like sound with peaks of 0.5 and white
 # noise:
