@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SOURCES := tfcodec tests examples benchmarks
 INPUT ?=
 JOBS ?= auto
-# A hundred processes of tests import the package: it is compiled once.
+# What is imported is compiled once, not in each of a hundred processes of tests.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo call test together alone quick lint format venv web clean
@@ -14,14 +14,13 @@ unexport PYTHONDONTWRITEBYTECODE
 venv: $(STAMP)
 
 # Installed again when what is to be installed changes. An environment without pip (a bare `uv venv`) gets it first. An old
-# pip (23) takes twice as long to choose versions; and pip compiles modules with one processor, which takes as long again.
+# pip (23) takes twice as long to choose versions. Modules are compiled when they are imported: most of them never are.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfcodec needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev,demo,train,bench,fast,webrtc,onnx]'
-	-@$(BIN)/python -m compileall -q -j 0 -x '/tests?/|bad_coding|lib2to3' $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null 2>&1
 	@touch $@
 
 demo: $(STAMP)

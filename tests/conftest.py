@@ -203,10 +203,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The newest network as ONNX, by `tfcodec export onnx`."""
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
+    from filelock import FileLock
+
     from tfcodec.cli import main
 
-    folder = tmp_path_factory.mktemp("onnx")
-    assert main(["export", "onnx", str(folder), "--quiet"]) == 0
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "onnx"
+    with FileLock(folder.with_suffix(".lock")):  # one process of tests makes it for all
+        if not (folder / "card.json").exists():
+            assert main(["export", "onnx", str(folder), "--quiet"]) == 0
     return folder
 
 

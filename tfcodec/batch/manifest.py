@@ -92,12 +92,14 @@ _COLUMNS = {
 def _flat(row: Mapping[str, Any]) -> Row:
     parts = row.get("bytes") or {}
     flat = {name: row.get(name) for name in _COLUMNS} | {f"bytes_{part}": parts.get(part) for part in PARTS}
-    flat |= {"options": json.dumps(row.get("options")), "warnings": [_text(x) for x in row.get("warnings") or ()]}
+    flat["options"] = json.dumps(row.get("options"))
     return {name: _text(value) for name, value in flat.items()}
 
 
 def _text(value: Any) -> Any:
     """Strings of a table are UTF-8; what is not of a file's name is written as ``\\udcff``."""
+    if isinstance(value, list):
+        return [_text(part) for part in value]
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
