@@ -201,6 +201,16 @@ def moving_face() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The newest network as ONNX, by `tfcodec export onnx`."""
+    return _exported(tmp_path_factory, "full")
+
+
+@pytest.fixture(scope="session")
+def exported_light(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its light stand-in, likewise."""
+    return _exported(tmp_path_factory, "light")
+
+
+def _exported(tmp_path_factory: pytest.TempPathFactory, network: str) -> Path:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from filelock import FileLock
@@ -208,10 +218,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tfcodec.cli import main
 
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "onnx"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"onnx-{network}"
     with FileLock(folder.with_suffix(".lock")):  # one process of tests makes it for all
         if not (folder / "card.json").exists():
-            assert main(["export", "onnx", str(folder), "--quiet"]) == 0
+            assert main(["export", "onnx", str(folder), "--network", network, "--quiet"]) == 0
     return folder
 
 

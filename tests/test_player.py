@@ -423,7 +423,7 @@ def test_the_report_plays_the_streams_side_by_side(
 
 @pytest.fixture
 def call_page(
-    browser: Any, exported: Path, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
+    browser: Any, exported_light: Path, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> Iterator[Any]:
     """The example, running, and its page."""
     pytest.importorskip("aiohttp", reason="needs the extra webrtc")
@@ -436,7 +436,7 @@ def call_page(
         port = probe.getsockname()[1]
     command = [sys.executable, str(ROOT / "examples/call/call.py"), "--input", str(clip), "--port", str(port)]
     peers = subprocess.Popen(
-        [*command, "--model", str(exported)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        [*command, "--model", str(exported_light)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
