@@ -163,8 +163,9 @@ def _synthesise(
         _, a = _resonator(float(band[point]), 1200)
         hissed[piece], hiss_state = lfilter([0.5, 0, -0.5], a, hiss[piece], zi=hiss_state)  # nothing at 0 Hz
     spoken = lfilter([1, -0.7], [1], spoken)  # as the lips radiate it: brighter
-    out = spoken / np.abs(spoken).max() + 0.05 * hissed / hissed.std()
-    return (out * 0.6 / np.abs(out).max()).astype(np.float32)
+    # In the first tenths of a second nothing is said yet.
+    out = spoken / (np.abs(spoken).max() or 1) + 0.05 * hissed / (hissed.std() or 1)
+    return (out * 0.6 / (np.abs(out).max() or 1)).astype(np.float32)
 
 
 def _glottal(cycles: Floats, rng: np.random.Generator) -> Floats:

@@ -68,6 +68,12 @@ def test_the_face_moves_where_it_should() -> None:
     assert turned[background].mean() < 2
 
 
+def test_a_voice_too_short_to_say_anything_is_silent() -> None:
+    from synthetic_speech import speak
+
+    assert not speak(0.2).samples.any()
+
+
 def test_the_clip_is_found_by_the_face_detector(tmp_path: Path) -> None:
     from make_demo_clip import make_demo_clip
 
