@@ -33,6 +33,20 @@ def clips(split: str = "val") -> list[Path]:
     return sorted((data_folder() / split).glob("*.mp4"))
 
 
+def long_clips(seconds: float, count: int) -> list[Path]:
+    """The first of `val` that last so long; exits with a sentence when there are fewer."""
+    from tfcodec.media import open_source
+
+    found: list[Path] = []
+    for path in clips():
+        with open_source(path, crop="none") as source:
+            if source.duration_seconds >= seconds:
+                found.append(path)
+        if len(found) == count:
+            return found
+    sys.exit(f"there are only {len(found)} clips of {seconds} s")
+
+
 def environment() -> dict[str, Any]:
     """Date, processor, cores and versions, for the record."""
     return describe(("torch", "numpy", "av", "scipy"))

@@ -198,6 +198,20 @@ def moving_face() -> tuple[np.ndarray, np.ndarray]:
     return frames, (0.15 * loudness * voice).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("needs Chromium; TFCODEC_CHROMIUM names one that is not on the path")
+    switches = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=switches)
+        yield opened
+        opened.close()
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The newest network as ONNX, by `tfcodec export onnx`."""

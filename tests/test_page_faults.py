@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import find_chromium
 
 import tfcodec
 from tfcodec.web import page
@@ -41,18 +40,6 @@ def folder(tmp_path: Path) -> Path:
     for name, frames in (("a.tfc", 3), ("b.tfc", 5)):
         (tmp_path / name).write_bytes(coded(frames))
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("needs Chromium; TFCODEC_CHROMIUM names one that is not on the path")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

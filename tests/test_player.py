@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import find_chromium, there
+from conftest import there
 from test_spec import DATA as EXAMPLE
 from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_without_a_decoder
 
@@ -122,21 +122,6 @@ def folder(stream: bytes, exported: Path, tmp_path_factory: pytest.TempPathFacto
     source.write_bytes(stream)
     page.write(made, page.Sources(str(source), str(exported)))
     return made
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("needs Chromium; TFCODEC_CHROMIUM names one that is not on the path")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

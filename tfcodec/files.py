@@ -1,7 +1,8 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all; their hashes."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -56,6 +57,12 @@ def temporary_prefix(target: Path) -> str:
     if len(name) <= _LONGEST:
         return f".{target.name}."
     return f".{name[: _LONGEST - 9].decode(errors='ignore')}-{zlib.crc32(name):08x}."
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def destination(path: str | os.PathLike[str]) -> Path:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, clip_list, clips, environment, own_process
+from benchmarks.common import RESULTS, ROOT, Worker, clip_list, environment, long_clips, own_process
 from tfcodec.files import write_json
 
 ROADS: dict[str, dict[str, Any]] = {"torch": {}, "torch_fast": {"fast": True}, "ncnn": {"runtime": "ncnn"}}
@@ -86,20 +85,6 @@ peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM
 found = {"first": first, "peak_mb": int(peak.split()[1]) / 1024, "torch": "torch" in sys.modules}
 print(json.dumps(found))
 """
-
-
-def chosen(count: int) -> list[Path]:
-    """The first of `val` that last 6 s or more."""
-    from tfcodec.media import open_source
-
-    found: list[Path] = []
-    for path in clips():
-        with open_source(path, crop="none") as source:
-            if source.duration_seconds >= SECONDS:
-                found.append(path)
-        if len(found) == count:
-            return found
-    sys.exit(f"there are only {len(found)} clips of {SECONDS} s")
 
 
 def worst_db(one: np.ndarray, other: np.ndarray) -> float:
@@ -171,7 +156,7 @@ def main() -> None:
     p.add_argument("--only-fresh", action="store_true", help="first frame and memory again, the rest as it was")
     p.add_argument("--out", type=Path, default=RESULTS / "decode_speed.json")
     args = p.parse_args()
-    load, paths = os.getloadavg()[0], chosen(args.clips)
+    load, paths = os.getloadavg()[0], long_clips(SECONDS, args.clips)
     builds = {"before": args.against.resolve(), "now": ROOT}
     result: dict[str, Any] = json.loads(args.out.read_text()) if args.only_fresh else {}
     with tempfile.TemporaryDirectory() as folder:

@@ -13,12 +13,11 @@ others. First frame: from a fresh interpreter, imports included, to the first RG
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import clip_list, clips, environment, own_process, write
+from benchmarks.common import clip_list, environment, long_clips, own_process, write
 
 FRAMES = 150
 LEAST_SECONDS = 6
@@ -185,19 +184,9 @@ def measure(codec: str, threads: int, clip: Path, folder: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def choose() -> Path:
-    from tfcodec.media import open_source
-
-    for path in clips():
-        with open_source(path, crop="none") as clip:
-            if clip.duration_seconds >= LEAST_SECONDS:
-                return path
-    sys.exit(f"no clip of {LEAST_SECONDS} s")
-
-
 def main() -> None:
     load = os.getloadavg()[0]
-    clip = choose()
+    (clip,) = long_clips(LEAST_SECONDS, 1)
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(codec, threads, clip, folder) for codec in ("tfcodec", "keypoint", *CRF) for threads in THREADS]
     own = {row["threads"]: row["frames_per_second"] for row in rows if row["codec"] == "tfcodec"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import portable, write
-from tfcodec.training.compact import sha256
+from tfcodec.files import sha256
 from tfcodec.training.report import read_rows
 
 KEPT = ("network", "losses", "data", "steps", "device_hours", "samples_a_second", "scores")

@@ -14,12 +14,12 @@ from typing import Any
 
 from .. import __version__, arguments
 from ..errors import MediaError
-from ..files import refuse_same
+from ..files import refuse_same, sha256
 from .manifest import LINES, Manifest, Row
 from .options import Encoding, Options, same
 from .plan import Task, plan
 from .pool import Watch, remove_unfinished, run_here
-from .worker import Job, sha256
+from .worker import Job
 
 Engine = Callable[[Iterable[Job], Watch], None]
 Progress = Callable[[float, float, "Report"], None]

@@ -7,7 +7,6 @@ A worker is a process that reads jobs from its standard input, a line of JSON ea
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import signal
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import MediaError, NoFaceError, SpeechCodecMissing, TfcodecError, WeightsError
-from ..files import write_atomically
+from ..files import sha256, write_atomically
 from .manifest import Row
 
 Share = Callable[[float], None]
@@ -68,12 +67,6 @@ def perform(job: Job, share: Share | None = None) -> Row:
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     return row
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, hexadecimal. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _encode(job: Job, row: Row, share: Share) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import MediaError
+from ..files import sha256
 from .arms import Frames, Sound
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".y4m"))
@@ -45,8 +45,7 @@ def find_clips(folder: Path) -> list[Path]:
 
 def digest(path: Path) -> str:
     """First 16 hexadecimal digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 @lru_cache(maxsize=2)

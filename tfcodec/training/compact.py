@@ -11,7 +11,6 @@ near-lossless H.264: a machine with OpenCV alone cannot decode AV1), ``SPLIT/mel
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -29,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError
-from ..files import write_atomically
+from ..files import sha256, write_atomically
 
 SIZE = 256
 ROWS = SIZE * 3 // 2
@@ -106,11 +105,6 @@ class PartWriter:
         self._close()
         index = {"version": VERSION, "parts": self.parts, "splits": splits}
         write_atomically(self.folder / "index.json", json.dumps(index).encode())
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def decode_video(data: bytes, name: str = "video") -> Bytes:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TfcodecError
-from ..files import write_atomically, write_json
-from .compact import sha256
+from ..files import sha256, write_atomically, write_json
 
 LIMIT = 15 * 2**20
 

@@ -351,18 +351,20 @@ INLINE void tiles_of(
   copy_row(edge + s->edge, lines[5], reach);
 }
 
-/** 4 outputs of 8 tiles. Weights are [inputs][4]. */
-INLINE void product_tile(const float *x, i32 step, const float *w, i32 inputs, float *out, i32 out_step) {
+/** 4 rows of a product of matrices, 8 columns of it. The left one's values are `row` apart down a column and `next`
+    along a row. */
+INLINE void product_tile(const float *x, i32 step, const float *w, i32 row, i32 next, i32 inputs, float *out,
+                         i32 out_step) {
   vec a0 = all(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
-  for (i32 i = 0; i < inputs; i++, x += step, w += 4) {
+  for (i32 i = 0; i < inputs; i++, x += step, w += next) {
     const vec p = load(x), q = load(x + 4);
     const vec w0 = wasm_v128_load32_splat(w);
     a0 = fma(p, w0, a0); b0 = fma(q, w0, b0);
-    const vec w1 = wasm_v128_load32_splat(w + 1);
+    const vec w1 = wasm_v128_load32_splat(w + row);
     a1 = fma(p, w1, a1); b1 = fma(q, w1, b1);
-    const vec w2 = wasm_v128_load32_splat(w + 2);
+    const vec w2 = wasm_v128_load32_splat(w + 2 * row);
     a2 = fma(p, w2, a2); b2 = fma(q, w2, b2);
-    const vec w3 = wasm_v128_load32_splat(w + 3);
+    const vec w3 = wasm_v128_load32_splat(w + 3 * row);
     a3 = fma(p, w3, a3); b3 = fma(q, w3, b3);
   }
   store(out, a0); store(out + 4, b0);
@@ -457,7 +459,7 @@ APART void convolve4(const i32 *a, i32 thread, i32 threads) {
         const float *w = AT(float, c.weights) + (f * groups + group) * c.inputs * 4;
         const float *x = s.given + f * s.given_step;
         float *out = s.made + f * s.made_step + 4 * group * s.columns;
-        for (i32 t = 0; t < n * across; t += 8) product_tile(x + t, s.columns, w, c.inputs, out + t, s.columns);
+        for (i32 t = 0; t < n * across; t += 8) product_tile(x + t, s.columns, w, 1, 4, c.inputs, out + t, s.columns);
       }
     }
     for (i32 k = 4 * own.begin; k < least(4 * own.end, c.outputs); k++) {
@@ -719,29 +721,7 @@ APART void pool(const i32 *a, i32 thread, i32 threads) {
 /** Four rows of a product of matrices, 8 columns at a time; what is left of them one by one. */
 INLINE void four_rows(const float *x, const float *y, float *out, i32 inner, i32 n) {
   i32 j = 0;
-  for (; j + 8 <= n; j += 8) {
-    vec a0 = all(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
-    const float *line = y + j, *f = x;
-    for (i32 i = 0; i < inner; i++, line += n, f++) {
-      const vec p = load(line), q = load(line + 4);
-      const vec w0 = wasm_v128_load32_splat(f);
-      a0 = fma(p, w0, a0); b0 = fma(q, w0, b0);
-      const vec w1 = wasm_v128_load32_splat(f + inner);
-      a1 = fma(p, w1, a1); b1 = fma(q, w1, b1);
-      const vec w2 = wasm_v128_load32_splat(f + 2 * inner);
-      a2 = fma(p, w2, a2); b2 = fma(q, w2, b2);
-      const vec w3 = wasm_v128_load32_splat(f + 3 * inner);
-      a3 = fma(p, w3, a3); b3 = fma(q, w3, b3);
-    }
-    float *to = out + j;
-    store(to, a0); store(to + 4, b0);
-    to += n;
-    store(to, a1); store(to + 4, b1);
-    to += n;
-    store(to, a2); store(to + 4, b2);
-    to += n;
-    store(to, a3); store(to + 4, b3);
-  }
+  for (; j + 8 <= n; j += 8) product_tile(y + j, n, x, inner, 1, inner, out + j, n);
   for (; j < n; j++) {
     for (i32 k = 0; k < 4; k++) {
       float sum = 0;
