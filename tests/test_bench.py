@@ -434,6 +434,8 @@ def test_rivals_of_an_earlier_run(finished: Path, clips: Path, tmp_path: Path) -
     assert main([*command, str(told), "--codecs", "frozen"]) == 0
     first, second = results(finished), results(out)
     assert sorted(map(str, second["rows"])) == sorted(map(str, first["rows"]))
+    for name in ("speech_rows", "speech_metrics", "speech_left_out"):
+        assert second[name] == first[name]
     assert second["earlier"]["codecs"] == ["bicubic8", "tfcodec", "x264"]
     assert second["earlier"]["environment"] == first["environment"]
     assert second["analysis"]["all"]["equal_lpips"] == first["analysis"]["all"]["equal_lpips"]

@@ -206,6 +206,32 @@ def test_the_keyframe_has_open_eyes(moving_face: Face) -> None:
     assert policy.choose_keyframe(marks, asleep) == medoid - 1
 
 
+def test_a_keyframe_for_drift_is_paid_for_as_long_as_the_last_one_served() -> None:
+    pose = np.linspace(0, 200, 32, dtype=np.float32) * np.ones((32, 1), np.float32)
+    calls, sent = policy.CallPolicy(), dict[int, int]()
+    for frame in range(400):
+        mark = pose * np.float32(0.5 + 0.5 * np.cos(frame / 40))  # to and fro, slowly
+        if calls.wants(frame, mark):
+            assert not calls.cut
+            sent[frame] = calls.serves(frame)
+            calls.sent(frame, mark)
+    typical = policy.TYPICAL_FRAMES
+    first, *later = sent.items()
+    assert first == (0, typical)
+    assert len(later) >= 2
+    assert all(serves == at - before for (at, serves), before in zip(later, sent, strict=False))
+    cost = [policy.keyframe_quality(5, serves) for _, serves in later]
+    assert max(cost) < policy.keyframe_quality(5, typical)
+    # After a cut nothing is known of how long the scene lasts; and no keyframe is paid for beyond the usual.
+    other = pose.T + 50
+    assert calls.wants(400, other)
+    assert calls.cut
+    assert calls.serves(400) == typical
+    calls.sent(400, other)
+    assert not calls.wants(401, other)
+    assert calls.serves(400 + 4 * typical) == typical
+
+
 def test_progress_is_reported(moving_face: Face) -> None:
     frames, _ = moving_face
     seen: list[tuple[int, int]] = []

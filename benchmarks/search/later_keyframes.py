@@ -24,25 +24,31 @@ from tfcodec.codec.parts.stream import stream_header
 from tfcodec.metrics.lpips import LPIPS, lpips_of_frames
 
 QUALITY = 5
+SERVED = policy._SERVED
 HEADER = 8
 """Bytes of a frame's packet beside its layers: benchmarks/measure/call_loss.py."""
 ARMS: dict[str, dict[str, float]] = {
-    "stills": {"refer": 0},
+    "stills": {"refer": 0, "typical": 1},
+    "typical": {"typical": 1},
     "now": {},
+    "least 75": {"least": 75},
+    "least 50": {"least": 50},
+    "later -1": {"typical": 1, "later": -1.0},
+    "later -2": {"typical": 1, "later": -2.0},
+    "later -3": {"typical": 1, "later": -3.0},
     "none": {"DRIFT": 1e9},
-    "later -1": {"later": -1.0},
-    "later -2": {"later": -2.0},
-    "later -3": {"later": -3.0},
     "drift 2400": {"DRIFT": 2400.0},
     "drift 3200": {"DRIFT": 3200.0},
     "patience 50": {"PATIENCE": 50},
     "interval 100": {"MIN_INTERVAL": 100},
 }
-"""What differs: constants of the policy, whether later keyframes may refer to those before, and their quality."""
+"""What differs: constants of the policy; whether later keyframes may refer to those before; how much coarser they are;
+whether each is paid for as if it served as long as keyframes usually do; or as long as the one before did, but so many
+frames at least."""
 Frames = NDArray[np.uint8]
 
 
-def call(frames: Frames, refer: bool, later: float) -> tuple[bytes, list[int], dict[str, float]]:
+def call(frames: Frames, arm: dict[str, float]) -> tuple[bytes, list[int], dict[str, float]]:
     """A call as a file, where its keyframes are, and its kbit/s."""
     stream, sends = StreamEncoder(Sending(QUALITY, "call")), policy.CallPolicy()
     known, chunks, places = policy.keyframe_quality, list[Chunk](stream.announcements), list[int]()
@@ -50,9 +56,11 @@ def call(frames: Frames, refer: bool, later: float) -> tuple[bytes, list[int], d
     for count, frame in enumerate(frames):
         mark = policy.signature(frame)
         if sends.wants(count, mark):
-            less = later if places and not sends.cut else 0.0
+            drifted = bool(places) and not sends.cut
+            less = arm.get("later", 0.0) if drifted else 0.0
+            serves = policy.TYPICAL_FRAMES if "typical" in arm else sends.serves(count)
             vars(policy)["keyframe_quality"] = lambda q, n, less=less: known(q, n) + less
-            keyframe = stream.keyframe(frame, count, refer=refer and not sends.cut)
+            keyframe = stream.keyframe(frame, count, serves, refer=bool(arm.get("refer", 1)) and not sends.cut)
             vars(policy)["keyframe_quality"] = known
             chunks.append(keyframe)
             size["keyframe"] += len(keyframe.data)
@@ -96,9 +104,11 @@ def main() -> None:
     for clip, frames, second in chosen:
         at = np.linspace(second, len(frames) - 1, 8).astype(int)
         for arm in args.arms.split(","):
-            given = ARMS[arm]
-            vars(policy).update({**known, **{name: value for name, value in given.items() if name in known}})
-            data, places, rates = call(frames, bool(given.get("refer", 1)), given.get("later", 0.0))
+            given = dict(ARMS[arm])
+            least = given.pop("least", SERVED[0])
+            constants = {name: value for name, value in given.items() if name in known}
+            vars(policy).update({**known, "_SERVED": (least, SERVED[1]), **constants})
+            data, places, rates = call(frames, given)
             drawn = np.concatenate(list(render_exact(read_exact(data), only=at)))
             lpips = float(lpips_of_frames(eye, drawn, frames[at]).mean())
             rows.append({"clip": clip, "arm": arm, "keyframes": places, "kbps": round(sum(rates.values()), 3), **rates,

@@ -54,3 +54,20 @@ def rows_of(path: Path, result: dict[str, Any]) -> tuple[list[Row], dict[str, An
         raise TfcodecError(f"{path} has no {', '.join(lacking)}: name the others with metrics")
     kept = [row | {"metrics": {name: row["metrics"][name] for name in result["metrics"]}} for row in wanted]
     return kept, about | {"codecs": sorted({row["codec"] for row in kept})}
+
+
+def add_speech(path: Path, result: dict[str, Any]) -> None:
+    """Add to ``result`` speech of the same clips by all codecs that it has not measured, from an earlier run's file,
+    if that has any. Where ``result`` has some of its own, rows without all of its metrics are left out."""
+    earlier = read(path)
+    hashes = {clip["clip"]: clip["sha256"] for clip in earlier["clips"]}
+    same = {clip["clip"] for clip in result["clips"] if hashes.get(clip["clip"]) == clip["sha256"]}
+    ours = {row["codec"] for row in result["speech_rows"]}
+    told = [row for row in earlier.get("speech_rows", []) if row["clip"] in same and row["codec"] not in ours]
+    if not ours and told:
+        result |= {name: earlier[name] for name in ("speech_metrics", "speech_left_out")}
+    names = result["speech_metrics"]
+    result["speech_rows"] += [
+        row | {"metrics": {name: row["metrics"][name] for name in names}}
+        for row in told if all(name in row["metrics"] for name in names)
+    ]  # fmt: skip

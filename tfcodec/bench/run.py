@@ -19,7 +19,7 @@ from ..web.page import Sources, kept_model
 from . import speech
 from .analysis import add_totals
 from .arms import CODECS, DELAY_NAMES, Arm, Frames, select
-from .earlier import read, rows_of
+from .earlier import add_speech, read, rows_of
 from .measure import METRICS, available
 from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs
 from .sources import CropMode, Source, digest, find_clips, load
@@ -162,6 +162,7 @@ def run(
         rows, result["earlier"] = rows_of(options.earlier, result)
         result["rows"] += rows
         add_totals(result["rows"])
+        add_speech(options.earlier, result)
     finish(result, clips, out, options, say, network)
     return result
 

@@ -94,6 +94,13 @@ class CallPolicy:
         self._adrift = self._adrift + 1 if distance(self._keyframe, mark) > DRIFT else 0
         return self.cut or (frame - self._sent_at >= MIN_INTERVAL and self._adrift >= PATIENCE)
 
+    def serves(self, frame: int) -> int:
+        """Frames that a keyframe of this frame will serve, as far as one can tell: one for drift no more than the one
+        before did. So those who move a lot, and need many, pay less for each (`later_keyframes.json`)."""
+        if self._keyframe is None or self.cut:
+            return TYPICAL_FRAMES
+        return min(frame - self._sent_at, TYPICAL_FRAMES)
+
     def sent(self, frame: int, mark: Signature) -> None:
         """Take note that a keyframe of that frame is sent."""
         self._keyframe, self._sent_at, self._adrift = mark, frame, 0

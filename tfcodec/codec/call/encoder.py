@@ -191,7 +191,8 @@ class CallEncoder:
     def _keyframe(self, frame: Frame, mark: policy.Signature) -> list[Packet]:
         # What was asked for may be asked for because something is lost; after a cut there is nothing to refer to.
         refer = self._options.inter_keyframes and self._held and not (self._requested or self._policy.cut)
-        chunk = self.stream.keyframe(frame, self.frames, refer=refer)
+        serves = policy.TYPICAL_FRAMES if self._requested else self._policy.serves(self.frames)
+        chunk = self.stream.keyframe(frame, self.frames, serves, refer=refer)
         self._held = False
         self._key_state, self._states, self._recent = self.stream.state, {}, []
         self._policy.sent(self.frames, mark)

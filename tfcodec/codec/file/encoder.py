@@ -64,6 +64,7 @@ class FileEncoder:
         self._signatures: list[policy.Signature] = []
         self._cuts = policy.CutDetector()
         self._key: policy.Signature | None = None
+        self._key_at = 0
         self._wanted = True
         self._requested = False
         self._begun = False
@@ -176,10 +177,12 @@ class FileEncoder:
             if self._key is None:
                 out += self.stream.announcements
             serves = policy.TYPICAL_FRAMES if self._expected is None else self._expected - first
+            if not self._wanted:  # it is sent for drift: the next will come as soon
+                serves = min(serves, first - self._key_at)
             # After a cut there is nothing to refer to, and one that was asked for is to be a point to begin at.
             refer = self._options.inter_keyframes and not self._wanted
             out.append(self.stream.keyframe(self._window[best], first, serves, refer=refer, ahead=frames))
-            self._key, self._wanted = self._signatures[best], False
+            self._key, self._key_at, self._wanted = self._signatures[best], first, False
         out += self.stream.chunks(frames, first)
         self._window, self._signatures = [], []
         return out
