@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import find_peaks
 
 from ..errors import TfcodecError
 
@@ -91,6 +90,8 @@ def find_blinks(opening: Curve, fps: float = FPS, depth: float = BLINK_DEPTH) ->
     usual = float(np.percentile(curve, 75))
     if usual <= 0:
         return []
+    from scipy.signal import find_peaks  # takes longer to import than all the rest here
+
     window = 2 * max(1, round(BLINK_REACH * fps)) + 1
     at, found = find_peaks(-curve / usual, prominence=depth, wlen=window)
     return [Blink(int(t), float(min(drop, 1.0))) for t, drop in zip(at, found["prominences"], strict=True)]
