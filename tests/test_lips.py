@@ -26,6 +26,7 @@ from tfcodec.model.lips import (
     save_lips,
 )
 from tfcodec.model.logmel import log_mel
+from tfcodec.model.mouth import HEARD
 from tfcodec.model.registry import FOLDER
 from tfcodec.motion import analyse, synthesise
 from tfcodec.speech import decode_speech, encode_speech
@@ -110,6 +111,34 @@ def test_numbers_are_relative_to_the_keyframes_mouth() -> None:
         numbers[:, MOUTH_PART.numbers] = lips.relative(torch.zeros(1, OUTPUTS), marks)
         moved = synthesise(marks, numbers).astype(np.float64)
         assert direction * (mouth_opening(moved[:, :68]) - mouth_opening(marks[None, :68].astype(np.float64))) > 0.01
+
+
+def test_speech_and_tiny_frames_both_move_the_mouth() -> None:
+    """Where no motion was sent the speech is added to the guess; where it was lost, what was held is forgotten."""
+    from tfcodec.model.marks import HALF, frame_marks
+    from tfcodec.model.registry import default_model
+    from tfcodec.model.weights import load_model
+    from tfcodec.motion.geometry import ABSENT, LOST
+
+    lips, model = load_lips(), load_model(default_model())
+    with torch.no_grad():
+        key = model.encode_keyframe(torch.full((1, 3, 256, 256), 0.5))
+    key = key._replace(marks=torch.from_numpy(a_face(0.1))[None] / HALF - 1, face=torch.ones(1))
+    reference = ((cast(torch.Tensor, key.marks)[0] + 1) * HALF).numpy()
+    sound = voices(111, seed=4).view(3, 148, 80).numpy()
+    windows = torch.rand(3, 5, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    motion = np.zeros((3, 17), np.int32)
+    motion[:, 4:8], motion[:, 16] = 50, (LOST, ABSENT, ABSENT)
+
+    def marks(sound: np.ndarray | None) -> np.ndarray:
+        return cast(np.ndarray, ((frame_marks(model, key, windows, motion, sound) + 1) * HALF).numpy())
+
+    numbers = analyse(reference, marks(None))
+    said = lips.of_frames(torch.from_numpy(sound))
+    assert said[:, 0].abs().max() > 0.02
+    numbers[0, MOUTH_PART.numbers] = lips.relative(said, reference)[0]
+    numbers[1:, MOUTH_PART.numbers] += HEARD * 1024 * said[1:, :4].numpy()
+    np.testing.assert_allclose(marks(sound), synthesise(reference, numbers), atol=1e-2)
 
 
 def test_weights_are_those_of_their_hash(tmp_path: Path, network: Lips) -> None:

@@ -34,7 +34,8 @@ const other = await programs.keyframe(floats("other")); // and back
 save("other", await programs.frame(other, floats("tiny"), floats("marks")));
 save("picture", await programs.frame(key, floats("tiny"), floats("marks")));
 save("guess", await programs.guess(key, floats("tiny")));
-save("heard", await programs.lips(key, floats("mel"), floats("marks")));
+save("held", await programs.lips(key, floats("mel"), floats("marks"), false));
+save("heard", await programs.lips(key, floats("mel"), floats("marks"), true));
 const whole = file(`${folder}/guess.program`);
 for (const bad of [whole.subarray(0, 5), whole.subarray(4), whole.subarray(0, whole.length - 4)]) {
   try {
@@ -66,7 +67,9 @@ def test_engine_draws_what_onnxruntime_draws(
     marks = key["key_marks"] + 0.02 * np.sin(np.arange(140, dtype=np.float32)).reshape(1, 70, 2)
     mel = np.sin(np.arange(148 * 80, dtype=np.float32) * 0.37).reshape(1, 148, 80)
     guess = run("guess", {"tiny": tiny, "key_small": key["key_small"], "key_marks": key["key_marks"]})[0]
-    heard = run("lips", {"mel": mel, "key_marks": key["key_marks"], "marks": marks})[0]
+    of_lips = {"mel": mel, "key_marks": key["key_marks"], "marks": marks}
+    held, heard = (run("lips", {**of_lips, "guessed": np.full((1, 1), x, np.float32)})[0] for x in (0, 1))
+    assert np.abs(held - heard).max() > 1e-3
     wanted = [run("frame", {"tiny": tiny, "marks": marks, **k})[0].astype(np.float64).ravel() for k in keys]
 
     given = {"keyframe": pictures[0], "other": pictures[1], "tiny": tiny, "marks": marks, "mel": mel}
@@ -85,6 +88,7 @@ def test_engine_draws_what_onnxruntime_draws(
         assert 10 * np.log10(255**2 / max(error, 1e-9)) > 60
     np.testing.assert_allclose(found("key_marks"), key["key_marks"].ravel(), atol=1e-4)
     np.testing.assert_allclose(found("guess"), guess.ravel(), atol=1e-4)
+    np.testing.assert_allclose(found("held"), held.ravel(), atol=1e-4)
     np.testing.assert_allclose(found("heard"), heard.ravel(), atol=1e-4)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..motion.geometry import ABSENT, NUMBERS, POINTS, SENT, analyse, synthesise
 from .lips import MOUTH_PART, load_lips
+from .mouth import beside
 from .places import HALF
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
@@ -42,7 +43,8 @@ def frame_marks(
         windows: tiny frames [N, 5, 3, 8, 8].
         motion: numbers of the motion layer and whether they were sent, [N, 17]; None: the stream has no such layer.
         sound: log-mel of the speech around the frames, [N, 148, 80] (see `lips.Lips.of_frames`); None without speech.
-            It moves the lips where the motion of the mouth was not sent.
+            It moves the lips where the motion of the mouth was not sent: beside what the tiny frames say if they were
+            all that came, in place of what was held if it was lost.
         stands: `standing` of the keyframe, if it is known already.
 
     Returns:
@@ -67,7 +69,9 @@ def frame_marks(
     if sound is not None and face and (heard := np.flatnonzero(state != SENT)).size:
         lips, some = load_lips(), to_device(heard, device)
         numbers = analyse(reference, ((marks[some] + 1) * HALF).cpu().numpy())
-        numbers[:, MOUTH_PART.numbers] = lips.relative(lips.of_frames(torch.from_numpy(sound[heard])), reference)
+        said, guessed = lips.of_frames(torch.from_numpy(sound[heard])), state[heard] == ABSENT
+        mouth = beside(numbers[:, MOUTH_PART.numbers], said.numpy())
+        numbers[:, MOUTH_PART.numbers] = np.where(guessed[:, None], mouth, lips.relative(said, reference))
         marks[some] = to_device(_placed(reference, numbers), device)
     return marks
 

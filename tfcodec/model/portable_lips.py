@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..motion.geometry import HEAD, MIN_DISTANCE, POINTS, load_bases
 from .inputs import MEL_PER_FRAME
 from .lips import FUTURE, MOUTH_NUMBERS, MOUTH_PART, OUTPUTS, PAST, STEADY, Lips
+from .mouth import HEARD
 from .places import HALF
 
 
@@ -33,8 +34,9 @@ def _head(reference: Tensor) -> _Head:
 class PortableLips(nn.Module):
     """Moves the lips of landmarks to the sound.
 
-    Takes log-mel [N, 148, 80] of 34 frames before each to 2 after, the keyframe's landmarks and the frame's, both
-    [N, 70, 2] in -1..1, and gives the latter with another mouth.
+    Takes log-mel [N, 148, 80] of 34 frames before each to 2 after; the keyframe's landmarks and the frame's, both
+    [N, 70, 2] in -1..1; and [N, 1], 1 if the latter are the tiny frames' guess, 0 if they were held since others were
+    lost. Gives the latter with another mouth.
     """
 
     forward_basis: Tensor
@@ -47,11 +49,13 @@ class PortableLips(nn.Module):
         self.register_buffer("forward_basis", torch.from_numpy(bases.forward.T.copy()).float())
         self.register_buffer("inverse_basis", torch.from_numpy(bases.inverse.copy()).float())
 
-    def forward(self, mel: Tensor, key_marks: Tensor, marks: Tensor) -> Tensor:
+    def forward(self, mel: Tensor, key_marks: Tensor, marks: Tensor, guessed: Tensor) -> Tensor:
         reference = (key_marks + 1) * HALF
         head, rest = self._analyse(reference, (marks + 1) * HALF)
-        mouth = self._said(mel)[:, :MOUTH_NUMBERS] - self._key_state(reference)
-        first = MOUTH_PART.first - HEAD
+        said, first = self._said(mel)[:, :MOUTH_NUMBERS], MOUTH_PART.first - HEAD
+        beside = rest[:, first : first + MOUTH_NUMBERS] + HEARD * said
+        alone = said - self._key_state(reference)
+        mouth = alone + guessed * (beside - alone)
         rest = torch.cat((rest[:, :first], mouth, rest[:, first + MOUTH_NUMBERS :]), 1)
         return self._synthesise(reference, head, rest) / HALF - 1
 

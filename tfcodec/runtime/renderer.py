@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import MediaError, TfcodecError, WeightsError
 from ..model.config import NetworkConfig
-from ..model.mouth import MOUTH_PART
+from ..model.mouth import MOUTH_PART, beside
 from ..model.places import COUNT, FLOW_UNIT, FOUND, HALF
 from ..model.registry import ModelEntry, weights_file
 from ..motion.geometry import ABSENT, NUMBERS, SENT, analyse, synthesise
@@ -169,7 +169,9 @@ class Net:
             marks[sent] = _placed(reference, motion[sent, :NUMBERS])
         if sound is not None and key.face and (heard := np.flatnonzero(state != SENT)).size:
             numbers = analyse(reference, (marks[heard] + 1) * HALF)
-            numbers[:, MOUTH_PART.numbers] = lips.relative(lips.of_frames(sound[heard]), reference)
+            said, guessed = lips.of_frames(sound[heard]), state[heard] == ABSENT
+            mouth = beside(numbers[:, MOUTH_PART.numbers], said)
+            numbers[:, MOUTH_PART.numbers] = np.where(guessed[:, None], mouth, lips.relative(said, reference))
             marks[heard] = _placed(reference, numbers)
         return marks
 

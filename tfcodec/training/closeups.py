@@ -224,9 +224,9 @@ def read(tracker: FaceTracker, picture: Tensor, marks: Tensor, part: int) -> Ten
 
     with torch.autocast("cpu", torch.bfloat16):
         if part == 0:
-            return tracker.mouth(look(MOUTH, MOUTH_HALF, "mouth", 1))[0]  # type: ignore[no-any-return]
+            return tracker.mouth(look(MOUTH, MOUTH_HALF, "mouth", 1))[0]
         eyes = [look(slice(36 + 6 * i, 42 + 6 * i), EYE_HALF, "eye", 1 - 2 * i) for i in (0, 1)]
-        return tracker.eye(torch.cat(eyes))[0]  # type: ignore[no-any-return]
+        return tracker.eye(torch.cat(eyes))[0]
 
 
 def loss_of(closeups: CloseUps, some: Example, lpips: LPIPS, tracker: FaceTracker, distance: float) -> Tensor:

@@ -85,9 +85,10 @@ export class Graphs {
     return (await this.sessions.guess.run({ tiny: this.tiny(tiny), key_small, key_marks })).marks.data;
   }
 
-  async lips({ tensors: { key_marks } }, sound, marks) {
+  async lips({ tensors: { key_marks } }, sound, marks, isGuess) {
     const mel = this.tensor(sound, [sound.length / BANDS, BANDS]);
-    return (await this.sessions.lips.run({ mel, key_marks, marks: this.marks(marks) })).heard.data;
+    const guessed = this.tensor(Float32Array.of(isGuess ? 1 : 0), [1]);
+    return (await this.sessions.lips.run({ mel, key_marks, marks: this.marks(marks), guessed })).heard.data;
   }
 
   async frame({ tensors }, tiny, marks) {

@@ -11,7 +11,7 @@ import { fetchBytes } from "./tables.js";
 const SIDE = 256;
 const REACH = 2; // tiny frames on either side of the one to draw
 const HALF = SIDE / 2;
-const SENT = 1; // behind a frame's motion numbers: they are its own
+const [ABSENT, SENT] = [0, 1]; // behind a frame's motion numbers: there are none; they are its own
 const THREADS = 4;
 
 /** An export's card. Throws WeightsError if it is none, as where a server answers with a page of its own. */
@@ -139,7 +139,9 @@ export class Network {
       tiny[(k * 3 + c) * 64 + pixel] = windows[at] / 255;
     }
     let marks = await this.marks(key, motion, tiny, synthesis);
-    if (sound && key.face && this.hears(motion)) marks = await this.backend.lips(key, sound, marks);
+    if (sound && key.face && this.hears(motion)) {
+      marks = await this.backend.lips(key, sound, marks, motion[16] === ABSENT);
+    }
     const picture = await this.backend.frame(key, tiny, marks);
     const out = new Uint8ClampedArray(SIDE * SIDE * 4);
     for (let i = 0, at = 0; i < out.length; i += 4) {

@@ -244,11 +244,11 @@ export class Programs {
     return this.output("guess", "marks").slice();
   }
 
-  /** Landmarks with lips that are moved to log-mel [148 * 80]. */
-  async lips(key, mel, marks) {
+  /** Landmarks with lips that are moved to log-mel [148 * 80]; `isGuess`: they are `guess`'s, and were not held. */
+  async lips(key, mel, marks, isGuess) {
     await this.need("lips");
     this.use(key);
-    this.run("lips", { mel, marks });
+    this.run("lips", { mel, marks, guessed: Float32Array.of(isGuess ? 1 : 0) });
     return this.output("lips", "heard").slice();
   }
 
