@@ -26,13 +26,14 @@ class ModelEntry:
     """One line of the registry: ``model_id``, file name, hexadecimal SHA-256 of the safetensors file.
 
     A stand-in has a ``name``, and ``model_id`` is the network that it stands in for. Its file leaves out what it has in
-    common with that one.
+    common with that one. So does that of a network with a ``base``, the number of an earlier one.
     """
 
     model_id: int
     file: str
     sha256: str
     name: str = ""
+    base: int | None = None
 
     @property
     def hash_prefix(self) -> bytes:
@@ -53,7 +54,10 @@ class ModelEntry:
 
 def _entries() -> list[ModelEntry]:
     lines = json.loads((FOLDER / "registry.json").read_text())
-    return [ModelEntry(int(x["model_id"]), str(x["file"]), str(x["sha256"]), str(x.get("name", ""))) for x in lines]
+    return [
+        ModelEntry(int(x["model_id"]), str(x["file"]), str(x["sha256"]), str(x.get("name", "")), x.get("base"))
+        for x in lines
+    ]
 
 
 def models() -> list[ModelEntry]:
@@ -112,6 +116,12 @@ def find_model(model_id: int, hash_prefix: bytes, network: str | None = None) ->
         f"the stream names network {model_id} (hash {hash_prefix.hex()}), which this version of tfcodec does not have: "
         "a newer version may; tiny frames, keyframes and speech can be decoded with pixels=False"
     )
+
+
+def weights_files(entry: ModelEntry) -> list[Path]:
+    """Paths of the weights, as `weights_file`'s: its own, and those of the networks that it leaves parts to."""
+    below = entry.full if entry.name else next((x for x in models() if x.model_id == entry.base), None)
+    return [weights_file(entry), *(weights_files(below) if below else [])]
 
 
 def weights_file(entry: ModelEntry) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ..files import write_atomically
 from . import threads as threads  # which sees to it that a process may be forked
 from .blocks import to_load
 from .config import NetworkConfig
-from .registry import ModelEntry, weights_file
+from .registry import ModelEntry, weights_files
 from .upsampler import Upsampler
 
 
@@ -38,29 +39,40 @@ def _halves(model: Upsampler) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
 
 
-def read_weights(path: str | Path, base: str | Path | None = None) -> Upsampler:
-    """The network with weights from a file; those that are not there from ``base``, another network's file. Without
-    ``base``, it is the file beside it that the file names, if it does.
+def read_weights(path: str | Path, bases: Sequence[str | Path] = ()) -> Upsampler:
+    """The network with weights from a file; those that are not there from the first of ``bases``, files of others,
+    that has them. Without ``bases`` it is the file beside it that the file names, if it does, and so on.
 
     Raises WeightsError if the files do not fit or the network's options are unknown.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        state, metadata = _read(path)
         config = NetworkConfig.from_json(metadata.get("config"))
         model = to_load(lambda: Upsampler(config))
-        if base is None and "base" in metadata:
-            base = Path(path).parent / Path(metadata["base"]).name
-        if base is not None:
-            wanted = model.state_dict()
-            with safetensors.safe_open(base, framework="pt") as file:
-                names = [name for name in file.keys() if name in wanted and name not in state]  # noqa: SIM118
-                state |= {name: file.get_tensor(name) for name in names}
+        left, wanted = list(bases), model.state_dict().keys()
+        if not bases and "base" in metadata:
+            left = _below(Path(path), metadata)
+        for below in left:
+            more, _ = _read(below)
+            state |= {name: tensor for name, tensor in more.items() if name in wanted and name not in state}
         model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
     return model.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _below(path: Path, about: dict[str, str]) -> list[str | Path]:
+    """The files beside a file that it leaves parts to, by what it says and what these say."""
+    found: list[str | Path] = []
+    while "base" in about and (path := path.parent / Path(about["base"]).name) not in found:
+        found.append(path)
+        _, about = _read(path)
+    return found
+
+
+def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - it is no dict
 
 
 _loading = threading.Lock()
@@ -82,4 +94,5 @@ def _load_on(entry: ModelEntry, device: str) -> Upsampler:
 
 @lru_cache(maxsize=2)
 def _load(entry: ModelEntry) -> Upsampler:
-    return read_weights(weights_file(entry), weights_file(entry.full) if entry.name else None)
+    path, *bases = weights_files(entry)
+    return read_weights(path, bases)

@@ -19,7 +19,7 @@ from ..errors import MediaError, TfcodecError, WeightsError
 from ..model.config import NetworkConfig
 from ..model.mouth import MOUTH_PART, beside
 from ..model.places import COUNT, FLOW_UNIT, FOUND, HALF
-from ..model.registry import ModelEntry, weights_file
+from ..model.registry import ModelEntry, weights_files
 from ..motion.geometry import ABSENT, NUMBERS, SENT, analyse, synthesise
 from . import landmarks, lips
 from .landmarks import NOW, SQUARES, Floats
@@ -296,12 +296,16 @@ def _loaded(entry: ModelEntry) -> Net:
     from safetensors import SafetensorError, safe_open
 
     _ncnn()
-    path = weights_file(entry)
+    path, *bases = weights_files(entry)
     try:
         with safe_open(path, framework="numpy") as file:
             config = NetworkConfig.from_json((file.metadata() or {}).get("config"))
             check(config, entry.title)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        for base in bases:
+            with safe_open(base, framework="numpy") as file:
+                missing = [name for name in file.keys() if name not in state]  # noqa: SIM118
+                state |= {name: file.get_tensor(name) for name in missing}
         return Net(state)
     except TfcodecError:
         raise
