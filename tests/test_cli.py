@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -138,6 +139,46 @@ def test_errors_are_one_line_and_leave_nothing(
     assert err.startswith("tfcodec: ")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [bad]
+
+
+def test_first_mistakes_are_told_before_any_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(*arguments: str | Path) -> str:
+        assert main([str(word) for word in arguments]) == 1
+        return capsys.readouterr().err.removeprefix("tfcodec: ").strip()
+
+    video, stream, out = folder / "in.mp4", folder / "a.tfc", tmp_path / "out.mp4"
+    for command in (["decode", video, out], ["info", video], ["verify", video], ["play", video]):
+        assert said(*command) == f"{video}: byte 0: not a tfcodec stream [R1]"
+    assert said("encode", stream, out) == f"{stream}: is a tfcodec stream already; to see it, decode or play it"
+    with pytest.raises(tfcodec.MediaError, match="the source: is a tfcodec stream already"):
+        tfcodec.encode(stream.read_bytes())
+    # An encoding can take minutes: that there is no place for it is said first.
+    monkeypatch.setattr("tfcodec.codec.file.encoder.encode_clip", lambda *given: pytest.fail("encoded before"))
+    assert said("encode", video, tmp_path / "no" / "x.tfc") == f"{tmp_path / 'no'}: no such directory"
+    with pytest.raises(tfcodec.MediaError, match="no such directory"):
+        tfcodec.encode(video, tmp_path / "no" / "x.tfc")
+    for command in (["encode", video, tmp_path], ["decode", stream, tmp_path, "-f"]):
+        assert said(*command) == f"{tmp_path}: is a directory"
+
+
+def test_a_photo_is_coded_with_a_warning(
+    moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "photo.png"
+    with av.open(str(photo), "w", format="image2", options={"update": "1"}) as out:
+        stream = out.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 256, 256, "rgb24"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(moving_face[0][0], format="rgb24")))
+        out.mux(stream.encode(None))
+    command = ["encode", str(photo), str(tmp_path / "photo.tfc"), "--no-refine", "--no-motion"]
+    assert main([*command, "--strict"]) == 1
+    assert "has a single picture" in capsys.readouterr().err
+    assert main(command) == 0
+    warning, summary = capsys.readouterr().err.splitlines()
+    assert warning == "tfcodec: warning: has a single picture, which is shown for 0.04 s"
+    assert " 1 frame, 0.04 s, " in summary
 
 
 def test_usage() -> None:

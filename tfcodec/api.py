@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from .arguments import path, whole
 from .errors import LimitExceeded, MediaError, TfcodecError
-from .files import refuse_same, write_atomically, write_to
+from .files import refuse_no_place, refuse_same, write_atomically, write_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,6 +119,9 @@ def encode(
     if out is not None and not isinstance(out, str | os.PathLike) and not hasattr(out, "write"):
         raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
     refuse_same(source, out)
+    if isinstance(out, str | os.PathLike):
+        refuse_no_place(out)
+    _refuse_stream(source)
     with open_source(
         source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn,
         device=find_device(device) if crop == "auto" else "cpu",
@@ -310,6 +314,21 @@ def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> S
     from .codec.file.decoder import probe_bytes
 
     return probe_bytes(read_source(source), errors=_checked(errors))
+
+
+def _refuse_stream(source: object) -> None:
+    """Raise MediaError for a video that is a tfcodec stream, which FFmpeg would only call no video."""
+    from .bitstream import SIGNATURE
+
+    head: object = b""
+    if isinstance(source, bytes | bytearray | memoryview):
+        head = bytes(source[: len(SIGNATURE)])
+    elif isinstance(source, str | os.PathLike) and os.path.isfile(source):
+        with suppress(OSError), path("source", source).open("rb") as file:
+            head = file.read(len(SIGNATURE))
+    if head == SIGNATURE:
+        name = source if isinstance(source, str | os.PathLike) else "the source"
+        raise MediaError(f"{name}: is a tfcodec stream already; to see it, decode or play it")
 
 
 def _checked(errors: Literal["raise", "conceal"]) -> Literal["raise", "conceal"]:

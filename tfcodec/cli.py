@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import __version__
 from .batch.command import add_batch
 from .bench.command import add_bench
-from .errors import MediaError, TfcodecError
+from .errors import BitstreamError, MediaError, TfcodecError
 from .simulator.command import add_simulate
 from .web.command import add_export, add_play
 
@@ -131,6 +131,10 @@ def main(argv: list[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # now, while an error can still be told
             return status
+        except BitstreamError as error:
+            name = getattr(args, "input", None)  # what the bytes that the error counts are of
+            _say(f"{'standard input: ' if name == '-' else f'{name}: ' if name else ''}{error}")
+            return 1
         except TfcodecError as error:
             _say(str(error))
             return 1
@@ -354,7 +358,7 @@ def _summary(info: StreamInfo) -> str:
     sound = f", speech {info.audio_kbps:.2f} ({info.speech})" if info.has_audio else ", no sound"
     return (
         f"{info.kbps:.2f} kbit/s in all: video {info.video_kbps:.2f}{sound}; "
-        f"{info.frames} frames, {info.duration_seconds:.2f} s, {info.bytes['total']} bytes"
+        f"{info.frames} frame{'s' * (info.frames != 1)}, {info.duration_seconds:.2f} s, {info.bytes['total']} bytes"
     )
 
 
@@ -365,12 +369,14 @@ def _read(name: str) -> bytes:
 
 
 def _refuse_overwrite(args: argparse.Namespace) -> None:
-    from .files import refuse_same
+    from .files import refuse_no_place, refuse_same
 
     if "-" not in (args.input, args.output):
         refuse_same(args.input, args.output)
-    if args.output != "-" and os.path.lexists(args.output) and not args.force:
-        raise MediaError(f"{args.output} exists; -f overwrites it")
+    if args.output != "-":
+        refuse_no_place(args.output)
+        if os.path.lexists(args.output) and not args.force:
+            raise MediaError(f"{args.output} exists; -f overwrites it")
     if args.output == "-" and _standard_output().isatty():
         raise MediaError("not writing binary data to a terminal")
 

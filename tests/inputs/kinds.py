@@ -282,7 +282,7 @@ def turned(angle: int) -> Make:
 
 
 KINDS = (
-    *(Kind(f"exif-{n}", exif(n), picture=made, size=(made.shape[1], made.shape[0])) for n, made in {
+    *(Kind(f"exif-{n}", exif(n), picture=made, size=(made.shape[1], made.shape[0]), warnings=("single picture",)) for n, made in {
         1: corners(), 2: corners()[:, ::-1], 3: np.rot90(corners(), 2), 4: corners()[::-1],
         5: np.rot90(corners()[:, ::-1]), 6: np.rot90(corners(), 3), 7: np.rot90(corners()[:, ::-1], 3),
         8: np.rot90(corners()),
