@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import av
@@ -97,6 +99,20 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert {line["what"] for line in json.loads(capsys.readouterr().out)} >= {"network", "Opus speech"}
 
 
+def test_doctor_names_the_extra_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfcodec import doctor
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for extra, packages in doctor.EXTRAS.values():
+        brought = {re.split(r"[<>=]", requirement)[0] for requirement in project["optional-dependencies"][extra]}
+        assert brought >= set(packages)
+    monkeypatch.setitem(doctor.EXTRAS, "benchmark", ("bench", ("pytest", "no-such-package")))
+    what = {"tables": doctor._tables, "benchmark": lambda: doctor._extra(*doctor.EXTRAS["benchmark"])}
+    lines = [doctor._try(name, check, False) for name, check in what.items()]
+    assert [line.ok for line in lines] == [True, False]
+    assert lines[1].found == "needs no-such-package: pip install 'tfcodec[bench]'"
+
+
 def test_output_is_not_overwritten(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.tfc"
     out.write_bytes(b"mine")
@@ -161,6 +177,14 @@ def test_first_mistakes_are_told_before_any_work(
         tfcodec.encode(video, tmp_path / "no" / "x.tfc")
     for command in (["encode", video, tmp_path], ["decode", stream, tmp_path, "-f"]):
         assert said(*command) == f"{tmp_path}: is a directory"
+
+
+def test_a_package_that_is_missing_is_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert main(["decode", str(folder / "a.tfc"), str(tmp_path / "out.mp4")]) == 1
+    assert capsys.readouterr().err.startswith("tfcodec: this needs the package tqdm, which is not installed")
 
 
 def test_a_photo_is_coded_with_a_warning(

@@ -76,8 +76,8 @@ def encode(
         quality: 0 (fewest bits) to 10; None: 5, or what fits ``kbps``.
         crop: ``"auto"`` finds the face and keeps a steady square around it; ``"none"`` takes the centre square. A
             256x256 source is taken as it is.
-        refine: let the network choose the tiny frames that it draws best from, in place of box means. False is several
-            times as fast and costs a few tenths of a dB.
+        refine: let the network choose the tiny frames that it draws best from, in place of box means. False is up
+            to twice as fast and costs a few tenths of a dB.
         motion: say how the face moves, in about 10 bits a frame. Without it mouth and eyes hardly move, since 8x8
             pixels cannot show them. With neither ``refine`` nor ``motion`` encoding needs no network.
         inter_keyframes: code later keyframes as differences from the one before, where that is cheaper. Readers from

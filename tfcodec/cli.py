@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument(
         "--no-refine", action="store_true",
-        help="several times as fast: tiny frames are box means, not what the network draws best from",
+        help="up to twice as fast, a little worse: tiny frames are box means, not what the network draws best from",
     )  # fmt: skip
     p.add_argument(
         "--kbps", type=float, metavar="N",
@@ -62,9 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
         "(lyra:2400), or none: leave the sound out",
     )  # fmt: skip
     p.add_argument(
-        "--silence", choices=("gate", "send"), default="gate", help="send nothing while nobody speaks, or everything"
-    )
-    p.add_argument("--no-motion", action="store_true", help="do not say how the face moves: 10 bits a frame less")
+        "--silence", choices=("gate", "send"), default="gate",
+        help="speech while nobody speaks: gate: send none (default); send: send all",
+    )  # fmt: skip
+    p.add_argument(
+        "--no-motion", action="store_true",
+        help="no face tracker, no motion layer: about 10 bits a frame less, and mouth and eyes hardly move",
+    )  # fmt: skip
     p.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
     _device(p)
     _common(p)
@@ -73,9 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("input", help=".tfc file, or -")
     p.add_argument("output", help=".mp4 or .mkv file, or - (Matroska)")
     p.add_argument("--lossless", action="store_true", help="FFV1 and PCM in .mkv: exactly what was decoded")
-    p.add_argument("--conceal", action="store_true", help="carry on past damaged packets")
+    p.add_argument("--conceal", action="store_true", help="carry on past what is damaged, and list it")
     p.add_argument("--coarse", action="store_true", help="stage 1's 64x64 video instead of the 256x256 one")
-    p.add_argument("--fast", action="store_true", help="draw in bfloat16 where the processor has it")
+    p.add_argument(
+        "--fast", action="store_true",
+        help="draw in bfloat16 where the processor has it: faster, pixels move by a grey level or two",
+    )  # fmt: skip
     p.add_argument("--network", metavar="NAME", help="light: draw with the light network, faster and not quite as well")
     _device(p)
     p.add_argument("--batch", type=int, metavar="N", help="frames to draw together (default 8, on a graphics card 64)")
@@ -137,6 +144,11 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         except TfcodecError as error:
             _say(str(error))
+            return 1
+        except ModuleNotFoundError as error:
+            if (error.name or "tfcodec").startswith("tfcodec"):
+                raise  # not the installation's fault
+            _say(f"this needs the package {error.name}, which is not installed; tfcodec doctor says what else is missing")
             return 1
         except BrokenPipeError:
             _silence_output()  # the reader of our output has gone

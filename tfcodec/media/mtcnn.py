@@ -247,7 +247,7 @@ def _load(folder: Path, name: str) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise MediaError(f"face detector: {path} cannot be read; install it anew: pip install 'tfcodec[face]'") from error
+        raise MediaError(f"face detector: {path} cannot be read: pip install 'tfcodec[face]'") from error
     # The file is a pickle, which could run anything: only the bytes that are known are loaded.
     if hashlib.sha256(data).hexdigest() != _SHA256[name]:
         raise MediaError(f"face detector: {path} is not the file of mtcnn 1.0.0: pip install 'tfcodec[face]'")
