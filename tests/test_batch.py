@@ -113,7 +113,12 @@ def test_other_options_make_other_streams(videos: Path, tmp_path: Path) -> None:
 
 def test_every_option_of_encoding_is_one_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Encoding] = []
-    monkeypatch.setattr("tfcodec.batch.run.run", lambda source, out, options, **_: given.append(options) or Report(Path(), {}))
+
+    def run(source: str, out: str, options: Encoding, **others: Any) -> Report:
+        given.append(options)
+        return Report(Path(), {})
+
+    monkeypatch.setattr("tfcodec.batch.run.run", run)
     command = "batch in out -q 3 --crop none --no-face skip --no-refine --speech codec2 --silence send --no-motion"
     assert main([*command.split(), "--strict", "--device", "auto", "--quiet"]) == 0
     expected = Encoding(

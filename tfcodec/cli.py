@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         except ModuleNotFoundError as error:
             if (error.name or "tfcodec").startswith("tfcodec"):
                 raise  # not the installation's fault
-            _say(f"this needs the package {error.name}, which is not installed; tfcodec doctor says what else is missing")
+            _say(f"this needs the package {error.name}, which is not installed; `tfcodec doctor` says what else is not")
             return 1
         except BrokenPipeError:
             _silence_output()  # the reader of our output has gone

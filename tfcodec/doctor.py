@@ -14,7 +14,6 @@ import numpy as np
 from . import __version__
 from .errors import TfcodecError
 
-
 EXTRAS = {
     "pages in the browser": ("onnx", ("onnx", "onnxruntime")),
     "decoding without torch": ("fast", ("ncnn",)),
