@@ -68,7 +68,8 @@ def encode(
 
     Args:
         source: path of a video, its bytes, a binary file object, or pictures [T, H, W, 3] uint8 RGB (then ``fps``).
-        out: where to write the stream, a path or a binary file object. A file appears there only when it is complete.
+        out: where to write the stream, a path or a binary file object. A file appears there only when it is complete,
+            and takes the place of one that is there.
         audio: speech for pictures given as an array, or in place of a file's own: [n] or [n, channels], float in -1..1
             or int16.
         sample_rate: of ``audio``, in Hz.
@@ -100,7 +101,8 @@ def encode(
 
     Raises:
         NoFaceError: ``crop="auto"`` found no face.
-        MediaError: the source cannot be read or has no frames, or the sound is of another type or shape, or not finite.
+        MediaError: the source cannot be read or has no frames, the sound is of another type or shape, or not finite, or
+            ``out`` cannot be written.
         SpeechCodecMissing: the speech codec is not installed.
         WeightsError: with ``refine`` or ``motion``, if the network's weights are not there.
         TfcodecError: an argument is out of range, or there is no such device.
@@ -265,7 +267,7 @@ def decode_to(
 
     Args:
         source: path, bytes or binary file object.
-        out: .mp4 or .mkv file. It is there whole or not at all.
+        out: .mp4, .m4v, .mov or .mkv file, which is overwritten. It is there whole or not at all.
         lossless: FFV1 and PCM in .mkv: exactly what was decoded.
         errors, coarse, fast, network, device, batch, runtime: as for `open`.
         progress: called with (frames done, frames in all).
@@ -274,6 +276,7 @@ def decode_to(
         The Reader, at its end: ``info``, ``damaged`` and ``speech_missing`` say what there was.
 
     Raises:
+        TfcodecError: an argument is out of range.
         BitstreamError: the stream is malformed or damaged.
         WeightsError: the stream names a network that is not installed, or ``network`` is none that may stand in for it.
         MediaError: the stream cannot be read, or the video not be written.
@@ -305,6 +308,9 @@ def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> S
     Args:
         source: path, bytes or binary file object.
         errors: as for `decode`; what is damaged is listed in the StreamInfo's ``damaged``.
+
+    Returns:
+        A StreamInfo: frames, duration, keyframes, network, speech codec, bytes by part.
 
     Raises:
         TfcodecError: an argument is out of range.
