@@ -160,7 +160,7 @@ def test_errors_are_one_line_and_leave_nothing(
 def test_first_mistakes_are_told_before_any_work(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def said(*arguments: str | Path) -> str:
+    def said(*arguments: object) -> str:
         assert main([str(word) for word in arguments]) == 1
         return capsys.readouterr().err.removeprefix("tfcodec: ").strip()
 

@@ -42,7 +42,7 @@ def examine(lyra: str | None = None) -> list[Finding]:
         lyra: a folder with Lyra's model files; None: the one that the environment names.
     """
     report = [Finding("tfcodec", True, f"{__version__} on Python {platform.python_version()}, {os.cpu_count()} cores")]
-    for what, check, needed in (
+    checks: list[tuple[str, Callable[[], str], bool]] = [
         ("libraries", _libraries, True),
         ("AV1 keyframes", _keyframe, True),
         ("Opus speech", _speech, True),
@@ -52,9 +52,8 @@ def examine(lyra: str | None = None) -> list[Finding]:
         ("network", _network, True),
         ("face finder", _face, False),
         *((what, partial(_extra, extra, packages), False) for what, (extra, packages) in EXTRAS.items()),
-    ):
-        report.append(_try(what, check, needed))
-    return report
+    ]
+    return report + [_try(*check) for check in checks]
 
 
 def _try(what: str, check: Callable[[], str], needed: bool) -> Finding:

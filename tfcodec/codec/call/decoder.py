@@ -29,7 +29,7 @@ class Decoder:
     """Decodes a call. `push` takes packets in any order; `pull` gives the picture for now and never fails.
 
     What is lost is concealed: a lost frame between two that have come is drawn from what lies between theirs; after the
-    last one the head stands, for a second at most, while the lips move with the speech. So a loss adds no delay.
+    last one the head stands, and the lips go on with the speech for a second. So a loss adds no delay.
     `feedback` tells the sender what is missing.
 
     With ``worker=True`` threads decode and draw ahead. `push` and `pull` only hand over, and return within a
