@@ -244,7 +244,7 @@ def compared() -> str:
 
 
 def glance() -> str:
-    """The comparison in three lines, for the beginning: files, classical codecs alone."""
+    """The comparison in short, for the beginning: files, classical codecs alone."""
     part = load("val/results")["analysis"]
     part = part["long" if "long" in part else "all"]
     rivals = [e for e in part["equal_lpips"] if e["delay"] == "file" and e["rival"] in ("x264", "x265", "svtav1")]
@@ -252,14 +252,23 @@ def glance() -> str:
     ours = rivals[0]
     rate, psnr = ours["tfcodec_kbps"], ours["tfcodec_metrics"]["psnr"]
     out = (
-        "| same LPIPS (a perceptual distance), without sound | kbit/s | times tfcodec's bits | PSNR, dB |\n"
+        "| at the same LPIPS (a perceptual distance), without sound | kbit/s | times tfcodec's bits, median | PSNR, dB |\n"
         "|---|---|---|---|\n"
         f"| tfcodec, quality {ours['quality']} | **{rate:.1f}** | 1 | {psnr:.1f} |\n"
     )
     for e in sorted(rivals, key=lambda e: e["kbps"]):
         name = f"{formats[e['rival']]} ({NAMES[e['rival']]})"
         out += f"| {name} | {e['kbps']:.1f} | {e['ratio']['median']:.1f} | {e['metrics']['psnr']:.1f} |\n"
-    return out
+    speech = sorted((s["speech_kbps"], label(s["speech"])) for s in part.get("whole", ()))
+    if speech:
+        (least, coarse), (most, fine) = speech[0], speech[-1]
+        out += f"\nSpeech comes on top: {least:.1f} kbit/s ({coarse}) to {most:.1f} ({fine}). "
+    best = next(r for r in part["reach"] if (r["rival"], r["delay"], r["metric"]) == ("svtav1", "file", "lpips"))
+    return out + (
+        "The face is drawn anew: it looks like the source, while its pixels differ more (PSNR). From "
+        f"{best['kbps']:.0f} kbit/s on AV1 is better by LPIPS, too, than tfcodec at its best quality "
+        f"({best['tfcodec_kbps']:.0f} kbit/s).\n"
+    )
 
 
 def whole() -> str:
