@@ -252,7 +252,7 @@ def glance() -> str:
     ours = rivals[0]
     rate, psnr = ours["tfcodec_kbps"], ours["tfcodec_metrics"]["psnr"]
     out = (
-        "| at the same LPIPS (a perceptual distance), without sound | kbit/s | times tfcodec's bits, median | PSNR, dB |\n"
+        "| at equal LPIPS (perceptual distance), without sound | kbit/s | times tfcodec's bits, median | PSNR, dB |\n"
         "|---|---|---|---|\n"
         f"| tfcodec, quality {ours['quality']} | **{rate:.1f}** | 1 | {psnr:.1f} |\n"
     )
