@@ -111,6 +111,22 @@ def test_other_options_make_other_streams(videos: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == tfcodec.encode(videos / "a.mp4", quality=9, **FAST)
 
 
+def test_every_option_of_encoding_is_one_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Encoding] = []
+
+    def run(source: str, out: str, options: Encoding, **others: Any) -> Report:
+        given.append(options)
+        return Report(Path(), {})
+
+    monkeypatch.setattr("tfcodec.batch.run.run", run)
+    command = "batch in out -q 3 --crop none --no-face skip --no-refine --speech codec2 --silence send --no-motion"
+    assert main([*command.split(), "--strict", "--device", "auto", "--quiet"]) == 0
+    expected = Encoding(
+        3, None, "none", "skip", refine=False, motion=False, speech="codec2", silence="send", strict=True, device="auto"
+    )
+    assert given == [expected]
+
+
 def write_list(videos: Path, folder: Path, *names: str) -> Path:
     (folder / "list.txt").write_text("".join(f"{videos / name}\n" for name in names) + "\n")
     return folder / "list.txt"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -96,6 +99,20 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert {line["what"] for line in json.loads(capsys.readouterr().out)} >= {"network", "Opus speech"}
 
 
+def test_doctor_names_the_extra_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfcodec import doctor
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for extra, packages in doctor.EXTRAS.values():
+        brought = {re.split(r"[<>=]", requirement)[0] for requirement in project["optional-dependencies"][extra]}
+        assert brought >= set(packages)
+    monkeypatch.setitem(doctor.EXTRAS, "benchmark", ("bench", ("pytest", "no-such-package")))
+    what = {"tables": doctor._tables, "benchmark": lambda: doctor._extra(*doctor.EXTRAS["benchmark"])}
+    lines = [doctor._try(name, check, False) for name, check in what.items()]
+    assert [line.ok for line in lines] == [True, False]
+    assert lines[1].found == "needs no-such-package: pip install 'tfcodec[bench]'"
+
+
 def test_output_is_not_overwritten(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.tfc"
     out.write_bytes(b"mine")
@@ -138,6 +155,54 @@ def test_errors_are_one_line_and_leave_nothing(
     assert err.startswith("tfcodec: ")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [bad]
+
+
+def test_first_mistakes_are_told_before_any_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(*arguments: object) -> str:
+        assert main([str(word) for word in arguments]) == 1
+        return capsys.readouterr().err.removeprefix("tfcodec: ").strip()
+
+    video, stream, out = folder / "in.mp4", folder / "a.tfc", tmp_path / "out.mp4"
+    for command in (["decode", video, out], ["info", video], ["verify", video], ["play", video]):
+        assert said(*command) == f"{video}: byte 0: not a tfcodec stream [R1]"
+    assert said("encode", stream, out) == f"{stream}: is a tfcodec stream already; to see it, decode or play it"
+    with pytest.raises(tfcodec.MediaError, match="the source: is a tfcodec stream already"):
+        tfcodec.encode(stream.read_bytes())
+    # An encoding can take minutes: that there is no place for it is said first.
+    monkeypatch.setattr("tfcodec.codec.file.encoder.encode_clip", lambda *given: pytest.fail("encoded before"))
+    assert said("encode", video, tmp_path / "no" / "x.tfc") == f"{tmp_path / 'no'}: no such directory"
+    with pytest.raises(tfcodec.MediaError, match="no such directory"):
+        tfcodec.encode(video, tmp_path / "no" / "x.tfc")
+    for command in (["encode", video, tmp_path], ["decode", stream, tmp_path, "-f"]):
+        assert said(*command) == f"{tmp_path}: is a directory"
+
+
+def test_a_package_that_is_missing_is_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert main(["decode", str(folder / "a.tfc"), str(tmp_path / "out.mp4")]) == 1
+    assert capsys.readouterr().err.startswith("tfcodec: this needs the package tqdm, which is not installed")
+
+
+def test_a_photo_is_coded_with_a_warning(
+    moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "photo.png"
+    with av.open(str(photo), "w", format="image2", options={"update": "1"}) as out:
+        stream = out.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 256, 256, "rgb24"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(moving_face[0][0], format="rgb24")))
+        out.mux(stream.encode(None))
+    command = ["encode", str(photo), str(tmp_path / "photo.tfc"), "--no-refine", "--no-motion"]
+    assert main([*command, "--strict"]) == 1
+    assert "has a single picture" in capsys.readouterr().err
+    assert main(command) == 0
+    warning, summary = capsys.readouterr().err.splitlines()
+    assert warning == "tfcodec: warning: has a single picture, which is shown for 0.04 s"
+    assert " 1 frame, 0.04 s, " in summary
 
 
 def test_usage() -> None:

@@ -205,6 +205,16 @@ def test_the_library_as_the_readme_shows_it(
 
 
 @pytest.mark.slow
+def test_the_example_of_rate_and_quality(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
+    from rate_distortion import rates
+
+    rows = rates(moving_face[0][:6], (0, 10), refine=False)
+    assert [row[0] for row in rows] == [0, 10]
+    for metric in (1, 2, 3):
+        assert rows[0][metric] < rows[1][metric]
+
+
+@pytest.mark.slow
 def test_a_call_as_the_readme_shows_it(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
     frames, sound = moving_face
     on_the_way: list[bytes] = []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from .arguments import path, whole
 from .errors import LimitExceeded, MediaError, TfcodecError
-from .files import refuse_same, write_atomically, write_to
+from .files import refuse_no_place, refuse_same, write_atomically, write_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +68,8 @@ def encode(
 
     Args:
         source: path of a video, its bytes, a binary file object, or pictures [T, H, W, 3] uint8 RGB (then ``fps``).
-        out: where to write the stream, a path or a binary file object. A file appears there only when it is complete.
+        out: where to write the stream, a path or a binary file object. A file appears there only when it is complete,
+            and takes the place of one that is there.
         audio: speech for pictures given as an array, or in place of a file's own: [n] or [n, channels], float in -1..1
             or int16.
         sample_rate: of ``audio``, in Hz.
@@ -75,8 +77,8 @@ def encode(
         quality: 0 (fewest bits) to 10; None: 5, or what fits ``kbps``.
         crop: ``"auto"`` finds the face and keeps a steady square around it; ``"none"`` takes the centre square. A
             256x256 source is taken as it is.
-        refine: let the network choose the tiny frames that it draws best from, in place of box means. False is several
-            times as fast and costs a few tenths of a dB.
+        refine: let the network choose the tiny frames that it draws best from, in place of box means. False is up
+            to twice as fast and costs a few tenths of a dB.
         motion: say how the face moves, in about 10 bits a frame. Without it mouth and eyes hardly move, since 8x8
             pixels cannot show them. With neither ``refine`` nor ``motion`` encoding needs no network.
         inter_keyframes: code later keyframes as differences from the one before, where that is cheaper. Readers from
@@ -99,7 +101,8 @@ def encode(
 
     Raises:
         NoFaceError: ``crop="auto"`` found no face.
-        MediaError: the source cannot be read or has no frames, or the sound is of another type or shape, or not finite.
+        MediaError: the source cannot be read or has no frames, the sound is of another type or shape, or not finite, or
+            ``out`` cannot be written.
         SpeechCodecMissing: the speech codec is not installed.
         WeightsError: with ``refine`` or ``motion``, if the network's weights are not there.
         TfcodecError: an argument is out of range, or there is no such device.
@@ -118,6 +121,9 @@ def encode(
     if out is not None and not isinstance(out, str | os.PathLike) and not hasattr(out, "write"):
         raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
     refuse_same(source, out)
+    if isinstance(out, str | os.PathLike):
+        refuse_no_place(out)
+    _refuse_stream(source)
     with open_source(
         source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn,
         device=find_device(device) if crop == "auto" else "cpu",
@@ -261,7 +267,7 @@ def decode_to(
 
     Args:
         source: path, bytes or binary file object.
-        out: .mp4 or .mkv file. It is there whole or not at all.
+        out: .mp4, .m4v, .mov or .mkv file, which is overwritten. It is there whole or not at all.
         lossless: FFV1 and PCM in .mkv: exactly what was decoded.
         errors, coarse, fast, network, device, batch, runtime: as for `open`.
         progress: called with (frames done, frames in all).
@@ -270,6 +276,7 @@ def decode_to(
         The Reader, at its end: ``info``, ``damaged`` and ``speech_missing`` say what there was.
 
     Raises:
+        TfcodecError: an argument is out of range.
         BitstreamError: the stream is malformed or damaged.
         WeightsError: the stream names a network that is not installed, or ``network`` is none that may stand in for it.
         MediaError: the stream cannot be read, or the video not be written.
@@ -302,6 +309,9 @@ def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> S
         source: path, bytes or binary file object.
         errors: as for `decode`; what is damaged is listed in the StreamInfo's ``damaged``.
 
+    Returns:
+        A StreamInfo: frames, duration, keyframes, network, speech codec, bytes by part.
+
     Raises:
         TfcodecError: an argument is out of range.
         BitstreamError: the container is malformed or damaged.
@@ -310,6 +320,21 @@ def probe(source: Source, *, errors: Literal["raise", "conceal"] = "raise") -> S
     from .codec.file.decoder import probe_bytes
 
     return probe_bytes(read_source(source), errors=_checked(errors))
+
+
+def _refuse_stream(source: object) -> None:
+    """Raise MediaError for a video that is a tfcodec stream, which FFmpeg would only call no video."""
+    from .bitstream import SIGNATURE
+
+    head: object = b""
+    if isinstance(source, bytes | bytearray | memoryview):
+        head = bytes(source[: len(SIGNATURE)])
+    elif isinstance(source, str | os.PathLike) and os.path.isfile(source):
+        with suppress(OSError), path("source", source).open("rb") as file:
+            head = file.read(len(SIGNATURE))
+    if head == SIGNATURE:
+        name = source if isinstance(source, str | os.PathLike) else "the source"
+        raise MediaError(f"{name}: is a tfcodec stream already; to see it, decode or play it")
 
 
 def _checked(errors: Literal["raise", "conceal"]) -> Literal["raise", "conceal"]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import __version__
 from .batch.command import add_batch
 from .bench.command import add_bench
-from .errors import MediaError, TfcodecError
+from .errors import BitstreamError, MediaError, TfcodecError
 from .simulator.command import add_simulate
 from .web.command import add_export, add_play
 
@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument(
         "--no-refine", action="store_true",
-        help="several times as fast: tiny frames are box means, not what the network draws best from",
+        help="up to twice as fast, a little worse: tiny frames are box means, not what the network draws best from",
     )  # fmt: skip
     p.add_argument(
         "--kbps", type=float, metavar="N",
@@ -62,9 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
         "(lyra:2400), or none: leave the sound out",
     )  # fmt: skip
     p.add_argument(
-        "--silence", choices=("gate", "send"), default="gate", help="send nothing while nobody speaks, or everything"
-    )
-    p.add_argument("--no-motion", action="store_true", help="do not say how the face moves: 10 bits a frame less")
+        "--silence", choices=("gate", "send"), default="gate",
+        help="speech while nobody speaks: gate: send none (default); send: send all",
+    )  # fmt: skip
+    p.add_argument(
+        "--no-motion", action="store_true",
+        help="no face tracker, no motion layer: about 10 bits a frame less, and mouth and eyes hardly move",
+    )  # fmt: skip
     p.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
     _device(p)
     _common(p)
@@ -73,9 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("input", help=".tfc file, or -")
     p.add_argument("output", help=".mp4 or .mkv file, or - (Matroska)")
     p.add_argument("--lossless", action="store_true", help="FFV1 and PCM in .mkv: exactly what was decoded")
-    p.add_argument("--conceal", action="store_true", help="carry on past damaged packets")
+    p.add_argument("--conceal", action="store_true", help="carry on past what is damaged, and list it")
     p.add_argument("--coarse", action="store_true", help="stage 1's 64x64 video instead of the 256x256 one")
-    p.add_argument("--fast", action="store_true", help="draw in bfloat16 where the processor has it")
+    p.add_argument(
+        "--fast", action="store_true",
+        help="draw in bfloat16 where the processor has it: faster, pixels move by a grey level or two",
+    )  # fmt: skip
     p.add_argument("--network", metavar="NAME", help="light: draw with the light network, faster and not quite as well")
     _device(p)
     p.add_argument("--batch", type=int, metavar="N", help="frames to draw together (default 8, on a graphics card 64)")
@@ -131,8 +138,17 @@ def main(argv: list[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # now, while an error can still be told
             return status
+        except BitstreamError as error:
+            name = getattr(args, "input", None)  # what the bytes that the error counts are of
+            _say(f"{'standard input: ' if name == '-' else f'{name}: ' if name else ''}{error}")
+            return 1
         except TfcodecError as error:
             _say(str(error))
+            return 1
+        except ModuleNotFoundError as error:
+            if (error.name or "tfcodec").startswith("tfcodec"):
+                raise  # not the installation's fault
+            _say(f"this needs the package {error.name}, which is not installed; `tfcodec doctor` says what else is not")
             return 1
         except BrokenPipeError:
             _silence_output()  # the reader of our output has gone
@@ -354,7 +370,7 @@ def _summary(info: StreamInfo) -> str:
     sound = f", speech {info.audio_kbps:.2f} ({info.speech})" if info.has_audio else ", no sound"
     return (
         f"{info.kbps:.2f} kbit/s in all: video {info.video_kbps:.2f}{sound}; "
-        f"{info.frames} frames, {info.duration_seconds:.2f} s, {info.bytes['total']} bytes"
+        f"{info.frames} frame{'s' * (info.frames != 1)}, {info.duration_seconds:.2f} s, {info.bytes['total']} bytes"
     )
 
 
@@ -365,12 +381,14 @@ def _read(name: str) -> bytes:
 
 
 def _refuse_overwrite(args: argparse.Namespace) -> None:
-    from .files import refuse_same
+    from .files import refuse_no_place, refuse_same
 
     if "-" not in (args.input, args.output):
         refuse_same(args.input, args.output)
-    if args.output != "-" and os.path.lexists(args.output) and not args.force:
-        raise MediaError(f"{args.output} exists; -f overwrites it")
+    if args.output != "-":
+        refuse_no_place(args.output)
+        if os.path.lexists(args.output) and not args.force:
+            raise MediaError(f"{args.output} exists; -f overwrites it")
     if args.output == "-" and _standard_output().isatty():
         raise MediaError("not writing binary data to a terminal")
 

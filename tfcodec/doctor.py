@@ -7,10 +7,22 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from . import __version__
+from .errors import TfcodecError
+
+EXTRAS = {
+    "pages in the browser": ("onnx", ("onnx", "onnxruntime")),
+    "decoding without torch": ("fast", ("ncnn",)),
+    "calls over WebRTC": ("webrtc", ("aiortc", "aiohttp")),
+    "batch with parquet": ("scale", ("pyarrow",)),
+    "batch on a cluster": ("dask", ("distributed",)),
+    "benchmark": ("bench", ("bjontegaard", "matplotlib")),
+}
+"""What needs an extra that nothing above tries out: the extra, and packages that it brings."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +36,13 @@ class Finding:
 
 
 def examine(lyra: str | None = None) -> list[Finding]:
-    """Try out Python, libraries, codecs, tables, network and face finder.
+    """Try out Python, libraries, codecs, tables, network and face finder; say which extras are there.
 
     Args:
         lyra: a folder with Lyra's model files; None: the one that the environment names.
     """
     report = [Finding("tfcodec", True, f"{__version__} on Python {platform.python_version()}, {os.cpu_count()} cores")]
-    for what, check, needed in (
+    checks: list[tuple[str, Callable[[], str], bool]] = [
         ("libraries", _libraries, True),
         ("AV1 keyframes", _keyframe, True),
         ("Opus speech", _speech, True),
@@ -39,14 +51,16 @@ def examine(lyra: str | None = None) -> list[Finding]:
         ("entropy tables", _tables, True),
         ("network", _network, True),
         ("face finder", _face, False),
-    ):
-        report.append(_try(what, check, needed))
-    return report
+        *((what, partial(_extra, extra, packages), False) for what, (extra, packages) in EXTRAS.items()),
+    ]
+    return report + [_try(*check) for check in checks]
 
 
 def _try(what: str, check: Callable[[], str], needed: bool) -> Finding:
     try:
         return Finding(what, True, check(), needed)
+    except TfcodecError as error:
+        return Finding(what, False, str(error), needed)
     except Exception as error:  # whatever is broken is what this report is for
         return Finding(what, False, f"{type(error).__name__}: {' '.join(str(error).split())}", needed)
 
@@ -138,3 +152,12 @@ def _face() -> str:
 
     Detector()
     return "MTCNN, weights found"
+
+
+def _extra(extra: str, packages: tuple[str, ...]) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return ", ".join(f"{name} {version(name)}" for name in packages)
+    except PackageNotFoundError as error:
+        raise TfcodecError(f"needs {error.name}: pip install 'tfcodec[{extra}]'") from None

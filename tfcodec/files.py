@@ -88,6 +88,18 @@ def refuse_same(source: object, out: object) -> None:
         raise MediaError(f"{out} is what it would be made of: give the output another name")
 
 
+def refuse_no_place(out: str | os.PathLike[str]) -> None:
+    """Raise MediaError where no file of this name can be written: it is a folder, or lies in none.
+
+    To be asked before the work that the file is to hold.
+    """
+    target = destination(out)
+    if target.is_dir():
+        raise MediaError(f"{out}: is a directory")
+    if not target.absolute().parent.is_dir():
+        raise MediaError(f"{target.parent}: no such directory")
+
+
 def is_special(path: Path) -> bool:
     """Whether there is something at a path that is to be written into, not replaced: a device, a pipe, a socket."""
     try:

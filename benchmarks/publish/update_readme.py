@@ -12,6 +12,8 @@ from tfcodec.bench.speech import label
 
 BEGIN = "<!-- measured: written by benchmarks/publish/update_readme.py -->\n"
 END = "<!-- end of measured -->"
+GIVES = "<!-- at a glance: written by benchmarks/publish/update_readme.py -->\n"
+GIVES_END = "<!-- end of at a glance -->"
 COMPARED = "<!-- compared: written by benchmarks/publish/update_readme.py -->\n"
 COMPARED_END = "<!-- end of compared -->"
 PRIORS = "<!-- priors: written by benchmarks/publish/update_readme.py -->\n"
@@ -241,6 +243,34 @@ def compared() -> str:
     )
 
 
+def glance() -> str:
+    """The comparison in short, for the beginning: files, classical codecs alone."""
+    part = load("val/results")["analysis"]
+    part = part["long" if "long" in part else "all"]
+    rivals = [e for e in part["equal_lpips"] if e["delay"] == "file" and e["rival"] in ("x264", "x265", "svtav1")]
+    formats = {"x264": "H.264", "x265": "H.265", "svtav1": "AV1"}
+    ours = rivals[0]
+    rate, psnr = ours["tfcodec_kbps"], ours["tfcodec_metrics"]["psnr"]
+    out = (
+        "| at equal LPIPS (perceptual distance), without sound | kbit/s | times tfcodec's bits, median | PSNR, dB |\n"
+        "|---|---|---|---|\n"
+        f"| tfcodec, quality {ours['quality']} | **{rate:.1f}** | 1 | {psnr:.1f} |\n"
+    )
+    for e in sorted(rivals, key=lambda e: e["kbps"]):
+        name = f"{formats[e['rival']]} ({NAMES[e['rival']]})"
+        out += f"| {name} | {e['kbps']:.1f} | {e['ratio']['median']:.1f} | {e['metrics']['psnr']:.1f} |\n"
+    speech = sorted((s["speech_kbps"], label(s["speech"])) for s in part.get("whole", ()))
+    if speech:
+        (least, coarse), (most, fine) = speech[0], speech[-1]
+        out += f"\nSpeech comes on top: {least:.1f} kbit/s ({coarse}) to {most:.1f} ({fine}). "
+    best = next(r for r in part["reach"] if (r["rival"], r["delay"], r["metric"]) == ("svtav1", "file", "lpips"))
+    return out + (
+        "The face is drawn anew: it looks like the source, while its pixels differ more (PSNR). From "
+        f"{best['kbps']:.0f} kbit/s on AV1 is better by LPIPS, too, than tfcodec at its best quality "
+        f"({best['tfcodec_kbps']:.0f} kbit/s).\n"
+    )
+
+
 def whole() -> str:
     """Pictures and speech together; empty until `tfcodec bench` has measured speech codecs too."""
     result = load("val/results")
@@ -312,6 +342,7 @@ def updated(readme: str) -> str:
     """The README with its figures replaced."""
     readme = replaced(readme, BEGIN, END, table())
     if COMPARED in readme and (RESULTS / "val" / "results.json").exists():
+        readme = replaced(readme, GIVES, GIVES_END, glance())
         readme = replaced(readme, COMPARED, COMPARED_END, compared())
         readme = replaced(readme, WHOLE, WHOLE_END, whole())
     return replaced(readme, PRIORS, PRIORS_END, priors())

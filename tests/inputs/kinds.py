@@ -281,15 +281,17 @@ def turned(angle: int) -> Make:
     return lambda folder: write(folder / "a.mp4", Video([corners()] * 3, rotation=angle))
 
 
+STILL = ("single picture, which is shown for",)
+
 KINDS = (
-    *(Kind(f"exif-{n}", exif(n), picture=made, size=(made.shape[1], made.shape[0])) for n, made in {
+    *(Kind(f"exif-{n}", exif(n), picture=made, size=(made.shape[1], made.shape[0]), warnings=STILL) for n, made in {
         1: corners(), 2: corners()[:, ::-1], 3: np.rot90(corners(), 2), 4: corners()[::-1],
         5: np.rot90(corners()[:, ::-1]), 6: np.rot90(corners(), 3), 7: np.rot90(corners()[:, ::-1], 3),
         8: np.rot90(corners()),
     }.items()),
     Kind("exif-mjpeg-avi", mjpeg_exif("avi"), seconds=0.2, picture=np.rot90(corners(), 3)),
     Kind("exif-mjpeg-mkv", mjpeg_exif("mkv"), seconds=0.2, picture=np.rot90(corners(), 3)),
-    Kind("png", png, picture=corners(), seconds=0.04),
+    Kind("png", png, picture=corners(), seconds=0.04, warnings=STILL),
     Kind("empty-file", lambda folder: _file(folder / "a.mp4", b""), error="a.mp4: is empty"),
     Kind("empty-device", lambda folder: Path(os.devnull), error="is empty"),
     Kind("pause-with-b-frames", pause("mp4"), seconds=4.2, grey=_paused),
@@ -308,9 +310,14 @@ KINDS = (
     Kind("two-sound-tracks", two_sound_tracks, hertz=1000, loudness=SINE),
     Kind("cover-picture", cover_picture, size=(64, 64), seconds=1),
     # reference: 18 % grey at 38 % is 26 cd/m2, white at 75 % (HLG) and 58 % (PQ) 203 cd/m2 (ITU-R BT.2408, table 1)
-    Kind("hlg", ramp(18, (0, 0.22, 0.38, 0.55, 0.75, 1)), picture=_patches((0, 62, 108, 158, 230, 255))),
-    Kind("pq", ramp(16, (0, 0.2, 0.38, 0.45, 0.58, 0.7518)), picture=_patches((0, 39, 107, 146, 230, 255))),
-    Kind("bt2020-sdr", ramp(14, (0, 0.25, 0.5, 1)), picture=_patches((0, 64, 128, 255))),
+    Kind(
+        "hlg", ramp(18, (0, 0.22, 0.38, 0.55, 0.75, 1)), picture=_patches((0, 62, 108, 158, 230, 255)), warnings=STILL
+    ),
+    Kind(
+        "pq", ramp(16, (0, 0.2, 0.38, 0.45, 0.58, 0.7518)), picture=_patches((0, 39, 107, 146, 230, 255)),
+        warnings=STILL,
+    ),
+    Kind("bt2020-sdr", ramp(14, (0, 0.25, 0.5, 1)), picture=_patches((0, 64, 128, 255)), warnings=STILL),
     Kind("size-grows", changing_size((32, 32), (64, 64)), seconds=0.96, size=(64, 64), grey=lambda time: 235),
     Kind("phone-turned", changing_size((96, 64), (64, 96)), seconds=0.96, size=(96, 64)),
     Kind("anti-phase", channels("stereo", (1, -1)), loudness=SINE),

@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from .options import Options
     from .run import Engine, Report
 
-_ENCODING = ("quality", "kbps", "crop", "no_face", "no_refine", "speech", "no_motion", "strict")
-_DECODING = ("lossless", "conceal", "coarse", "fast")
+_ENCODING = ("quality", "kbps", "crop", "no_face", "no_refine", "speech", "silence", "no_motion", "strict")
+_DECODING = {
+    "lossless": "FFV1 and PCM in .mkv: exactly what was decoded",
+    "conceal": "carry on past what is damaged",
+    "coarse": "stage 1's 64x64 video",
+    "fast": "draw in bfloat16 where the processor has it",
+}
 
 
 def add_batch(commands: Any) -> argparse.ArgumentParser:
@@ -37,21 +42,22 @@ def add_batch(commands: Any) -> argparse.ArgumentParser:
         "--device", default="cpu", metavar="WHERE", help="where networks compute, as for the command encode"
     )
     e = p.add_argument_group("encoding, as for the command encode")
-    e.add_argument("-q", "--quality", type=int)
-    e.add_argument("--kbps", type=float, metavar="N")
-    e.add_argument("--crop", choices=("auto", "none"))
+    e.add_argument("-q", "--quality", type=int, help="0 (fewest bits) to 10 (default 5)")
+    e.add_argument("--kbps", type=float, metavar="N", help="a budget for each whole stream, in place of the quality")
+    e.add_argument("--crop", choices=("auto", "none"), help="find the face (default), or take the centre square")
     e.add_argument(
         "--no-face", choices=("crop", "skip", "fail"),
         help="what becomes of a file without a face: the centre square; no stream; a failure (default)",
     )  # fmt: skip
-    e.add_argument("--no-refine", action="store_true")
-    e.add_argument("--speech", metavar="CODEC")
-    e.add_argument("--no-motion", action="store_true")
-    e.add_argument("--strict", action="store_true")
+    e.add_argument("--no-refine", action="store_true", help="up to twice as fast, a little worse")
+    e.add_argument("--speech", metavar="CODEC", help="auto (default), opus, codec2, lyra, or none")
+    e.add_argument("--silence", choices=("gate", "send"), help="speech while nobody speaks: none (default), or all")
+    e.add_argument("--no-motion", action="store_true", help="no face tracker, no motion layer")
+    e.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
     d = p.add_argument_group("decoding, as for the command decode")
     d.add_argument("--decode", action="store_true", help=".tfc files -> videos")
-    for name in _DECODING:
-        d.add_argument(f"--{name}", action="store_true")
+    for name, what in _DECODING.items():
+        d.add_argument(f"--{name}", action="store_true", help=what)
     return p
 
 
@@ -92,7 +98,7 @@ def _options(args: argparse.Namespace) -> Options:
         raise TfcodecError(f"{option} is for encoding" if args.decode else f"{option} is for --decode")
     if args.decode:
         return Decoding(args.lossless, args.conceal, args.coarse, args.fast, args.device)
-    given = {name: getattr(args, name) for name in ("quality", "kbps", "crop", "no_face", "speech")}
+    given = {name: getattr(args, name) for name in ("quality", "kbps", "crop", "no_face", "speech", "silence")}
     return Encoding(
         **{name: value for name, value in given.items() if value is not None}, refine=not args.no_refine,
         motion=not args.no_motion, strict=args.strict, device=args.device,

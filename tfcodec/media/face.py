@@ -104,7 +104,7 @@ def track(
         if sightings and len(sightings) >= MIN_SHARE * looks:
             return Found(sightings, cuts)
     seen = f"a face in only {best} of {looks} pictures looked at" if best else "no face found"
-    raise NoFaceError(f'{seen}; use crop="none" to take the centre of the picture')
+    raise NoFaceError(f'{seen}; crop="none" (--crop none) takes the centre of the picture')
 
 
 @contextmanager

@@ -236,8 +236,8 @@ def _weights_folder() -> Path:
     have = all(importlib.util.find_spec(name) for name in ("joblib", "lz4"))
     if spec is None or not spec.submodule_search_locations or not have:
         raise DetectorMissing(
-            "finding the face needs the face detector: pip install 'tfcodec[face]' (or use crop=\"none\", "
-            "which takes the centre of the picture)"
+            "finding the face needs the face detector: pip install 'tfcodec[face]'; "
+            'crop="none" (--crop none) takes the centre of the picture instead'
         )
     return Path(spec.submodule_search_locations[0]) / "assets" / "weights"
 
@@ -247,10 +247,10 @@ def _load(folder: Path, name: str) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise MediaError(f"face detector: {path} cannot be read; reinstall with pip install 'tfcodec[face]'") from error
+        raise MediaError(f"face detector: {path} cannot be read: pip install 'tfcodec[face]'") from error
     # The file is a pickle, which could run anything: only the bytes that are known are loaded.
     if hashlib.sha256(data).hexdigest() != _SHA256[name]:
-        raise MediaError(f"face detector: {path} is not the file of mtcnn 1.0.0; pip install 'tfcodec[face]'")
+        raise MediaError(f"face detector: {path} is not the file of mtcnn 1.0.0: pip install 'tfcodec[face]'")
     import io
 
     import joblib  # type: ignore[import-untyped]

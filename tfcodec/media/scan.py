@@ -124,6 +124,8 @@ def scan(file: BinaryIO, notes: Notes, *, want_audio: bool) -> tuple[FilePicture
             raise MediaError(f"{name}: lasts {float(length):.0f} s, longer than the limit of {timing.MAX_SECONDS} s")
         kind = container.format.name
         samples = track.aligned(start, Fraction(timing.frame_count(length), timing.FRAME_RATE))
+    if stamps.packets == 1:
+        notes.add(f"has a single picture, which is shown for {float(length):.2f} s")
     if is_cut_short(file, kind):
         notes.add(f"is cut short: the file goes on where this one ends, after {seconds(length)}")
     return FilePictures(file, name, length, last, clock, look.width, look.height, notes), samples

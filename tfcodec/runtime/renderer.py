@@ -254,7 +254,7 @@ def _ncnn() -> Any:
     try:
         import ncnn
     except ImportError as error:
-        raise MediaError(f'runtime="ncnn" needs ncnn ({error}): pip install "tfcodec[fast]"') from None
+        raise MediaError(f"runtime=\"ncnn\" needs ncnn ({error}): pip install 'tfcodec[fast]'") from None
     return ncnn
 
 

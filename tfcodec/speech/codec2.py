@@ -29,7 +29,7 @@ MURMUR = 40.0
 def missing() -> str:
     """What has to be installed, in one line; empty if nothing has."""
     if importlib.util.find_spec("pycodec2") is None:
-        return "speech is coded with Codec2: pip install tfcodec[codec2]"
+        return "speech is coded with Codec2: pip install 'tfcodec[codec2]'"
     return ""
 
 

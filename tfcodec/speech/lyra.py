@@ -49,7 +49,7 @@ Indices = npt.NDArray[np.uint8]
 def missing() -> str:
     """What has to be installed, in one line; empty if nothing has."""
     if importlib.util.find_spec("ai_edge_litert") is None:
-        return "speech is coded with Lyra: pip install tfcodec[lyra], and see tfcodec doctor --lyra FOLDER"
+        return "speech is coded with Lyra: pip install 'tfcodec[lyra]', and see tfcodec doctor --lyra FOLDER"
     folder = os.environ.get(FOLDER, "")
     if not folder:
         return f"speech is coded with Lyra: {FOLDER} must name the folder of its model files ({', '.join(FILES)})"

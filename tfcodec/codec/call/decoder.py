@@ -28,18 +28,18 @@ RECORD_FROM, RECORDED_FROM = 1, 8
 class Decoder:
     """Decodes a call. `push` takes packets in any order; `pull` gives the picture for now and never fails.
 
-    What is lost is concealed: the picture stands until there is something newer (its mouth goes on with the sound if
-    the network listens to it). The frames between are left out, so that a loss adds no delay. `feedback` tells the
-    sender what is missing.
+    What is lost is concealed: a lost frame between two that have come is drawn from what lies between theirs; after the
+    last one the head stands, and the lips go on with the speech for a second. So a loss adds no delay.
+    `feedback` tells the sender what is missing.
 
-    With ``worker=True`` a thread decodes and draws ahead, `push` and `pull` only hand over and return within a
-    millisecond, and when the machine is too slow frames are left out instead of falling behind. Without it both work in
-    the calling thread, and everything depends on the packets alone: the same at every run.
+    With ``worker=True`` threads decode and draw ahead. `push` and `pull` only hand over, and return within a
+    millisecond; on a machine that is too slow, frames are left out and the delay does not grow. Without it `push` and
+    `pull` work in the calling thread, and the pictures depend on the packets alone: they are the same at every run.
 
     Args:
         lookahead: 0, 1 or 2 frames (of 40 ms) to wait for, so that the network sees a little more of the future. With 0
             speech comes one frame later than the picture, because its codec delays it by 6.5 ms.
-        worker: see above. `close` ends the thread; a ``with`` block does so by itself.
+        worker: see above. `close` ends the threads; a ``with`` block does so by itself.
         fast: compute in bfloat16 where the processor has it (see `tfcodec.model.renderer.Renderer`). With ``False``
             pictures are those of `tfcodec.decode`.
         network: ``"light"`` draws with the light network, as `tfcodec.decode` does.
@@ -84,7 +84,7 @@ class Decoder:
         self._start()
 
     def close(self) -> None:
-        """End the worker's thread, if there is one; `pull` then goes on giving the last picture."""
+        """End the worker's threads, if there are any; `pull` then goes on giving the last picture."""
         if self._worker is not None:
             self._worker.close()
 
