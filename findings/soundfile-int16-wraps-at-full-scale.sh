@@ -2,12 +2,13 @@
 # soundfile reads Opus and Vorbis as int16 without clipping: a peak above full scale becomes one at the other end.
 #
 # Lossy decoders overshoot; loud speech that touched full scale before comes back above 1.0. As float the samples say
-# so. With `dtype="int16"` they wrap around: 1.06 is read as -0.94, a loud crack at each peak. As int32 all that is above
-# full scale becomes the lowest number there is. MP3 through the same library is clipped. Read float and clip by hand.
+# so. With `dtype="int16"` they wrap around: 1.06 is read as -0.94, a loud crack at each peak. As int32 all that is
+# above full scale becomes the lowest number there is. MP3 through the same library is clipped. Read float and clip by
+# hand.
 #
 # Guessed before the first run: int16 is the float result, rounded and clipped.
 #
-# Seen on 2026-11-28 with soundfile 0.14.0 (libsndfile in its wheel), a clipped sine of 220 Hz, one second at 48 kHz:
+# Seen on 2026-11-28 with soundfile 0.14.0 (libsndfile 1.2.2), a clipped sine of 220 Hz, one second at 48 kHz:
 #
 #              peak as float    int16 of the wrong sign    int32 of the wrong sign
 #   Opus       1.06             19157                      7304
