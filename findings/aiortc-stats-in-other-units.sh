@@ -10,7 +10,7 @@
 #
 # Seen on 2026-11-28 with aiortc 1.16.0, two peers in one process, Opus, every fourth packet of sound left out:
 #
-#   inbound-rtp, jitter                  hundreds, an integer      (a browser: 0.007)
+#   inbound-rtp, jitter                  576, an integer           (a browser: 0.012)
 #   remote-inbound-rtp, fractionLost     around 64                 (a browser: 0.25)
 #   remote-inbound-rtp, roundTripTime    0.001
 #

@@ -12,7 +12,7 @@
 # 39, 5:
 #
 #   25 frames a second                          3, 17, 30, 39, 5
-#   20 to 120 ms from frame to frame            for instance 1, 17, 30, 35, 3
+#   20 to 120 ms from frame to frame            3, 19, 32, 38, 5 (WebM: 3, 18, 31, 38, 5)
 #   25 frames a second, from 2 s on             0, 0, 0, 0, 0
 #
 # The script makes its own input and runs for some seconds after the packages are there. It fails when that changes.
