@@ -44,6 +44,7 @@ from tfcodec.training import (
     train,
 )  # fmt: skip
 from tfcodec.training.export import main as export
+from tfcodec.training.prepare import averaged_i420
 from tfcodec.training.steps import psnr
 
 COUNT = PACK_FRAMES
@@ -120,6 +121,16 @@ def test_integers_survive_packing(kind: type) -> None:
     info = np.iinfo(kind)
     values: np.ndarray = np.random.default_rng(0).integers(info.min, info.max, (50, 7, 2), endpoint=True).astype(kind)
     assert np.array_equal(compact.unpack_integers(compact.pack_integers(values)), values)
+
+
+def test_colours_of_keyframes_are_means() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8)
+    planes = averaged_i420(noise)
+    assert np.array_equal(planes[:256], cv2.cvtColor(noise, cv2.COLOR_RGB2YUV_I420)[:256])
+    means = noise.reshape(128, 2, 128, 2, 3).mean((1, 3))
+    rows = np.array([[-0.148, -0.291, 0.439], [0.439, -0.368, -0.071]])  # BT.601, limited range
+    for plane, row in zip(planes[256:].reshape(2, 128, 128), rows, strict=True):
+        assert np.abs(plane - (128 + means @ row)).max() < 1.5
 
 
 def test_colours_and_box_means_are_opencvs(loaded_pack: data.Pack) -> None:

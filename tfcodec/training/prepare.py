@@ -52,7 +52,16 @@ def rgb(i420: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _i420(picture: NDArray[np.uint8]) -> bytes:
+    """For pictures that have one colour for 2x2 pixels already: OpenCV takes that of the upper left one."""
     return bytes(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes())
+
+
+def averaged_i420(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB [256, 256, 3] -> I420 [384, 256], uint8, with the mean colour of 2x2 pixels, which OpenCV does not take."""
+    planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), np.uint8)
+    means = cv2.resize(picture, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA).repeat(2, 0).repeat(2, 1)
+    planes[SIZE:] = cv2.cvtColor(means, cv2.COLOR_RGB2YUV_I420)[SIZE:]
+    return planes
 
 
 def write_frames(folder: Path, pack: Path, split: str) -> None:
@@ -94,7 +103,7 @@ def write_keys(pack: Path, split: str, per_clip: int, rng: np.random.Generator) 
     with (pack / f"{split}_keys.yuv").open("wb") as out:
         for clip, frame, quality in tqdm(wanted(), f"{split} keyframes", len(clips) * per_clip, unit="picture"):
             coded = encode_keyframe(rgb(frames[clips[clip][1] + frame]), quality, fast=split == "train")
-            out.write(_i420(decode_keyframe(coded)))
+            out.write(averaged_i420(decode_keyframe(coded)).tobytes())  # its colours run from pixel to pixel
             keys.append((clip, frame, quality))
     (pack / f"{split}_keys.json").write_text(json.dumps(keys))
 
