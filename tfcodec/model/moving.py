@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -87,13 +87,12 @@ def sampled(x: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-@lru_cache(maxsize=8)
-def _corners(size: int) -> tuple[Tensor, Tensor]:
-    """How far the four pixels about a place are from the first; their weights by 1, x, y and x * y."""
+@cache
+def _shares() -> Tensor:
+    """Weights of the four pixels about a place by 1, x, y and x * y."""
     with torch.inference_mode(False):
-        steps = torch.tensor([0, 1, size, size + 1], dtype=torch.int32, device=_CPU)
         weights = [[1, 0, 0, 0], [-1, 1, 0, 0], [-1, 0, 1, 0], [1, -1, -1, 1]]
-        return steps, torch.tensor(weights, dtype=torch.float32, device=_CPU)
+        return torch.tensor(weights, dtype=torch.float32, device=_CPU)
 
 
 def moved(rows: Tensor, flow: Tensor) -> Tensor:
@@ -105,11 +104,12 @@ def moved(rows: Tensor, flow: Tensor) -> Tensor:
     The same as `blocks.warp`: each pixel is a weighted sum of four rows, which lie together in memory.
     """
     count, size = flow.shape[0], flow.shape[-1]
-    steps, weights = _corners(size)
+    two = torch.arange(2, dtype=torch.int32, device=_CPU)
+    steps = (two[:, None] * size + two).flatten()  # how far the four pixels about a place are from the first
     at = torch.add(_pixels(size, size), flow, alpha=size / 2).clamp_(0, size - 1)
     low = at.clamp(max=size - 2).floor_()
     x, y = (at - low).transpose(0, 1).reshape(2, -1).unbind()
-    share = (torch.stack((torch.ones_like(x), x, y, x * y)).T @ weights).to(rows.dtype).flatten()
+    share = (torch.stack((torch.ones_like(x), x, y, x * y)).T @ _shares()).to(rows.dtype).flatten()
     first = torch.add(low[:, 0], low[:, 1], alpha=size).to(torch.int32).reshape(-1, 1)
     index = (first + steps).flatten()
     bags = torch.arange(0, 4 * count * size * size, 4, dtype=torch.int32, device=_CPU)
@@ -119,4 +119,5 @@ def moved(rows: Tensor, flow: Tensor) -> Tensor:
 
 def rows_of(x: Tensor, dtype: torch.dtype) -> Tensor:
     """A map [1, C, S, S] as `moved` takes it."""
+    _shares()  # made before a network is recorded, which would warn of a constant
     return x[0].flatten(1).T.to(dtype).contiguous()
