@@ -75,6 +75,19 @@ def there(value: Value | None) -> Value:
     return value
 
 
+def psnr(one: Any, other: Any) -> float:
+    """Of all values in 0..255 of two arrays or tensors, in dB; at most 138."""
+    error = np.square(np.asarray(one, np.float64) - np.asarray(other, np.float64)).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def worst_psnr(one: Any, other: Any) -> float:
+    """The worst frame's, of [..., H, W, 3] in two arrays or tensors of one shape."""
+    assert one.shape == other.shape
+    size = one.shape[-3:]
+    return min(psnr(*pair) for pair in zip(one.reshape(-1, *size), other.reshape(-1, *size), strict=True))
+
+
 def by_chance(shape: str) -> Any:
     """A network of another shape, with weights by chance, but for the parts that all shapes share."""
     import torch

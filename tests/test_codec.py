@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from conftest import there
+from conftest import psnr, there
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,10 +33,6 @@ def stream(moving_face: Face) -> bytes:
 @pytest.fixture(scope="module")
 def clip(stream: bytes) -> tfcodec.Clip:
     return tfcodec.decode(stream)
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(1e-9, np.square(a.astype(float) - b).mean())))
 
 
 def test_shapes_and_types(clip: tfcodec.Clip, moving_face: Face) -> None:

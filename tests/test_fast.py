@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import by_chance
+from conftest import by_chance, worst_psnr
 
+from tfcodec.model import graph
 from tfcodec.model.blocks import box_down, from_pixels
 from tfcodec.model.closeup import SQUARES, fade, head_frame, paste_square
 from tfcodec.model.config import NetworkConfig
 from tfcodec.model.registry import default_model
-from tfcodec.model.renderer import TOGETHER, Renderer, has_bfloat16
+from tfcodec.model.renderer import Renderer, has_bfloat16
 from tfcodec.model.upsampler import Upsampler
 
 NEEDED_DB = 54.0
@@ -19,18 +20,10 @@ NEEDED_DB = 54.0
 pytestmark = pytest.mark.skipif(not has_bfloat16(), reason="no instructions for bfloat16")
 
 
-def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """The worst frame's, in dB."""
-    assert one.shape == other.shape
-    assert one.dtype == other.dtype == np.uint8
-    error = np.square(one.astype(np.float64) - other).reshape(-1, *one.shape[-3:]).mean((1, 2, 3))
-    return float(10 * np.log10(255**2 / max(error.max(), 1e-9)))
-
-
 def test_renderers_draw_alike_alone_together_and_recorded(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
     """Motion that was sent and not, coarse pictures, a keyframe without a face; one thread and two."""
     frames = moving_face[0]
-    count = TOGETHER + 1
+    count = graph.TOGETHER + 1
     rng = np.random.default_rng(7)
     mel = np.full((count, 20, 80), -1, np.float32)
     motion = np.zeros((count, 17), np.int32)
@@ -40,7 +33,6 @@ def test_renderers_draw_alike_alone_together_and_recorded(moving_face: tuple[np.
     windows = np.stack([tiny[i : i + 5] for i in range(count)])
     wall = np.ascontiguousarray(np.broadcast_to(frames[0, :1, :1], (256, 256, 3)))
     exact, fast = Renderer(default_model()), Renderer(default_model(), fast=True)
-    assert fast._quick is not None
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -49,61 +41,50 @@ def test_renderers_draw_alike_alone_together_and_recorded(moving_face: tuple[np.
                 renderer.set_keyframe(picture)
             wanted = exact.render(windows, mel, motion=motion)
             drawn = fast.render(windows, mel, motion=motion)
-            assert psnr(drawn, wanted) > NEEDED_DB
-        assert psnr(fast.render(windows[:1], mel[:1], True), exact.render(windows[:1], mel[:1], True)) > NEEDED_DB
+            assert worst_psnr(drawn, wanted) > NEEDED_DB
+        assert worst_psnr(fast.render(windows[:1], mel[:1], True), exact.render(windows[:1], mel[:1], True)) > NEEDED_DB
+        assert isinstance(fast._drawings[False], graph.Rearranged)
         fast.prepare()
         for number in (1, 2):
             torch.set_num_threads(number)
-            assert psnr(fast.render(windows, mel, motion=motion), drawn) > 80
-        assert psnr(fast.render(windows[3:4], mel[:1], motion=motion[3:4]), drawn[3:4]) > 80
+            assert worst_psnr(fast.render(windows, mel, motion=motion), drawn) > 80
+        assert worst_psnr(fast.render(windows[3:4], mel[:1], motion=motion[3:4]), drawn[3:4]) > 80
     finally:
         torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("shape", ["deep", "wide"])
 def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    from tfcodec.model import graph
-    from tfcodec.model.drawing import FastDrawing
-
     model = by_chance(shape)
-    frames = moving_face[0]
-    drawing = FastDrawing(model)
+    frames, mel = moving_face[0], torch.zeros(1, 20, 80)
+    drawing = graph.drawing(model, fast=True, coarse=False, record=False)
+    assert drawing is not None
     with torch.inference_mode():
         known = model.encode_keyframe(from_pixels(torch.from_numpy(frames[:1])))
         tiny = box_down(from_pixels(torch.from_numpy(frames[:5])), 8)[None]
         marks = model.guess(known, tiny)
-        wanted = graph.picture(model, known, tiny, torch.zeros(1, 20, 80), marks, coarse=False).numpy()
-        found = drawing(drawing.frames.key(known), tiny, marks, coarse=False).numpy()
-    assert psnr(found, wanted) > 48
+        wanted = graph.picture(model, known, tiny, mel, marks, coarse=False).numpy()
+        found = drawing(known, tiny, mel, marks).numpy()
+    assert worst_psnr(found, wanted) > 48
 
 
 def test_networks_of_another_kind_are_drawn_as_before() -> None:
-    from tfcodec.model.drawing import fast_drawing
-    from tfcodec.model.fast import FastFrames
-
-    light = Upsampler(NetworkConfig(shape="light"))
-    assert fast_drawing(light) is None
-    with pytest.raises(ValueError, match="another kind"):
-        FastFrames(light)
+    assert graph.drawing(Upsampler(NetworkConfig(closeups=False)), fast=True, coarse=False, record=False) is None
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.9, 5.0])
 def test_close_ups_are_pasted_where_they_were(shift: float, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
     """In the middle, across the edge and outside of the picture; two frames at once."""
-    from tfcodec.model.fast import _add_at, _pasted, paste_lines
+    from tfcodec.model.laid_out import run
     from tfcodec.model.tracking import find
 
     marks = torch.from_numpy(find(moving_face[0][:2])[0] / 128 - 1).float() + torch.tensor([shift, -shift / 3])
     frame = head_frame(marks)
-    lines = paste_lines(marks)
     rng = np.random.default_rng(1)
-    for number, square in enumerate(SQUARES):
-        change = torch.from_numpy(rng.uniform(-1, 1, (2, 3, square.height, square.width)).astype(np.float32))
-        wanted = paste_square(change, frame, square, 256)
-        rows, columns, at = lines[3 * number : 3 * number + 3]
-        pasted = _pasted(change * fade(square, torch.device("cpu")), frame, square, rows, columns)
-        found = _add_at(torch.zeros(2, 3, 256, 256), pasted, at)
+    for s in SQUARES:
+        change = torch.from_numpy(rng.uniform(-1, 1, (2, 3, s.height, s.width)).astype(np.float32))
+        wanted, found = paste_square(change, frame, s, 256), torch.zeros(2, 3, 256, 256)
+        faded = change * fade(s, torch.device("cpu"))
+        run().paste(found, faded, frame.middle, frame.turn, s.left, s.top, s.right, s.bottom)
         assert (shift < 1) == bool(wanted.abs().max() > 0.1)
         assert torch.allclose(found, wanted, atol=1e-3)
-        if not shift:
-            assert pasted[0, 0].numel() < 256 * 256 / 3

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from conftest import psnr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,10 +43,6 @@ def drawn_face() -> Picture:
     disc(128, 180, 24, 9, (170, 70, 70))
     disc(128, 177, 18, 3, (240, 235, 225))
     return np.clip(out + ((x * 7 + y * 13) % 5)[..., None], 0, 255).astype(np.uint8)
-
-
-def psnr(a: Picture, b: Picture) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
 
 
 @pytest.fixture(scope="module")

@@ -115,3 +115,35 @@ def test_without_threads_that_cannot_begin(tab: Any, folder: Path) -> None:
     thread.write_text(thread.read_text().replace("instantiate(engine", "instantiate(new Uint8Array(8)"))
     tab.reload()
     assert tab.evaluate(TRY, START) == 1
+
+
+RUN = START.replace("return programs.present;", """
+  const [code, parallel, program] = [99, 1, 65536]; // no operation, for which threads meet
+  new Int32Array(programs.memory.buffer).set([code, 3, parallel, 0], program / 4);
+  programs.parts.nothing = { inputs: {}, program };
+  try {
+    for (let i = 0; i < 100; i++) programs.run("nothing", {});
+    return "all of them";
+  } catch ({ name, message }) {
+    programs.run("nothing", {}); // goes on alone
+    return [name, message, programs.present];
+  }""")
+
+
+IN_WORKER = """new Promise((done, fail) => {
+  const worker = new Worker("run.js", { type: "module" });
+  worker.onmessage = ({ data }) => done(data);
+  worker.onerror = ({ message }) => fail(new Error(message));
+})"""
+
+
+def test_a_thread_that_fails_while_it_draws_is_not_waited_for(tab: Any, folder: Path) -> None:
+    (folder / "run.js").write_text(f"postMessage(await {RUN});")  # a page itself may not wait
+    tab.goto(tab.address)
+    assert tab.evaluate(TRY, IN_WORKER) == "all of them"
+    thread = folder / "tfc/thread.js"
+    thread.write_text(thread.read_text().replace("exports.serve(", "throw new Error('forced'); exports.serve("))
+    tab.reload()
+    name, message, threads = tab.evaluate(TRY, IN_WORKER)
+    assert (name, threads) == ("MediaError", 1)
+    assert "a thread failed" in message

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import there
+from conftest import psnr, there
 from test_spec import DATA as EXAMPLE
 from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_without_a_decoder
 
@@ -387,7 +387,7 @@ def test_the_report_plays_the_streams_side_by_side(
         assert [(width, round(length, 1)) for width, length, _ in videos] == 3 * [(256, 0.4)]
         drawn = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(256, 256, 4)[..., :3].astype(float)
         assert drawn.std() > 20
-        assert 10 * np.log10(255**2 / max(1e-9, np.square(drawn - there(_decoded(stream).frames)[0]).mean())) >= 40
+        assert psnr(drawn, there(_decoded(stream).frames)[0]) >= 40
         assert "LPIPS 0.200" in tab.inner_text(".pictures")
         tab.click("button")
         ended = f"report.players[0].state === 'ended' && report.players[0].shown === {FRAMES - 1}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import psnr
 
 from tfcodec.errors import WeightsError
 from tfcodec.model.registry import default_model, models
@@ -59,7 +60,7 @@ def test_onnxruntime_draws_what_torch_draws(
     subprocess.run([sys.executable, "-c", DRAW, str(exported), str(given), str(out)], check=True, cwd=tmp_path)
     found = np.load(out)
     assert found["picture"].shape == (3, 256, 256, 3)
-    assert 10 * np.log10(255**2 / max(1e-9, np.square(found["picture"].astype(float) - wanted).mean())) > 60
+    assert psnr(found["picture"], wanted) > 60
     assert key.marks is not None
     np.testing.assert_allclose(found["marks"], key.marks.numpy(), atol=1e-4)
     np.testing.assert_allclose(found["guess"], guess.numpy(), atol=1e-4)

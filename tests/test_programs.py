@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import psnr
 
 from tfcodec.errors import MediaError
 
@@ -84,8 +85,7 @@ def test_engine_draws_what_onnxruntime_draws(
         return np.fromfile(tmp_path / f"{name}.f32", "<f4")
 
     for name, picture in (("picture", wanted[0]), ("other", wanted[1])):
-        error = np.square(found(name) - picture).mean()
-        assert 10 * np.log10(255**2 / max(error, 1e-9)) > 60
+        assert psnr(found(name), picture) > 60
     np.testing.assert_allclose(found("key_marks"), key["key_marks"].ravel(), atol=1e-4)
     np.testing.assert_allclose(found("guess"), guess.ravel(), atol=1e-4)
     np.testing.assert_allclose(found("held"), held.ravel(), atol=1e-4)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import psnr, worst_psnr
 
 from tfcodec.model import graph, rearranged
 from tfcodec.model.blocks import box_down, from_pixels
 from tfcodec.model.config import NetworkConfig
+from tfcodec.model.laid_out import EXACT, FAST, PRODUCTS
 from tfcodec.model.registry import default_model, stand_in
 from tfcodec.model.renderer import Renderer, has_bfloat16
 from tfcodec.model.upsampler import Upsampler
@@ -23,12 +25,6 @@ def model(request: pytest.FixtureRequest) -> Upsampler:
     if not rearranged.fits(model):
         pytest.skip("this torch lacks oneDNN's operators")
     return model
-
-
-def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
-    assert one.shape == other.shape
-    error = float((one.double() - other.double()).square().mean())
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
 @pytest.mark.parametrize("turned", [0.0, 0.4], ids=["upright", "turned and at the edge"])
@@ -50,13 +46,13 @@ def test_it_draws_what_the_network_draws(
             marks = marks @ turn.T + torch.tensor((0.6, -0.3))  # close-ups reach over the picture's edge
         wanted = graph.picture(model, key, tiny, mel, marks, coarse=False)
         coarse = graph.picture(model, key, tiny, mel, marks, coarse=True)
-        for low, needed in ((False, WHOLE_DB), (True, LOW_DB)):
-            if low and not rearranged.has_products():
-                continue
+        precisions = [(EXACT, WHOLE_DB)]
+        if rearranged.has_products():
+            precisions += [(PRODUCTS, LOW_DB), (FAST, FAST_DB)]
+        for precision, needed in precisions:
             for small, want in ((False, wanted), (True, coarse)):
-                drawing = rearranged.Drawing(model, coarse=small, low=low)
-                given = [tiny, marks, *drawing.prepare(key), *drawing.weights()]
-                assert psnr(drawing(*given), want) > needed
+                drawing = rearranged.Drawing(model, precision, coarse=small)
+                assert psnr(drawing(tiny, marks, *drawing.prepare(key)), want) > needed
 
 
 def test_a_recorded_drawing_changes_with_the_keyframe(
@@ -66,7 +62,7 @@ def test_a_recorded_drawing_changes_with_the_keyframe(
     frames = moving_face[0]
     wall = np.ascontiguousarray(np.broadcast_to(frames[0, :1, :1], (1, 256, 256, 3)))
     tiny, mel = box_down(from_pixels(torch.from_numpy(frames[:5])), 8)[None], torch.zeros(1, 20, 80)
-    drawing = graph.record(model, fast=False, coarse=False)
+    drawing = graph.drawing(model, fast=False, coarse=False, record=True)
     assert isinstance(drawing, graph.Rearranged)
     with torch.inference_mode():
         for picture in (frames[:1], wall, frames[:1]):
@@ -101,7 +97,7 @@ def test_the_light_network_draws_several_frames_at_once(fast: bool, moving_face:
             torch.set_num_threads(number)
             wanted, drawn = (torch.from_numpy(x.render(windows, mel, motion=motion)) for x in (plain, renderer))
             needed = FAST_DB if fast else LOW_DB
-            assert min(psnr(*pair) for pair in zip(drawn, wanted, strict=True)) > needed
+            assert worst_psnr(drawn, wanted) > needed
             alone = torch.from_numpy(renderer.render(windows[2:3], mel[2:3], motion=motion[2:3]))
             assert psnr(alone, drawn[2:3]) > WHOLE_DB
     finally:

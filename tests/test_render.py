@@ -96,9 +96,9 @@ def test_a_long_clip_is_recorded_after_its_first_batch(monkeypatch: pytest.Monke
 def test_networks_with_and_without_landmarks_are_recorded(landmarks: bool) -> None:
     without = NetworkConfig(landmarks=False, motion=False, closeups=False)
     model = load_model(default_model()) if landmarks else Upsampler(without).eval().requires_grad_(False)
-    drawing = graph.record(model, fast=False, coarse=True)
+    drawing = graph.drawing(model, fast=False, coarse=True, record=True)
     assert drawing is not None
-    assert graph.record(model, fast=False, coarse=True) is drawing
+    assert graph.drawing(model, fast=False, coarse=True, record=True) is drawing
     key = model.encode_keyframe(torch.rand(1, 3, 256, 256))
     tiny, mel = torch.rand(1, WINDOW, 3, 8, 8), torch.rand(1, MEL_COLUMNS, MEL_BANDS)
     drawn = []
@@ -111,7 +111,7 @@ def test_networks_with_and_without_landmarks_are_recorded(landmarks: bool) -> No
 
 
 def test_without_recording_the_network_draws_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "_recorded", {})
+    monkeypatch.setattr(graph, "_kept", {})
     monkeypatch.delattr(torch.jit, "trace")
     renderer = Renderer(default_model())
     renderer.prepare()

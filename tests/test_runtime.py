@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import by_chance
+from conftest import by_chance, worst_psnr
 
 import tfcodec
 from tfcodec.errors import MediaError, TfcodecError, WeightsError
@@ -44,13 +44,6 @@ def _installed(request: pytest.FixtureRequest) -> None:
         pytest.importorskip("ncnn", reason="the extra fast is not installed")
 
 
-def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """The worst frame's, in dB."""
-    assert one.shape == other.shape
-    error = np.square(one.astype(np.float64) - other).reshape(-1, *one.shape[-3:]).mean((1, 2, 3))
-    return float(10 * np.log10(255**2 / max(error.max(), 1e-9)))
-
-
 @pytest.fixture(scope="module")
 def stream(moving_face: tuple[np.ndarray, np.ndarray]) -> bytes:
     return tfcodec.encode(moving_face[0][:8], fps=25, refine=False)
@@ -68,11 +61,11 @@ def test_a_process_without_torch_decodes_files_and_calls(
     found = np.load(tmp_path / "out.npz")
     with tfcodec.open(stream) as reader:
         wanted = np.stack([frame.pixels for frame in reader.frames((0, 1, 7)) if frame.pixels is not None])
-    assert psnr(found["pictures"], wanted) > NEEDED_DB
+    assert worst_psnr(found["pictures"], wanted) > NEEDED_DB
     decoder = tfcodec.Decoder()
     for packet in packets:
         decoder.push(packet)
-    assert psnr(found["shown"], decoder.pull()) > NEEDED_DB
+    assert worst_psnr(found["shown"], decoder.pull()) > NEEDED_DB
     assert found["coarse"].shape == (64, 64, 3)
 
 
@@ -98,10 +91,10 @@ def test_guesses_lips_and_missing_faces_are_torch_s(moving_face: tuple[np.ndarra
         for renderer in (one, other):
             renderer.set_keyframe(picture)
             drawn.append(renderer.render(windows, mel, motion=said, sound=heard))
-        assert psnr(*drawn) > NEEDED_DB
+        assert worst_psnr(*drawn) > NEEDED_DB
     drawn = [renderer.render(windows[:1], mel[:1], True) for renderer in (one, other)]
     assert drawn[0].shape == (1, 64, 64, 3)
-    assert psnr(*drawn) > NEEDED_DB
+    assert worst_psnr(*drawn) > NEEDED_DB
 
 
 @pytest.mark.parametrize("shape", ["deep", "wide"])
@@ -128,7 +121,7 @@ def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, 
         window = refine_chroma(tiny, box_down(known.small, 8))[0].numpy()
     assert key.face
     assert np.abs(net.marks(key, window[None], None, None) - marks.numpy()).max() < 1e-4
-    assert psnr(net.frame(key, window, marks[0].numpy(), coarse=False)[None], wanted) > NEEDED_DB
+    assert worst_psnr(net.frame(key, window, marks[0].numpy(), coarse=False)[None], wanted) > NEEDED_DB
 
 
 def test_what_cannot_be_drawn_is_refused(stream: bytes) -> None:

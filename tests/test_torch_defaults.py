@@ -29,7 +29,7 @@ Both = tuple[bytes, np.ndarray]
 def forget() -> None:
     """Have networks and graphs built anew."""
     weights._load.cache_clear()
-    graph._recorded.clear()
+    graph._kept.clear()
     for name in dir(lips):
         getattr(getattr(lips, name), "cache_clear", lambda: None)()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 
 pytest.importorskip("cv2", reason="training needs OpenCV: pip install 'tfcodec[train]'")
 
@@ -21,10 +22,10 @@ from tfcodec.model import tracking
 from tfcodec.model.config import NetworkConfig
 from tfcodec.model.landmarks import MOUTH
 from tfcodec.model.tracker import (
-    FOUND, FaceTracker, eye_opening, head_of, mouth_opening, patch, place, read_about, read_tracker, save_tracker,
+    FOUND, FaceTracker, eye_opening, head_of, mouth_opening, patch, place, read_tracker, save_tracker,
     within,
 )  # fmt: skip
-from tfcodec.model.tracking import CALL, FILE, LiveTracker, default_tracker, find, runs, smooth, track
+from tfcodec.model.tracking import CALL, FILE, default_tracker, find, runs, smooth, track
 from tfcodec.model.upsampler import Upsampler
 from tfcodec.model.weights import read_weights, save_weights
 from tfcodec.training import tracker as training
@@ -169,19 +170,11 @@ def test_nothing_is_smoothed_across_a_cut_or_a_gap() -> None:
     assert np.allclose(smooth(marks, found), marks, atol=1e-3)
 
 
-def test_live_tracking_is_tracking_with_one_frame_ahead(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
+def test_with_one_frame_ahead_marks_depend_on_no_later_one(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
     tracker, frames = eager(), moving_face[0][:6]
     marks, found = track(frames, tracker, ahead=1)
-    live = LiveTracker(tracker)
-    assert live.flush() is None
-    got = [live.push(frame) for frame in frames]
-    assert got[0] is None
-    seen = [x for x in (*got, live.flush()) if x is not None]
-    assert len(seen) == len(frames)
-    assert live.flush() is None
-    for (points, there), wanted, here in zip(seen, marks, found, strict=True):
-        assert there == here
-        assert np.allclose(points, wanted, atol=1e-3)
+    for count in (2, 4):
+        assert np.allclose(track(frames[:count], tracker, ahead=1)[0][:-1], marks[: count - 1], atol=1e-3)
     raw, scores = find(frames, tracker)
     assert np.array_equal(track(frames, tracker, ahead=0)[0], raw)
     assert not np.array_equal(raw, marks)
@@ -360,6 +353,7 @@ def test_command_trains_and_writes(prepared_pack: Path, tmp_path: Path) -> None:
     training.main([str(prepared_pack), str(out), "--minutes", "0.02", "--batch", "8", "--threads", "1"])
     tracker = read_tracker(out)
     assert torch.isfinite(tracker(torch.rand(1, 3, 256, 256))[0]).all()
-    about = json.loads(read_about(out)["about"])
+    with safetensors.safe_open(out, framework="pt") as file:
+        about = json.loads(file.metadata()["about"])
     assert about["options"]["minutes"] == "0.02"
     assert "error" in about["figures"]

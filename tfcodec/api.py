@@ -199,14 +199,14 @@ def decode(
             that may stand in for it.
         MediaError: the file cannot be read.
     """
-    from .codec.file.decoder import decode_bytes
+    from .codec.file.decoder import read_clip
 
     if max_frames is not None:
         max_frames = whole("max_frames", max_frames, 1)
-    return decode_bytes(
-        read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, progress=progress,
-        max_frames=max_frames, network=network, device=device, batch=batch, runtime=_runtime(runtime),
-    )  # fmt: skip
+    reader = open(
+        source, errors=errors, pixels=pixels, fast=fast, network=network, device=device, batch=batch, runtime=runtime
+    )
+    return read_clip(reader, pixels=pixels, progress=progress, max_frames=max_frames)
 
 
 def open(
@@ -245,7 +245,7 @@ def open(
 
     return Reader(
         read_source(source), errors=_checked(errors), pixels=pixels, fast=fast, coarse=coarse, network=network,
-        device=device, batch=batch, runtime=_runtime(runtime),
+        device=device, batch=batch, runtime=runtime,
     )  # fmt: skip
 
 
@@ -341,12 +341,6 @@ def _checked(errors: Literal["raise", "conceal"]) -> Literal["raise", "conceal"]
     if errors not in ("raise", "conceal"):
         raise TfcodecError(f'errors must be "raise" or "conceal", not {errors!r}')
     return errors
-
-
-def _runtime(runtime: Runtime) -> Runtime:
-    from .runtime import check_runtime
-
-    return check_runtime(runtime)
 
 
 def read_source(source: Source) -> bytes:

@@ -11,8 +11,14 @@ from typing import Any
 from .errors import MediaError, TfcodecError
 
 
-def whole(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
-    """The value, if it is a whole number from ``least`` to ``most``, as far as these are given. Raises TfcodecError."""
+def whole(
+    name: str, value: object, least: int | None = None, most: int | None = None, unit: str = "",
+    error: type[TfcodecError] = TfcodecError,
+) -> int:  # fmt: skip
+    """The value, if it is a whole number from ``least`` to ``most``, as far as these are given; else raises ``error``.
+
+    ``unit`` is what it is a number of, for the message.
+    """
     number: int | None = None
     if not isinstance(value, bool):
         try:
@@ -21,7 +27,7 @@ def whole(name: str, value: object, least: int | None = None, most: int | None =
             number = None
     if number is None or (least is not None and number < least) or (most is not None and number > most):
         range_ = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
-        raise TfcodecError(f"{name} must be a whole number{range_}, not {value!r}")
+        raise error(f"{name} must be a whole number{range_}{unit and ' '}{unit}, not {value!r}")
     return number
 
 

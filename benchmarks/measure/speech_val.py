@@ -20,7 +20,7 @@ import numpy as np
 import tfcodec
 from benchmarks.common import RESULTS, clips, environment, write
 from tfcodec.bench.speech import CODECS as LADDERS
-from tfcodec.bench.speech import measure_rate, read_sound
+from tfcodec.bench.speech import mean_of, measure_rate, read_sound
 from tfcodec.metrics.speech import METRICS, Judge, judge, phonemes
 from tfcodec.rates import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from tfcodec.samples import Samples
@@ -107,13 +107,7 @@ def means(rows: dict[str, Any]) -> dict[str, Any]:
         found = [(row["seconds"], row["codecs"][codec]) for row in rows.values() if codec in row["codecs"]]
         if not found:
             continue
-        seconds = sum(length for length, _ in found)
-        out[codec] = {"clips": len(found), "seconds": round(seconds, 2)}
-        for key in found[0][1]:
-            pairs = [(length, row[key]) for length, row in found if key in row]
-            rate = key.endswith("kbps")
-            weights = [length if rate else 1.0 for length, _ in pairs]
-            out[codec][key] = round(float(np.average([value for _, value in pairs], weights=weights)), 4)
+        out[codec] = mean_of(found)
         spoken = [(row["phonemes"], row["codecs"][codec]["per"]) for row in rows.values()
                   if "phonemes" in row and "per" in row["codecs"].get(codec, {})]  # fmt: skip
         if spoken:

@@ -161,15 +161,19 @@ def means(rows: list[Row]) -> dict[str, Row]:
     out: dict[str, Row] = {}
     for codec in dict.fromkeys(row["codec"] for row in rows):
         of = [row for row in rows if row["codec"] == codec]
-        seconds = [row["seconds"] for row in of]
-        mean: Row = {"clips": len(of), "seconds": round(sum(seconds), 2)}
-        for rate in ("nominal_kbps", "kbps", "call_kbps"):
-            mean[rate] = round(float(np.average([row[rate] for row in of], weights=seconds)), 4)
-        for metric in of[0]["metrics"]:
-            values = [row["metrics"][metric] for row in of if row["metrics"].get(metric) is not None]
-            if values:
-                mean[metric] = round(float(np.mean(values)), 4)
-        out[codec] = mean
+        rates = ("nominal_kbps", "kbps", "call_kbps")
+        out[codec] = mean_of([(row["seconds"], {n: row[n] for n in rates} | row["metrics"]) for row in of])
+    return out
+
+
+def mean_of(found: list[tuple[float, Row]]) -> Row:
+    """Of values of clips of so many seconds: rates (kbps) over all seconds, others over the clips that have them."""
+    out: Row = {"clips": len(found), "seconds": round(sum(seconds for seconds, _ in found), 2)}
+    for name in found[0][1]:
+        there = [(seconds, values[name]) for seconds, values in found if values.get(name) is not None]
+        if there:
+            weights = [seconds if name.endswith("kbps") else 1.0 for seconds, _ in there]
+            out[name] = round(float(np.average([value for _, value in there], weights=weights)), 4)
     return out
 
 

@@ -13,7 +13,6 @@ from ..model.device import check_device, find_device
 from ..speech.choice import Choice, choose
 from .parts.layer import Refining
 from .parts.speech import Silence, check_silence
-from .policy import check_quality
 
 if TYPE_CHECKING:
     from ..model.tracker import FaceTracker
@@ -44,7 +43,6 @@ class EncodeOptions:
     origin: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "quality", check_quality(self.quality))
         check_silence(self.silence)
         if check_device(self.device) != "auto":
             find_device(self.device)
@@ -53,8 +51,8 @@ class EncodeOptions:
         if not isinstance(self.motion, bool) and not hasattr(self.motion, "parameters"):
             raise TfcodecError(f"motion must be True, False or a FaceTracker, not {self.motion!r}")
         for name, least, most, other in (
-            ("bundle", 1, MAX_UNIT_FRAMES, ()), ("redundancy", 0, MAX_UNITS - 1, ("auto",)), ("refresh", 1, None, ()),
-            ("origin", 0, WRAP - 1, (None,)),
+            ("quality", 0, 10, ()), ("bundle", 1, MAX_UNIT_FRAMES, ()), ("redundancy", 0, MAX_UNITS - 1, ("auto",)),
+            ("refresh", 1, None, ()), ("origin", 0, WRAP - 1, (None,)),
         ):  # fmt: skip
             if (value := getattr(self, name)) not in other:
                 object.__setattr__(self, name, whole(name, value, least, most))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TfcodecError
-
 Signature = NDArray[np.float32]
 """[32, 32] luma of a picture, 0..255: enough to see pose and scene, cheap enough for every frame."""
 
@@ -37,13 +35,6 @@ TYPICAL_FRAMES = 250
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 _SERVED = (125, 1000)
 _STEPS_PER_OCTAVE = 3.4  # steps of keyframe quality that double the bytes
-
-
-def check_quality(quality: int) -> int:
-    """The quality, if it is one. Raises TfcodecError."""
-    if isinstance(quality, bool) or not isinstance(quality, int | np.integer) or not 0 <= quality <= 10:
-        raise TfcodecError(f"quality must be a whole number from 0 to 10, not {quality!r}")
-    return int(quality)
 
 
 def signature(frame: NDArray[np.uint8]) -> Signature:

@@ -45,10 +45,11 @@ _BATCH = 32
 _TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-_MIRRORED = np.array(
+MIRRORED = np.array(
     [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36,
      41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )  # fmt: skip
+"""Which of 68 landmarks is where another was, in a mirrored picture."""
 
 
 class FaceMeter:
@@ -136,7 +137,7 @@ class FaceMeter:
             self._cv2.warpAffine(frame, move, (_SIDE, _SIDE), dst=crop)
         points = self._pfld_points(crops)
         if mirror:
-            other = self._pfld_points(crops[:, :, ::-1])[:, _MIRRORED]
+            other = self._pfld_points(crops[:, :, ::-1])[:, MIRRORED]
             other[..., 0] = 1 - other[..., 0]
             points = (points + other) / 2
         return (points - 0.5) * side[:, None, None] + centre[:, None]

@@ -38,10 +38,3 @@ def find_device(name: str) -> str:
     elif int(name.partition(":")[2] or 0) >= cards:
         raise TfcodecError(f'device="{name}": there are only {cards} CUDA devices here, numbered from 0')
     return name
-
-
-def check_batch(batch: int | None) -> int | None:
-    """How many frames to draw together, if it is such a number. Raises TfcodecError."""
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= 4096):
-        raise TfcodecError(f"batch must be a whole number from 1 to 4096, not {batch!r}")
-    return batch

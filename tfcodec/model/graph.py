@@ -7,9 +7,12 @@ one. A graph lets go of the lock once.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -31,13 +34,17 @@ KEYFRAMES = 4
 """Keyframes of which a graph remembers what it wants to know of them: all readers and calls share it."""
 
 TOGETHER = 4
-"""Frames that the light network draws at once in a thread: it has as many layers as others, and less to do in each."""
+"""Frames that are drawn at once in a thread where a layer takes little time, by the light network and in bfloat16: of
+more, what is between two layers would not fit its cache."""
 
 
 class Recording(Protocol):
     """Draws frames of a keyframe, up to ``together`` at once."""
 
     together: int
+
+    def know(self, key: KeyframeFeatures) -> None:
+        """Compute what is computed once a keyframe, of its features [1, ...]; drawing would do so else."""
 
     def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
         """Keyframe's features [1, ...], tiny frames [N, 5, 3, 8, 8], log-mel [N, 20, 80] and landmarks [N, 70, 2] ->
@@ -69,67 +76,119 @@ class _Flat(nn.Module):
 
 
 class Rearranged:
-    """`rearranged.Drawing` as a graph, and what it wants to know of the keyframes that it drew from last."""
+    """`rearranged.Drawing`, as a graph once it is recorded; and what it wants to know of the keyframes that it drew
+    from last."""
 
-    def __init__(self, model: Upsampler, coarse: bool, low: bool) -> None:
-        self.together = TOGETHER if SHAPES[model.config.shape].light else 1
+    def __init__(self, model: Upsampler, coarse: bool, fast: bool) -> None:
+        precision = rearranged.precision(model, fast)
+        few = SHAPES[model.config.shape].light or precision.maps == torch.bfloat16
+        self.together = TOGETHER if few else 1
+        self._lock = threading.Lock()
+        self._known: tuple[tuple[Tensor, Prepared], ...] = ()
+        self._model = model
+        with _for_inference():
+            self._drawing = rearranged.Drawing(model, precision, coarse=coarse).eval()
+        self._draw: Callable[..., Any] = self._drawing
+
+    def record(self) -> None:
+        """From now on draw without Python. Raises RuntimeError where this torch records no graphs."""
         # What has one of something may be recorded as if there were always one.
         count = min(self.together, 2)
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            self._drawing = rearranged.Drawing(model, coarse=coarse, low=low).eval()
-            self._weights = self._drawing.weights()
-            self._known: tuple[tuple[Tensor, Prepared], ...] = ()
-            key = model.encode_keyframe(zeros(1, 3, 256, 256))
-            given = [zeros(count, WINDOW, 3, 8, 8), zeros(count, COUNT, 2), *self._drawing.prepare(key), *self._weights]
+        with _for_inference():
+            key = self._drawing.prepare(self._model.encode_keyframe(zeros(1, 3, 256, 256)))
+            given = [zeros(count, WINDOW, 3, 8, 8), zeros(count, COUNT, 2), *key]
             graph = traced(self._drawing, given)
             if graph is None:
                 raise RuntimeError("this torch records no graphs")
-            self._graph = graph
             for _ in range(WARM_UP):
                 graph(*given)
+        self._draw = graph
+
+    def know(self, key: KeyframeFeatures) -> None:
+        """As `Recording`."""
+        self._prepared(key)
 
     def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
         """As `Recording`."""
-        known = self._known  # read once: another thread may change it
-        prepared = next((its for picture, its in known if picture is key.picture), None)
-        if prepared is None:
-            prepared = self._drawing.prepare(key)
-            self._known = (*known[1 - KEYFRAMES :], (key.picture, prepared))
-        out: Tensor = self._graph(tiny, marks, *prepared, *self._weights)
+        out: Tensor = self._draw(tiny, marks, *self._prepared(key))
         return out
+
+    def _prepared(self, key: KeyframeFeatures) -> Prepared:
+        with self._lock:
+            prepared = next((its for picture, its in self._known if picture is key.picture), None)
+            if prepared is None:
+                prepared = self._drawing.prepare(key)
+                self._known = (*self._known[1 - KEYFRAMES :], (key.picture, prepared))
+            return prepared
+
+
+recording = threading.Lock()
+"""Held by whoever records: Python's filters of warnings, which are changed meanwhile, are the whole program's."""
+
+
+@dataclass
+class _Kept:
+    """What draws in place of a network, which is kept beside it, so that no other one gets its id."""
+
+    model: Upsampler
+    drawing: Recording | None
+    recorded: bool = False
+
+
+_keeping = threading.Lock()
+_kept: dict[tuple[int, bool, bool], _Kept] = {}
+
+
+def drawing(model: Upsampler, *, fast: bool, coarse: bool, record: bool) -> Recording | None:
+    """What draws in place of the network; made once, and shared by all threads.
+
+    Args:
+        fast: compute in bfloat16.
+        coarse: stage 1 alone.
+        record: as a graph, which takes half a second the first time. Meanwhile others draw without.
+
+    Returns:
+        None where the network itself draws: without ``record`` networks that are not rearranged, and where this torch
+        records no graphs (TorchScript is on its way out) or lacks the operators.
+    """
+    name = (id(model), fast, coarse)
+    with _keeping:
+        if name not in _kept:
+            while len(_kept) >= 4:
+                _kept.pop(next(iter(_kept)))
+            _kept[name] = _Kept(model, _rearranged(model, coarse, fast))
+        kept = _kept[name]
+    if record:
+        with recording:
+            if not kept.recorded:
+                # In a thread that computes without help: on a busy machine helpers are waited for a thousand times.
+                with ThreadPoolExecutor(1, "tfcodec-recording", torch.set_num_threads, (1,)) as alone:
+                    kept.drawing = alone.submit(_recorded, kept, fast, coarse).result()
+                kept.recorded = True
+    return kept.drawing
+
+
+def _recorded(kept: _Kept, fast: bool, coarse: bool) -> Recording | None:
+    if isinstance(kept.drawing, Rearranged):
+        with contextlib.suppress(AttributeError, RuntimeError, TypeError):  # then it draws as it is
+            kept.drawing.record()
+        return kept.drawing
+    return _record(kept.model, fast, coarse)
 
 
 def _rearranged(model: Upsampler, coarse: bool, fast: bool) -> Recording | None:
     """None for networks of another kind, and where this torch has not what it takes."""
     try:
-        return Rearranged(model, coarse, fast or rearranged.has_products()) if rearranged.fits(model) else None
+        return Rearranged(model, coarse, fast) if rearranged.fits(model) else None
     except (AttributeError, RuntimeError, TypeError):
         return None
 
 
-recording = threading.Lock()
-"""Held by whoever records: Python's filters of warnings, which are changed meanwhile, are the whole program's."""
-_recorded: dict[tuple[int, bool, bool], tuple[Upsampler, Recording | None]] = {}
-
-
-def record(model: Upsampler, *, fast: bool, coarse: bool) -> Recording | None:
-    """The network's graph; made once, in half a second, and shared by all threads.
-
-    Args:
-        fast: compute in bfloat16.
-        coarse: stage 1 alone.
-
-    Returns:
-        None where this torch records no graphs (TorchScript is on its way out): what draws then is the network itself.
-    """
-    with recording:
-        name = (id(model), fast, coarse)
-        if name not in _recorded:
-            while len(_recorded) >= 4:
-                _recorded.pop(next(iter(_recorded)))
-            # The model is kept beside its graph, so that no other one gets its id.
-            _recorded[name] = model, _rearranged(model, coarse, fast) or _record(model, fast, coarse)
-        return _recorded[name][1]
+@contextlib.contextmanager
+def _for_inference() -> Iterator[None]:
+    """Tensors are made that any thread may use, in any mode; in float32, and without gradients."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
 
 
 def reduced(key: KeyframeFeatures, fast: bool) -> KeyframeFeatures:
@@ -145,7 +204,7 @@ def zeros(*shape: int) -> Tensor:
 
 
 def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+    with _for_inference():
         key = reduced(model.encode_keyframe(zeros(1, 3, 256, 256)), fast)
         marks = zeros(1, COUNT, 2) if key.marks is None else key.marks
         given = [zeros(1, WINDOW, 3, 8, 8), zeros(1, MEL_COLUMNS, MEL_BANDS), marks, *_tensors(key)]
@@ -167,6 +226,9 @@ class _Plain:
 
     def __init__(self, graph: Callable[..., Any]) -> None:
         self._graph = graph
+
+    def know(self, key: KeyframeFeatures) -> None:
+        """There is nothing to compute."""
 
     def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
         """As `Recording`."""

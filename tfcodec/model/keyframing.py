@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import graph
-from .drawing import FastDrawing
-from .fast import FastKey
 from .marks import Standing, standing, to_device
 from .packed_keyframe import can_pack, keyframe_parts
 from .stage1 import KeyframeFeatures
@@ -33,8 +31,6 @@ class Known(NamedTuple):
     model: Upsampler
     key: KeyframeFeatures
     stands: Standing | None
-    share: FastKey | None
-    """What `FastDrawing` draws from, if it does."""
 
 
 class Keyframes:
@@ -54,23 +50,16 @@ class Keyframes:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def of(
-        self, picture: NDArray[np.uint8], model: Upsampler, fast: bool, device: torch.device,
-        drawing: FastDrawing | None = None,
-    ) -> Known:  # fmt: skip
-        """What is known of that very array, for a network that draws with or without ``fast``; in which case it may be
-        drawn by ``drawing``."""
+    def of(self, picture: NDArray[np.uint8], model: Upsampler, fast: bool, device: torch.device) -> Known:
+        """What is known of that very array, for a network that draws with or without ``fast``."""
         with self._lock:
             found = next((one for one in self._known if one.picture is picture and one.model is model), None)
             if found is None:
-                found = self._compute(picture, model, fast, device, drawing)
+                found = self._compute(picture, model, fast, device)
                 self._known.append(found)
             return found
 
-    def _compute(
-        self, picture: NDArray[np.uint8], model: Upsampler, fast: bool, device: torch.device,
-        drawing: FastDrawing | None,
-    ) -> Known:  # fmt: skip
+    def _compute(self, picture: NDArray[np.uint8], model: Upsampler, fast: bool, device: torch.device) -> Known:
         # whatever the caller has set: the dtype and the device are named everywhere, and its autocast ends here
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             tensor = to_device(picture, device).permute(2, 0, 1)[None].float() / 255
@@ -79,8 +68,7 @@ class Keyframes:
                 key = self._fast(model, tensor)
             else:
                 key = model.encode_keyframe(tensor)
-            share = None if drawing is None else drawing.frames.key(key)
-            return Known(picture, model, graph.reduced(key, fast), standing(key), share)
+            return Known(picture, model, graph.reduced(key, fast), standing(key))
 
     def _fast(self, model: Upsampler, picture: Tensor) -> KeyframeFeatures:
         """`Upsampler.encode_keyframe` in bfloat16, except for the landmarks: all that moves is placed by them."""

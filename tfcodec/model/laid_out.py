@@ -1,9 +1,9 @@
-"""What `rearranged` is built of: convolutions with weights as oneDNN wants them, and what moves and enlarges maps."""
+"""What `rearranged` is built of: convolutions with weights as oneDNN wants them, and what they are added to."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,26 +11,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, rise_of
+from .blocks import ResBlock, box_down
 from .landmarks import HINTS
-from .packed import centres
+from .moving import planar
 from .places import FLOW_UNIT
 
 _LAST = torch.channels_last
 
 
 def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int], then: str
+    x: Tensor, weight: Tensor, bias: Tensor | None, pad: int, stride: int, then: str
 ) -> Tensor:  # fmt: skip
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, then, [], "")
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, [pad, pad], [stride, stride], [1, 1], 1, then, [], ""
+    )  # fmt: skip
 
 
 def _convolve_onto(
-    y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]
+    y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, pad: int, stride: int
 ) -> Tensor:  # fmt: skip
     return torch.ops.mkldnn._convolution_pointwise_(
-        y, x, weight, bias, padding, stride, [1, 1], 1, "add", 1.0, None, [], ""
-    )
+        y, x, weight, bias, [pad, pad], [stride, stride], [1, 1], 1, "add", 1.0, None, [], ""
+    )  # fmt: skip
 
 
 class _Scripts(NamedTuple):
@@ -79,167 +81,161 @@ class Prepared(NamedTuple):
     eyes_stem: Tensor
 
 
-Maps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Features = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """Of `Prepared`, ``f128`` to ``part8``."""
 
 
 class Coarse(NamedTuple):
-    """Stage 1's: features, moved features of the keyframe, picture, its change, flow, hints."""
+    """Stage 1's: features, picture, its change, flow, hints as seen from the flow."""
 
     x: Tensor
-    f64: Tensor
     picture: Tensor
     paint: Tensor
     flow: Tensor
     told: Tensor
-    drawn: Tensor
 
 
-class Convolution:
-    """A convolution of maps of ``size`` pixels with zeros around them.
+class Precision(NamedTuple):
+    """What is computed in float32, and what in bfloat16."""
 
-    ``low``: in bfloat16, and so is what it gives.
+    maps: torch.dtype
+    """Feature maps from block to block, and convolutions outside of blocks."""
+    products: torch.dtype
+    """Convolutions of blocks, and of maps that are added: most of the arithmetic."""
+
+
+EXACT = Precision(torch.float32, torch.float32)
+PRODUCTS = Precision(torch.float32, torch.bfloat16)
+FAST = Precision(torch.bfloat16, torch.bfloat16)
+
+
+class Convolution(nn.Module):
+    """A convolution of maps [N, in, *size] with weights [out, in, k, k], with zeros around the maps.
+
+    The weights lie as oneDNN wants them; without ``size`` in a way that suits most. It computes in ``dtype``, and what
+    it gives is of that and channels-last.
     """
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor | None, size: Sequence[int], stride: int = 1, low: bool = False
-    ) -> None:
-        kernel = weight.shape[-1]
-        self._low = low
-        self._padding, self._stride = [kernel // 2] * 2, [stride] * 2
-        dtype = torch.bfloat16 if low else torch.float32
-        self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
-        self.weight: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(
-            weight.detach().to(dtype).contiguous().to_mkldnn(), self._padding, self._stride, [1, 1], 1,
-            [1, weight.shape[1], *size],  # type: ignore[call-arg]  # the stubs lack it
-        )  # fmt: skip
+    weight: Tensor
+    bias: Tensor | None
 
-    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
-        """``then``: swish (`F.silu`) of what it gives, or none."""
-        x = x.bfloat16() if self._low else x
-        out: Tensor = run().convolve(x, self.weight, self._bias, self._padding, self._stride, then)
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, size: Sequence[int] | None, dtype: torch.dtype, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.dtype, self.pad, self.stride = dtype, weight.shape[-1] // 2, stride
+        plain = weight.detach().to(dtype).contiguous(memory_format=_LAST)
+        given = [] if size is None else [[1, weight.shape[1], *size]]
+        laid = torch.ops.mkldnn._reorder_convolution_weight(plain, [self.pad] * 2, [stride] * 2, [1, 1], 1, *given)
+        self.register_buffer("weight", laid, persistent=False)
+        self.register_buffer("bias", None if bias is None else bias.detach().to(dtype).contiguous(), persistent=False)
+
+    def forward(self, x: Tensor, then: str = "none") -> Tensor:
+        """Of a map of any layout and precision. ``then``: swish (`F.silu`) of what it gives, or none."""
+        out: Tensor = run().convolve(self.laid(x), self.weight, self.bias, self.pad, self.stride, then)
         return out
 
     def onto(self, y: Tensor, x: Tensor) -> Tensor:
         """What it makes of ``x`` added to ``y``, float32 or as it computes, which is changed."""
-        if self._low and y.dtype == torch.float32:
+        if y.dtype != self.dtype:
             return y.add_(self(x))
-        out: Tensor = run().onto(y, x, self.weight, self._bias, self._padding, self._stride)
+        out: Tensor = run().onto(y, self.laid(x), self.weight, self.bias, self.pad, self.stride)
         return out
 
-
-class Part:
-    """Something made of convolutions, other parts, and lists of them."""
-
-    def convolutions(self) -> Iterator[Convolution]:
-        """All of them, in the order in which they were made."""
-        for its in vars(self).values():
-            for one in its if isinstance(its, list) else [its]:
-                if isinstance(one, Part):
-                    yield from one.convolutions()
-                elif isinstance(one, Convolution):
-                    yield one
+    def laid(self, x: Tensor) -> Tensor:
+        """A map as it takes it."""
+        # One after the other: at once torch goes through it value by value.
+        return x.to(self.dtype).contiguous(memory_format=_LAST)
 
 
-class Block(Part):
+class Block(nn.Module):
     """`ResBlock`, which changes the map that it is given."""
 
-    def __init__(self, block: nn.Module, size: Sequence[int], low: bool) -> None:
+    def __init__(self, block: nn.Module, size: Sequence[int] | None, dtype: torch.dtype) -> None:
+        super().__init__()
         assert isinstance(block, ResBlock)
-        self._first = Convolution(block.conv1.weight, block.conv1.bias, size, low=low)
-        self._second = Convolution(block.conv2.weight, block.conv2.bias, size, low=low)
+        self.first = Convolution(block.conv1.weight, block.conv1.bias, size, dtype)
+        self.second = Convolution(block.conv2.weight, block.conv2.bias, size, dtype)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._second.onto(x, self._first(F.silu(x), "swish"))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second.onto(x, self.first(F.silu(x), "swish"))
 
 
-class Sum(Part):
-    """Convolutions of several maps, added."""
+def blocks(its: Iterable[nn.Module], size: int | Sequence[int], dtype: torch.dtype) -> nn.Sequential:
+    """`Block`s, one after another."""
+    return nn.Sequential(*(Block(block, _square(size), dtype) for block in its))
 
-    def __init__(self, weights: Sequence[Tensor], bias: Tensor | None, size: Sequence[int], low: bool) -> None:
-        self._low = low
-        if low:
+
+class Sum(nn.Module):
+    """Convolutions of several maps, added; ``maps`` is the precision of what it gives."""
+
+    def __init__(
+        self, weights: Sequence[Tensor], bias: Tensor | None, size: int | Sequence[int], dtype: torch.dtype,
+        maps: torch.dtype,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.maps, self.together = maps, dtype == torch.bfloat16  # there copying costs less than adding several times
+        if self.together:
             weights = [torch.cat(tuple(weights), 1)]
-        self._parts = [Convolution(w, None if i else bias, size, low=low) for i, w in enumerate(weights)]
+        self.parts = nn.ModuleList(
+            Convolution(weight, None if i else bias, _square(size), dtype) for i, weight in enumerate(weights)
+        )
 
-    def __call__(self, *maps: Tensor) -> Tensor:
-        if self._low:  # copying costs less than adding several times
-            return self._parts[0](joined(*(x.bfloat16() for x in maps))).float()
-        y = self._parts[0](maps[0])
-        for part, x in zip(self._parts[1:], maps[1:], strict=True):
+    def forward(self, *maps: Tensor, onto: Tensor | None = None) -> Tensor:
+        """``onto``: a map to which it is added, which is changed."""
+        parts = [part for part in self.parts if isinstance(part, Convolution)]
+        if self.together:
+            maps = (torch.cat([parts[0].laid(x) for x in maps], 1),)
+        y = parts[0](maps[0]) if onto is None else parts[0].onto(onto, maps[0])
+        for part, x in zip(parts[1:], maps[1:], strict=True):
             y = part.onto(y, x)
-        return y
+        return y.to(self.maps)
 
 
-class Paint(Part):
+class Paint(nn.Module):
     """What to add to a picture, [N, 3, 2 h, 2 w], and how much of another to mix in, [N, 1, 2 h, 2 w], of maps
     [N, C, h, w]: as `F.pixel_shuffle` of a convolution with 16 channels gives them, but by copies of whole rows.
 
     ``shift`` is added to what is mixed in, before its sigmoid.
     """
 
-    def __init__(self, layer: nn.Conv2d, size: Sequence[int], shift: float, low: bool = False) -> None:
+    def __init__(self, layer: nn.Conv2d, size: Sequence[int], shift: float, dtype: torch.dtype) -> None:
+        super().__init__()
         assert layer.bias is not None
         bias = layer.bias.detach().clone()
         bias[12:] += shift
         weight, bias = (x.reshape(4, 4, *x.shape[1:]).transpose(0, 1).flatten(0, 1) for x in (layer.weight, bias))
-        self._size = size
-        self._convolution = Convolution(weight, bias, size, low=low)
+        self.size = size
+        self.convolution = Convolution(weight, bias, size, dtype)
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = self._size
-        x = self._convolution(x).permute(0, 2, 3, 1).reshape(-1, height, width, 2, 8).transpose(2, 3)
-        x = x.reshape(-1, 2 * height, 2 * width, 4).permute(0, 3, 1, 2)
-        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = self.size
+        x = self.convolution(x).permute(0, 2, 3, 1).reshape(-1, height, width, 2, 8).transpose(2, 3)
+        x = planar(x.reshape(-1, 2 * height, 2 * width, 4).permute(0, 3, 1, 2))
         return x[:, :3], x[:, 3:].sigmoid()
 
 
-def of_layer(layer: nn.Conv2d, size: int | Sequence[int], stride: int = 1, scale: float = 1.0) -> Convolution:
+def of_layer(
+    layer: nn.Conv2d, size: int | Sequence[int], dtype: torch.dtype, stride: int = 1, scale: float = 1.0
+) -> Convolution:
     assert layer.bias is not None
-    whole = (size, size) if isinstance(size, int) else size
-    return Convolution(scale * layer.weight, scale * layer.bias, whole, stride)
+    return Convolution(scale * layer.weight, scale * layer.bias, _square(size), dtype, stride)
+
+
+def _square(size: int | Sequence[int]) -> Sequence[int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def heads(paint: nn.Conv2d, flow: nn.Conv2d, dtype: torch.dtype) -> Convolution:
+    """Stage 1's last at 64 pixels: 3 channels of change of the picture, 2 of flow."""
+    assert paint.bias is not None
+    assert flow.bias is not None
+    weight, bias = torch.cat((paint.weight, FLOW_UNIT * flow.weight)), torch.cat((paint.bias, FLOW_UNIT * flow.bias))
+    return Convolution(weight, bias, (64, 64), dtype)
 
 
 def bias_of(*layers: nn.Conv2d) -> Tensor:
     return torch.stack([x.bias for x in layers if x.bias is not None]).sum(0)
-
-
-def joined(*parts: Tensor) -> Tensor:
-    """Small maps side by side, channels-last."""
-    return torch.cat(parts, 1).contiguous(memory_format=_LAST)
-
-
-def spread(x: Tensor, count: int) -> Tensor:
-    """The same for so many frames, to be changed."""
-    return x.expand(count, -1, -1, -1).clone(memory_format=_LAST)
-
-
-def doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-class Rise(NamedTuple):
-    """Enlarges pictures of a few channels by two matrix products."""
-
-    rows: Tensor
-    columns: Tensor
-
-    @classmethod
-    def of(cls, height: int, width: int, factor: int, mode: str = "bilinear") -> Rise:
-        rows, columns = (rise_of(n, factor * n, mode, torch.device("cpu")) for n in (height, width))
-        return cls(rows.contiguous(), columns.T.contiguous())
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.rows @ x.contiguous() @ self.columns
-
-
-def places(flow: Tensor) -> Tensor:
-    """Where flows [N, 2, h, w] lead from their pixels."""
-    return (centres(flow.shape[-2], flow.shape[-1]) + flow).permute(0, 2, 3, 1)
-
-
-def sampled(x: Tensor, grid: Tensor) -> Tensor:
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _paste(

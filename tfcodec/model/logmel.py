@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import MediaError
 from ..rates import SAMPLE_RATE
@@ -20,19 +21,24 @@ _FLOOR_DB, _SPAN_DB = -90.0, 45.0  # -90 dB -> -1, 0 dB -> 1
 
 @functools.cache
 def _mel_matrix() -> tuple[Samples, Samples]:
-    """Window `[400]`, scaled so that a full-scale sine has power 1, and filter bank `[257, 80]`.
+    """Window `[400]`, scaled so that a full-scale sine has power 1, and filter bank `[257, 80]`."""
+    window = np.hanning(_WINDOW + 1)[:-1]
+    return (2 * window / window.sum()).astype(np.float32), mel_bank(_FFT)[0].astype(np.float32)
 
-    The bank is `librosa.filters.mel(sr=16000, n_fft=512, n_mels=80, norm=None).T`, computed here because
+
+def mel_bank(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Filter bank `[size / 2 + 1, 80]` for a Fourier transform of ``size`` values, and the filters' widths in Hz, [80].
+
+    The bank is `librosa.filters.mel(sr=16000, n_fft=size, n_mels=80, norm=None).T`, computed here because
     importing librosa takes seconds; a test compares the two.
     """
     top = 15 + np.log(8) / (np.log(6.4) / 27)  # 8000 Hz on Slaney's scale: 1000 Hz is 15, linear below, log above
     mel = np.linspace(0, top, MEL_BANDS + 2)
     edges = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * (np.log(6.4) / 27)))
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    hertz = np.linspace(0, SAMPLE_RATE / 2, _FFT // 2 + 1)[:, None]
+    hertz = np.linspace(0, SAMPLE_RATE / 2, size // 2 + 1)[:, None]
     bank = np.maximum(0, np.minimum((hertz - lower) / (centre - lower), (upper - hertz) / (upper - centre)))
-    window = np.hanning(_WINDOW + 1)[:-1]
-    return (2 * window / window.sum()).astype(np.float32), bank.astype(np.float32)
+    return bank, upper - lower
 
 
 def log_mel(

@@ -48,7 +48,6 @@ class Values:
         self.makers = {name: i for i, node in enumerate(self.nodes) for name in node.output}
         self.uses = Counter(name for node in self.nodes for name in node.input)
         self.uses.update(x.name for x in graph.output)
-        self.users = {name: i for i, node in enumerate(self.nodes) for name in node.input}
         self.values: dict[str, Value] = {t.name: _constant(numpy_helper.to_array(t)) for t in graph.initializer}
         self.constants: dict[bytes, Buffer] = {}
         self.padded: dict[tuple[Any, ...], tuple[View, int, int]] = {}

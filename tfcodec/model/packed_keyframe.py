@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from .blocks import ResBlock
-from .packed import Packed, laid
+from .laid_out import Block, Convolution, scripts
 from .upsampler import Upsampler
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -28,7 +27,7 @@ _kept: WeakKeyDictionary[Upsampler, tuple[nn.Module | None, nn.Module]] = WeakKe
 
 def can_pack() -> bool:
     """Whether this torch has the operations; that the processor multiplies in bfloat16 is for the caller to know."""
-    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    return torch._C._has_mkldnn and scripts() is not None
 
 
 def keyframe_parts(model: Upsampler) -> tuple[nn.Module | None, nn.Module]:
@@ -50,33 +49,10 @@ def packed(network: Network) -> Network:
 def _packed(module: Any) -> Any:
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d):
-            setattr(module, name, PackedConv(child))
+            assert child.padding == ((child.kernel_size[0] - 1) // 2,) * 2
+            setattr(module, name, Convolution(child.weight, child.bias, None, torch.bfloat16, child.stride[0]))
         elif isinstance(child, ResBlock) and child.film is None:
-            setattr(module, name, PackedBlock(child))
+            setattr(module, name, Block(child, None, torch.bfloat16))
         else:
             _packed(child)
     return module
-
-
-class PackedConv(Packed):
-    """A convolution; its output is bfloat16, channels last."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        assert conv.padding == ((conv.kernel_size[0] - 1) // 2,) * 2
-        super().__init__(conv.weight, conv.bias, None, conv.stride[0])
-
-    def forward(self, x: Tensor, then: str = "none") -> Tensor:
-        return super().forward(laid(x), then)
-
-
-class PackedBlock(nn.Module):
-    """`blocks.ResBlock`."""
-
-    def __init__(self, block: ResBlock) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = PackedConv(block.conv1), PackedConv(block.conv2)
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        assert condition is None
-        x = laid(x)
-        return self.conv2.onto(self.conv1(F.silu(x), "swish"), x)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -18,8 +17,6 @@ from .registry import ModelEntry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .drawing import FastDrawing
-    from .fast import FastKey
     from .graph import Recording
     from .keyframing import Keyframes
     from .marks import Standing
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 
 MEL_SILENCE = -1.0
 BATCH = 8
-TOGETHER = 4
-"""Frames that `fast` draws at once in a thread: of more, what is between two layers would not fit its cache."""
 PREPARE_FROM = 64
 """Number of frames from which on recording the network saves more time than it takes."""
 
@@ -86,9 +81,7 @@ class Renderer:
         with self._explained():
             self._model = load_model(entry, device)
         self.fast = fast and has_bfloat16(device)
-        self._quick = self._fast_drawing() if self.fast and device == "cpu" else None
         self._key: KeyframeFeatures | None = None
-        self._quick_key: FastKey | None = None
         self._stands: Standing | None = None
         self._drawings: dict[bool, Recording | None] = {}  # by `coarse`
         self._threads: ThreadPoolExecutor | None = None
@@ -100,31 +93,31 @@ class Renderer:
         """Whether the network uses the ``mel`` that `render` is given."""
         return self._model.config.audio
 
-    def _fast_drawing(self) -> FastDrawing | None:
-        """What draws in bfloat16; None where it is the network itself, under autocast."""
-        try:
-            from .drawing import fast_drawing
-        except (AttributeError, RuntimeError):  # a torch without oneDNN's fused convolutions
-            return None
-        return fast_drawing(self._model)
-
     def prepare(self, coarse: bool = False) -> None:
         """Record the network as a graph (see `tfcodec.model.graph`), from which `render` draws from now on.
 
         Takes half a second the first time, which pays after 50 frames. Without effect on a graphics card.
         """
-        if self._device.type != "cpu":
-            return
-        if self._quick is not None:
-            self._quick.record(coarse)
-            return
-        self._drawings[coarse] = self._graph.record(self._model, fast=self.fast, coarse=coarse)
+        if self._device.type == "cpu":
+            self._drawings[coarse] = self._graph.drawing(self._model, fast=self.fast, coarse=coarse, record=True)
+
+    def _drawing(self, coarse: bool) -> Recording | None:
+        """What draws in place of the network itself: before `prepare` only with ``fast``."""
+        if self.fast and self._device.type == "cpu" and coarse not in self._drawings:
+            self._drawings[coarse] = self._graph.drawing(self._model, fast=True, coarse=coarse, record=False)
+        return self._drawings.get(coarse)
 
     def set_keyframe(self, picture: NDArray[np.uint8]) -> None:
         """Use the decoded keyframe [256, 256, 3] uint8 from now on; costs as much as a frame, with ``fast`` half."""
         with self._explained():
-            known = self._keyframes.of(picture, self._model, self.fast, self._device, self._quick)
-        self._key, self._stands, self._quick_key = known.key, known.stands, known.share
+            known = self._keyframes.of(picture, self._model, self.fast, self._device)
+        self._key, self._stands = known.key, known.stands
+        if not self._drawings:
+            self._drawing(coarse=False)
+        with self._torch.inference_mode(), self._torch.autocast(self._device.type, enabled=False):
+            for drawing in self._drawings.values():
+                if drawing is not None:
+                    drawing.know(known.key)
         self.keyframe = picture
 
     def render(
@@ -157,23 +150,19 @@ class Renderer:
             A function that waits until the pictures are there, and gives them.
         """
         torch, device = self._torch, self._device
-        key, drawing = self._key, self._drawings.get(coarse)
+        key, drawing = self._key, self._drawing(coarse)
         if key is None:
             raise RuntimeError("set_keyframe comes first")
         with self._explained(), torch.inference_mode(), torch.autocast(device.type, enabled=False):
             windows = self._marks.to_device(tiny, device).permute(0, 1, 4, 2, 3).float() / 255
             heard = self._marks.to_device(np.asarray(mel, np.float32), device)
             marks = self._marks.frame_marks(self._model, key, windows, motion, sound, self._stands)
-            if self._quick_key is not None:
-                assert self._quick is not None
-                quick = partial(self._quick, coarse=coarse)
-                pictures = self._in_groups(quick, TOGETHER, self._quick_key, windows, marks)
-            elif drawing is None:
+            if drawing is None:
                 key = key.select(torch.zeros(len(tiny), dtype=torch.long, device=device))
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
                     pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse)
             else:
-                pictures = self._in_groups(drawing, drawing.together, key, windows, heard, marks)
+                pictures = self._in_groups(drawing, key, windows, heard, marks)
             if device.type != "cuda":
                 drawn = np.ascontiguousarray(pictures.cpu().numpy())
                 return lambda: drawn
@@ -202,13 +191,11 @@ class Renderer:
             enough = "; draw fewer frames at once (batch=)" if "out of memory" in first else ""
             raise TfcodecError(f'device="{self._device}" cannot draw: {first}{enough}') from error
 
-    def _in_groups(
-        self, draw: Callable[..., Tensor], together: int, key: FastKey | KeyframeFeatures, *given: Tensor
-    ) -> Tensor:
+    def _in_groups(self, draw: Recording, key: KeyframeFeatures, *given: Tensor) -> Tensor:
         """Pictures, some frames at once in each thread; ``draw`` gets the key and of each tensor the frames' part."""
         torch, count = self._torch, len(given[0])
         threads = min(torch.get_num_threads(), BATCH)
-        step = min(together, -(-count // threads))
+        step = min(draw.together, -(-count // threads))
         parts = [[whole[at : at + step] for whole in given] for at in range(0, count, step)]
 
         def drawn(part: list[Tensor]) -> Tensor:

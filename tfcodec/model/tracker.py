@@ -246,12 +246,6 @@ def save_tracker(tracker: FaceTracker, path: str | Path, about: dict[str, str] |
     write_atomically(path, safetensors.torch.save(state, about or {}))
 
 
-def read_about(path: str | Path) -> dict[str, str]:
-    """What a file of weights says about itself."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
-
-
 def read_tracker(path: str | Path) -> FaceTracker:
     """The tracker with weights from a file, ready to run. Raises WeightsError if the file does not fit."""
     tracker = to_load(FaceTracker)

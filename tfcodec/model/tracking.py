@@ -7,7 +7,6 @@ smoothed least.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from weakref import WeakKeyDictionary
 
@@ -160,35 +159,9 @@ def track(
 ) -> tuple[Points, NDArray[np.bool_]]:  # fmt: skip
     """Landmarks [T, 70, 2] in pixels of the face in frames [T, 256, 256, 3] uint8, and whether it was found, [T].
 
-    ``ahead``: how many frames to come are known: None all, as in files; 1 as in calls (what `LiveTracker` gives); 0
-    none, so that nothing is smoothed. Landmarks mean nothing where no face was found. Raises as `find`.
+    ``ahead``: how many frames to come are known: None all, as in files; 1 as in calls; 0 none, so that
+    nothing is smoothed. Landmarks mean nothing where no face was found. Raises as `find`.
     """
     marks, scores = find(frames, tracker)
     found = scores > FOUND
     return smooth(marks, found, FILE if ahead is None else CALL if ahead else RAW), found
-
-
-class LiveTracker:
-    """Smoothed landmarks in a call, one frame late: each `push` gives those of the frame before."""
-
-    def __init__(self, tracker: FaceTracker | None = None) -> None:
-        self.tracker = tracker
-        self._seen: deque[tuple[Points, bool]] = deque(maxlen=3)
-
-    def push(self, frame: Frames) -> tuple[Points, bool] | None:
-        """Take the next frame [256, 256, 3] uint8; gives landmarks [70, 2] in pixels of the one before, and whether a
-        face was found in it; None for the first. Raises as `find`."""
-        marks, scores = find(frame[None], self.tracker)
-        self._seen.append((marks[0], bool(scores[0] > FOUND)))
-        return self._smoothed(len(self._seen) - 2) if len(self._seen) > 1 else None
-
-    def flush(self) -> tuple[Points, bool] | None:
-        """The last frame's, when no other comes; None when there was none. The next frame begins anew."""
-        last = self._smoothed(len(self._seen) - 1) if self._seen else None
-        self._seen.clear()
-        return last
-
-    def _smoothed(self, which: int) -> tuple[Points, bool]:
-        marks = np.stack([marks for marks, _ in self._seen])
-        found = np.array([found for _, found in self._seen])
-        return smooth(marks, found, CALL)[which], bool(found[which])

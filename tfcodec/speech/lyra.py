@@ -194,4 +194,6 @@ def _interpreter(name: str) -> Any:
         raise SpeechCodecMissing(line)
     from ai_edge_litert.interpreter import Interpreter
 
+    # The first one writes to stderr, "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.": only its C++ side
+    # can be told not to, and no variable of the environment.
     return Interpreter(str(Path(os.environ[FOLDER], name)), num_threads=1)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfcodec.arguments import whole
 from tfcodec.errors import BitstreamError, LimitExceeded, MediaError, TruncatedError
 from tfcodec.rates import OPUS_PER_SAMPLE, OPUS_RATE, SAMPLE_RATE
 from tfcodec.samples import Samples, check_samples
@@ -57,9 +58,7 @@ def bitrate_of(quality: int) -> int:
 
     5 is the lowest at which Opus codes wide-band speech (up to 8 kHz); below it, it sounds like a telephone.
     """
-    if isinstance(quality, bool) or not isinstance(quality, (int, np.integer)) or not 0 <= quality <= 10:
-        raise MediaError(f"speech quality must be a whole number from 0 to 10, not {quality!r}")
-    return _BITRATES[int(quality)]
+    return _BITRATES[whole("speech quality", quality, 0, 10, error=MediaError)]
 
 
 def packet_duration_ms(packet: bytes) -> float:
@@ -85,13 +84,12 @@ class SpeechEncoder:
     """Samples at 16 kHz by which the decoded sound lags behind the input."""
 
     def __init__(self, bitrate: int, packet_ms: int = 60) -> None:
-        if not isinstance(bitrate, (int, np.integer)) or not 6000 <= bitrate <= 24000:
-            raise MediaError(f"speech bit rate must be 6000 to 24000 bit/s, not {bitrate!r}")
+        bitrate = whole("speech bit rate", bitrate, 6000, 24000, "bit/s", MediaError)
         if packet_ms not in PACKET_MS:
             raise MediaError(f"speech packets last {', '.join(map(str, PACKET_MS))} ms, not {packet_ms!r}")
         self.packet_ms = packet_ms
         self.packet_samples = packet_ms * SAMPLE_RATE // 1000
-        self._codec = _open_encoder(int(bitrate), packet_ms)
+        self._codec = _open_encoder(bitrate, packet_ms)
         self._rest = np.zeros(0, np.float32)
         self._pushed = 0
         self._coded = 0

@@ -38,7 +38,6 @@ class Search:
         one = np.array(model.one, np.float64) / (1 << 24)
         self._zero_cost, self._one_cost = -np.log2(1 - one), -np.log2(one)
         self._zeros, self._ones = self._zero_cost.tolist(), self._one_cost.tolist()
-        self._current = model.tables.zero_current.astype(np.float64)
         t = model.tables
         self._large = t.large.tolist()
         self._large_score = t.large_score.tolist()

@@ -14,16 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..metrics.faces import MIRRORED
 from .compact import SIZE
 from .data import Batch, Pack, rgb
 from .motion import coded
 from .plans import Numbers, Plan
 
 # Left and right landmarks change places when a picture is mirrored (68-point layout and two irises).
-FLIP = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36,
-     41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65, 69, 68]
-)  # fmt: skip
+FLIP = np.array([*MIRRORED, 69, 68])
 
 
 # BT.709 full range, as in the tiny-frame layer.

@@ -34,7 +34,7 @@ from .feed import batches
 from .losses import LossWeights, frame_terms, perceptual_term
 from .plans import Drawing, Sampler, fixed_plans
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
-from .steps import adamw, clipped_step, psnr, set_up
+from .steps import adamw, clipped_step, cosine, follow, psnr, set_up
 
 STEP = 1 / 64
 """Quantiser step of evaluation, in halves of a picture's side; training draws it anew for each batch."""
@@ -150,7 +150,7 @@ class KeypointTrainer:
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         rate = self.args.lr * min(1.0, (self.step + 1) / 50)
         if self.args.anneal:
-            rate *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+            rate *= cosine(progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         terms = self.loss(batch)
@@ -158,9 +158,7 @@ class KeypointTrainer:
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         norm = clipped_step(self.optimiser, self.model, 2.0)
-        decay = min(0.998, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+        follow(self.ema, self.model, self.step)
         self.step += 1
         return {name: float(value.detach()) for name, value in {"total": total, "norm": norm, **terms}.items()}
 

@@ -34,7 +34,7 @@ from ..media.frames import opened
 from ..media.sound import SoundTrack
 from ..metrics.faces import mouth_opening
 from ..model.inputs import MEL_BANDS, MEL_PER_FRAME
-from ..model.logmel import log_mel
+from ..model.logmel import log_mel, mel_bank
 from ..model.mouth import MOUTH_NUMBERS, MOUTH_PART, key_features
 from ..motion import UNIT, analyse
 from ..rates import SAMPLE_RATE
@@ -169,13 +169,8 @@ def whisper_mel(sound: Floats) -> Floats:
 
 
 def _whisper_bank() -> Floats:
-    top = 15 + np.log(8) / (np.log(6.4) / 27)
-    mel = np.linspace(0, top, MEL_BANDS + 2)
-    edges = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * (np.log(6.4) / 27)))
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    hertz = np.linspace(0, SAMPLE_RATE / 2, 201)[:, None]
-    bank = np.maximum(0, np.minimum((hertz - lower) / (centre - lower), (upper - hertz) / (upper - centre)))
-    return (bank * 2 / (upper - lower)).astype(np.float32)
+    bank, widths = mel_bank(400)
+    return (bank * 2 / widths).astype(np.float32)
 
 
 # The folder

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from .steps import adamw, clipped_step
+from .steps import adamw, clipped_step, follow
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
@@ -45,9 +44,7 @@ class Teacher:
             value = loss()
             value.backward()  # type: ignore[no-untyped-call]
             clipped_step(self.optimiser, self.network, 1.0)
-            decay = min(0.998, (1 + steps) / (10 + steps))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+            follow(self.average, self.network, steps)
             steps += 1
             if time.monotonic() - said > self.report:
                 said = time.monotonic()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ from .plans import Drawing, Plan, Sampler, first_keys, fixed_plan, fixed_plans
 from .report import append_row, count_flops, draw_curve, peak_flops, sheet
 from .start import start_network
 from .state import has_state, load_state, optimiser_tensors, restore_optimiser, save_state
-from .steps import adamw, average_gradients, clipped_step, join_processes, psnr, references, run_network
+from .steps import adamw, average_gradients, clipped_step, cosine, follow, join_processes, psnr, references, run_network
 
 __all__ = ["Trainer", "main", "parse", "psnr"]
 
@@ -150,7 +149,7 @@ class Trainer:
         args = self.args
         rate = args.lr * min(1.0, (self.step + 1) / max(1, args.warm_up))
         if args.anneal:
-            rate *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+            rate *= cosine(progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         self.optimiser.zero_grad(set_to_none=True)
@@ -168,9 +167,7 @@ class Trainer:
         values["norm"] = clipped_step(self.optimiser, self.model, args.clip)
         if self.critic is not None and self.critic_optimiser is not None and not args.coarse_only:
             values["critic"] = self.teach(frame, batch)
-        decay = min(args.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+        follow(self.ema, self.model, self.step, args.ema)
         self.step += 1
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arguments import packet as checked_packet
-from ...errors import TfcodecError
+from ...arguments import whole
 from ...model.registry import check_network
 from ...model.renderer import Drawer
 from ...rates import FPS, SAMPLES_PER_FRAME
@@ -53,10 +53,8 @@ class Decoder:
         self, *, lookahead: int = 0, worker: bool = False, fast: bool = True, network: str | None = None,
         runtime: Runtime = "torch",
     ) -> None:
-        if not isinstance(lookahead, int | np.integer) or lookahead not in (0, 1, 2):
-            raise TfcodecError(f"lookahead must be 0, 1 or 2, not {lookahead!r}")
         check_network(network)
-        self.lookahead, self.network = int(lookahead), network
+        self.lookahead, self.network = whole("lookahead", lookahead, 0, 2), network
         self.fast = bool(fast)
         self.runtime = check_runtime(runtime)
         self._threaded = worker

@@ -1,4 +1,4 @@
-"""Whole streams back to clips: `read_exact` for the exact parts, `decode_bytes` for everything."""
+"""Whole streams back to clips: `read_exact` for the exact parts, `read_clip` for everything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...model.logmel import log_mel
 from ...model.registry import find_model
 from ...model.renderer import render_all
 from ...rates import SAMPLE_RATE
-from ...runtime import Runtime, open_renderer
+from ...runtime import open_renderer
 from ..results import Clip, DrawnClip, StreamInfo
 from .info import Errors, describe_bytes
 from .reader import Reader
@@ -63,30 +63,17 @@ def read_exact(data: bytes, errors: Errors = "raise", limits: Limits = DEFAULT_L
     return ExactParts(stream.header, layers.pop("tiny"), list(keyframes.items()), audio, damaged, layers)
 
 
-def render_exact(
-    parts: ExactParts, *, coarse: bool = False, fast: bool = False, only: NDArray[np.int64] | None = None,
-    network: str | None = None, runtime: Runtime = "torch",
-) -> Iterator[NDArray[np.uint8]]:  # fmt: skip
-    """Draw a stream's frames, in batches [n, 256, 256, 3] uint8. Raises WeightsError before the first one.
-
-    ``fast`` and ``runtime`` as in `tfcodec.runtime.open_renderer`, ``only`` as in `render_all`, ``network`` as for
-    `tfcodec.decode`.
-    """
-    entry = find_model(parts.header.model_id, parts.header.model_hash, network)
-    renderer = open_renderer(entry, fast=fast, runtime=runtime)
+def render_exact(parts: ExactParts, *, only: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.uint8]]:
+    """Draw a stream's frames, in batches [n, 256, 256, 3] uint8; ``only`` as in `render_all`. Raises WeightsError."""
+    renderer = open_renderer(find_model(parts.header.model_id, parts.header.model_hash))
     mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
-    return render_all(renderer, parts.keyframes, parts.tiny, mel, coarse, only=only, motion=parts.layers.get("motion"))
+    return render_all(renderer, parts.keyframes, parts.tiny, mel, only=only, motion=parts.layers.get("motion"))
 
 
-def decode_bytes(
-    data: bytes, *, errors: Errors = "raise", pixels: bool = True, fast: bool = False, progress: Progress | None = None,
-    max_frames: int | None = None, network: str | None = None, device: str = "cpu", batch: int | None = None,
-    runtime: Runtime = "torch",
-) -> Clip:  # fmt: skip
+def read_clip(
+    reader: Reader, *, pixels: bool = True, progress: Progress | None = None, max_frames: int | None = None
+) -> Clip:
     """A whole stream as a clip; see `tfcodec.decode`."""
-    reader = Reader(
-        data, errors=errors, pixels=pixels, fast=fast, network=network, device=device, batch=batch, runtime=runtime
-    )
     count = len(reader)
     most = (MAX_FRAMES if pixels else count) if max_frames is None else max_frames
     if count > most:

@@ -16,14 +16,14 @@ from ...arguments import seconds as checked_seconds
 from ...arguments import whole
 from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
 from ...errors import BitstreamError, TfcodecError
-from ...model.device import FRAMES_AT_ONCE, check_batch, check_device, find_device
+from ...model.device import FRAMES_AT_ONCE, check_device, find_device
 from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, check_network, find_model
 from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Drawer, mel_windows, sound_windows, tiny_windows
 from ...motion import SENT
 from ...rates import SAMPLE_RATE
-from ...runtime import Runtime, device_for, open_renderer
+from ...runtime import Runtime, check_runtime, device_for, open_renderer
 from ..parts.keyframes import KeyframeDecoder, chains
 from ..results import DecodedFrame, StreamInfo
 from .info import Errors, describe
@@ -78,8 +78,9 @@ class Reader:
         self._stream = read_stream(data, errors=errors, limits=limits)
         self.info: StreamInfo = describe(self._stream, len(data))
         self._strict = errors == "raise"
-        self._fast, self._coarse, self._runtime = fast, coarse, runtime
-        check_batch(batch)
+        self._fast, self._coarse, self._runtime = fast, coarse, check_runtime(runtime)
+        if batch is not None:
+            batch = whole("batch", batch, 1, 4096)
         check_device(device)
         check_network(network)
         self._device = find_device(device_for(device, runtime)) if pixels else "cpu"

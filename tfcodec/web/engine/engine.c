@@ -816,7 +816,7 @@ APART void norm(const i32 *a, i32 thread, i32 threads) {
 
 /** What threads share, at the address that they are told. */
 typedef struct {
-  i32 order, program, threads, arrived, round, asleep;
+  i32 order, program, failed, arrived, round, asleep; // thread.js writes the third and the fifth
 } Shared;
 
 static void sleep_while(i32 *number_at, i32 value, Shared *shared) {
@@ -828,6 +828,11 @@ static void sleep_while(i32 *number_at, i32 value, Shared *shared) {
   __atomic_fetch_sub(&shared->asleep, 1, __ATOMIC_SEQ_CST);
 }
 
+/** End where another thread has come to an end: it would be waited for for ever. */
+static void check(Shared *shared) {
+  if (__atomic_load_n(&shared->failed, __ATOMIC_SEQ_CST)) __builtin_trap();
+}
+
 static void wake(i32 *number_at, Shared *shared) {
   if (__atomic_load_n(&shared->asleep, __ATOMIC_SEQ_CST)) __builtin_wasm_memory_atomic_notify(number_at, -1);
 }
@@ -836,11 +841,13 @@ static void wake(i32 *number_at, Shared *shared) {
 static void meet(Shared *shared, i32 threads) {
   if (threads == 1) return;
   const i32 round = __atomic_load_n(&shared->round, __ATOMIC_SEQ_CST);
+  check(shared); // after that: who fails later changes the round, and who sleeps wakes
   if (__atomic_add_fetch(&shared->arrived, 1, __ATOMIC_SEQ_CST) == threads) {
     __atomic_store_n(&shared->arrived, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&shared->round, round + 1, __ATOMIC_SEQ_CST);
     wake(&shared->round, shared);
   } else sleep_while(&shared->round, round, shared);
+  check(shared);
 }
 
 static void operate(i32 code, const i32 *a, i32 thread, i32 threads) {

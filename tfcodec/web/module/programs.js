@@ -196,7 +196,13 @@ export class Programs {
   run(name, given) {
     const { inputs, program } = this.parts[name];
     for (const [input, values] of Object.entries(given)) this.at(inputs[input]).set(values);
-    this.engine.run(program, this.present, this.shared);
+    try {
+      this.engine.run(program, this.present, this.shared);
+    } catch (error) {
+      if (this.present === 1) throw error;
+      this.present = this.threads = 1; // those that are left do not count
+      throw new MediaError(`a thread failed while it drew: ${error.message}`);
+    }
   }
 
   at([address, count]) {
