@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_chain
-from test_keyframe import drawn_face, psnr
+from conftest import psnr
+from test_keyframe import drawn_face
 
 from tfcodec.bitstream import InterKeyframeChunk, KeyframeChunk
 from tfcodec.codec.parts.keyframes import KeyframeDecoder, ReferenceLostError, chains, decode_keyframes

@@ -115,7 +115,8 @@ def test_numbers_are_relative_to_the_keyframes_mouth() -> None:
 
 def test_speech_and_tiny_frames_both_move_the_mouth() -> None:
     """Where no motion was sent the speech is added to the guess; where it was lost, what was held is forgotten."""
-    from tfcodec.model.marks import HALF, frame_marks
+    from tfcodec.model.marks import frame_marks
+    from tfcodec.model.places import HALF
     from tfcodec.model.registry import default_model
     from tfcodec.model.weights import load_model
     from tfcodec.motion.geometry import ABSENT, LOST
@@ -131,7 +132,7 @@ def test_speech_and_tiny_frames_both_move_the_mouth() -> None:
     motion[:, 4:8], motion[:, 16] = 50, (LOST, ABSENT, ABSENT)
 
     def marks(sound: np.ndarray | None) -> np.ndarray:
-        return cast(np.ndarray, ((frame_marks(model, key, windows, motion, sound) + 1) * HALF).numpy())
+        return ((frame_marks(model, key, windows, motion, sound) + 1) * HALF).numpy()
 
     numbers = analyse(reference, marks(None))
     said = lips.of_frames(torch.from_numpy(sound))

@@ -161,7 +161,7 @@ def test_landmarks_lie_on_the_face(meter: faces.FaceMeter, portrait: np.ndarray)
     assert faces.mouth_distance(points[2:3] - (-9, 5), points[:1])[0] < 0.02
     mirrored = points[3].copy()
     mirrored[:, 0] = 256 - mirrored[:, 0]
-    assert np.linalg.norm(mirrored[faces._MIRRORED] - first, axis=-1).mean() < 0.02 * unit
+    assert np.linalg.norm(mirrored[faces.MIRRORED] - first, axis=-1).mean() < 0.02 * unit
 
 
 def test_tiny_numbers_are_zero_only_while_landmarks_are_sought() -> None:
