@@ -77,5 +77,9 @@ def test_close_ups_are_trained_and_nothing_else(
     old, new = (read_weights(path).state_dict() for path in (weights_file(default_model()), out))
     changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
     assert changed == {"closeups"}
+    closeups.main([str(prepared_pack), str(out), *options, "--only", "eyes"])
+    new = read_weights(out).state_dict()
+    changed = {".".join(name.split(".")[:3]) for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {"closeups.parts.1"}
     with pytest.raises(TfcodecError, match="CPU"):
         closeups.main([str(prepared_pack), str(out), "--device", "meta"])

@@ -24,9 +24,7 @@ from ..errors import TfcodecError
 from ..metrics.lpips import LPIPS
 from ..model.blocks import upsample
 from ..model.closeup import SQUARES, CloseUps, HeadFrame, Square, cut_square, dots, fade, head_frame, in_head, points
-from ..model.places import EYE_HALF, LOOKS, MOUTH, MOUTH_HALF
 from ..model.registry import default_model, weights_file
-from ..model.tracker import FaceTracker
 from ..model.upsampler import Upsampler
 from ..model.weights import read_weights, save_weights
 from .batch import make_batch, mirror
@@ -41,8 +39,7 @@ MARGIN = 1.3
 """Side of what is kept, against that of the square."""
 SHAPE = 0.03
 """How far, in eye distances, the smooth change of a face's shape moves a place (standard deviation)."""
-READING = 3.0
-"""Weight of what the face tracker reads in a square."""
+NAMES = ("mouth", "eyes")
 DISTANCES = (42.0, 80.0)
 """Pixels between the eyes, at which changes are pasted into the picture."""
 
@@ -121,7 +118,6 @@ class Seen(NamedTuple):
     wanted: Tensor
     key_dots: Tensor
     dots: Tensor
-    marks: Tensor
 
 
 def seen(some: Example, part: int, changed: bool) -> Seen:
@@ -144,7 +140,7 @@ def seen(some: Example, part: int, changed: bool) -> Seen:
         key_marks, marks = (mirror_marks(m, flip) for m in (key_marks, marks))
     upright = HeadFrame(torch.zeros(count, 2), torch.eye(2).expand(count, 2, 2))
     key, drawn, wanted = pictures
-    return Seen(key, drawn, wanted, dots(key_marks, upright, square), dots(marks, upright, square), marks)
+    return Seen(key, drawn, wanted, dots(key_marks, upright, square), dots(marks, upright, square))
 
 
 class _Shape:
@@ -211,28 +207,13 @@ def pasted(change: Tensor, square: Square, distance: float) -> Tensor:
     return sampled(picture, x / columns * 2 - 1, y / rows * 2 - 1, "border")
 
 
-def read(tracker: FaceTracker, picture: Tensor, marks: Tensor, part: int) -> Tensor:
-    """Where the tracker finds the mouth's or the eyes' landmarks in a square [N, 3, h, w], in units of its looks."""
-    square = SQUARES[part]
-
-    def look(members: slice, half: tuple[float, float], kind: str, side: int) -> Tensor:
-        height, width = LOOKS[kind]
-        x, y = ((torch.arange(count) * 2 + 1) / count - 1 for count in (width, height))
-        shape = torch.stack(torch.meshgrid(side * half[0] * x, half[1] * y, indexing="xy"), -1)
-        places = marks[:, members].mean(1)[:, None, None] + shape
-        return F.grid_sample(picture, _grid(places, square), align_corners=False, padding_mode="border")
-
-    with torch.autocast("cpu", torch.bfloat16):
-        if part == 0:
-            return tracker.mouth(look(MOUTH, MOUTH_HALF, "mouth", 1))[0]
-        eyes = [look(slice(36 + 6 * i, 42 + 6 * i), EYE_HALF, "eye", 1 - 2 * i) for i in (0, 1)]
-        return tracker.eye(torch.cat(eyes))[0]
-
-
-def loss_of(closeups: CloseUps, some: Example, lpips: LPIPS, tracker: FaceTracker, distance: float) -> Tensor:
-    """Error of the squares, as `losses.square_terms` has it; LPIPS of half of them; error of what is read in them."""
+def loss_of(
+    closeups: CloseUps, some: Example, lpips: LPIPS, distance: float, only: tuple[int, ...] = (0, 1)
+) -> Tensor:
+    """Error of the squares, as `losses.square_terms` has it; LPIPS of half of them."""
     loss = torch.zeros(())
-    for part, square in enumerate(some.squares):
+    for part in only:
+        square = some.squares[part]
         x = seen(some, part, changed=True)
         with torch.autocast("cpu", torch.bfloat16):
             change = closeups.parts[part](x.key, x.key_dots, x.drawn, x.dots).float()
@@ -248,28 +229,22 @@ def loss_of(closeups: CloseUps, some: Example, lpips: LPIPS, tracker: FaceTracke
                 wanted = lpips.embed(half[1])
             ours = lpips.embed(half[0])
         perceptual = lpips.compare([y.float() for y in ours], [y.float() for y in wanted]).mean()
-        with torch.no_grad():
-            truth = read(tracker, x.wanted, x.marks, part)
-        misread = (read(tracker, drawn, x.marks, part) - truth).abs().mean()
-        loss = loss + 4 * (error.abs() * weight).mean() + 10 * error.square().mean()
-        loss = loss + 3 * perceptual + READING * misread
+        loss = loss + 4 * (error.abs() * weight).mean() + 10 * error.square().mean() + 3 * perceptual
     return loss
 
 
 @torch.no_grad()
-def measure(closeups: nn.Module, some: Example, lpips: LPIPS, tracker: FaceTracker) -> dict[str, float]:
-    """LPIPS(alex) and PSNR of both squares, and what the tracker reads amiss in them; ``_key``: without close-ups."""
+def measure(closeups: nn.Module, some: Example, lpips: LPIPS) -> dict[str, float]:
+    """LPIPS(alex) and PSNR of both squares; ``_key``: without close-ups."""
     assert isinstance(closeups, CloseUps)
     out = {}
-    for part, name in enumerate(("mouth", "eyes")):
+    for part, name in enumerate(NAMES):
         x = seen(some, part, changed=False)
         change = closeups.parts[part](x.key, x.key_dots, x.drawn, x.dots)
         drawn = x.drawn + change * fade(some.squares[part], change.device)
         for kind, picture in (("", drawn), ("_key", x.drawn)):
             out[f"{name}_lpips{kind}"] = float(lpips(upsample(picture.clamp(0, 1)), upsample(x.wanted)).mean())
             out[f"{name}_psnr{kind}"] = float(psnr(picture.clamp(0, 1), x.wanted).mean())
-            misread = read(tracker, picture, x.marks, part) - read(tracker, x.wanted, x.marks, part)
-            out[f"{name}_misread{kind}"] = float(misread.abs().mean())
     return out
 
 
@@ -280,6 +255,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--minutes", type=float, default=60)
     p.add_argument("--batch", type=int, default=16)
     p.add_argument("--frames", type=int, default=6400, help="frames that are drawn first, a tenth of a second each")
+    p.add_argument("--only", choices=NAMES, help="change this one alone")
     p.add_argument("--report", type=float, default=60, help="seconds between measurements on val, which take ten")
     add_options(p)
     p.set_defaults(lr=3e-4)
@@ -296,18 +272,19 @@ def main(argv: list[str] | None = None) -> None:
     )
     rng = np.random.default_rng(args.seed)
     model.closeups.requires_grad_(True)
-    closeups, tracker = model.closeups, model.tracker
+    closeups = model.closeups
+    only = (0, 1) if args.only is None else (NAMES.index(args.only),)
 
     def step() -> Tensor:
         some = train.of(torch.from_numpy(rng.integers(len(train.marks), size=args.batch)))
-        return loss_of(closeups, some, lpips, tracker, rng.uniform(*DISTANCES))
+        return loss_of(closeups, some, lpips, rng.uniform(*DISTANCES), only)
 
     teacher = Teacher(closeups, args.lr, args.minutes, args.report)
-    before = measure(closeups, val, lpips, tracker)
-    steps = teacher.run("closeups", step, lambda network: measure(network, val, lpips, tracker))
+    before = measure(closeups, val, lpips)
+    steps = teacher.run("closeups", step, lambda network: measure(network, val, lpips))
     closeups.load_state_dict(teacher.average.state_dict())
     save_weights(model, args.output)
-    print(json.dumps({"steps": steps, "before": before, **measure(closeups, val, lpips, tracker)}))
+    print(json.dumps({"steps": steps, "before": before, **measure(closeups, val, lpips)}))
 
 
 if __name__ == "__main__":
