@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from .arguments import path, whole
 from .errors import LimitExceeded, MediaError, TfcodecError
-from .files import refuse_same, write_atomically, write_to
+from .files import check_place, refuse_same, write_atomically, write_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,8 +118,16 @@ def encode(
     if out is not None and not isinstance(out, str | os.PathLike) and not hasattr(out, "write"):
         raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
     refuse_same(source, out)
+    if isinstance(out, str | os.PathLike):
+        check_place(out)
     with open_source(
-        source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn,
+        source,
+        audio=audio,
+        sample_rate=sample_rate,
+        fps=fps,
+        crop=crop,
+        strict=strict,
+        warn=warn,
         device=find_device(device) if crop == "auto" else "cpu",
     ) as clip:
         if kbps is not None:
@@ -350,6 +358,8 @@ def _whole(file: BinaryIO) -> bytes:
     data = bytearray()
     while len(data) <= MAX_STREAM_BYTES:
         piece = file.read(min(1 << 20, MAX_STREAM_BYTES + 1 - len(data)))
+        if piece is None:
+            raise MediaError("the file object gives nothing yet: one that does not wait for its data cannot be read")
         if not isinstance(piece, bytes | bytearray | memoryview):
             raise MediaError("the file object must be opened in binary mode")
         if not len(piece):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import __version__
 from .batch.command import add_batch
 from .bench.command import add_bench
+from .commands import add_decoding, add_device, add_encoding, decoding, encoding
 from .errors import MediaError, TfcodecError
 from .simulator.command import add_simulate
 from .web.command import add_export, add_play
@@ -43,46 +44,15 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("encode", help="video -> .tfc")
     p.add_argument("input", help="any video that FFmpeg reads, or -")
     p.add_argument("output", help=".tfc file, or -")
-    p.add_argument("-q", "--quality", type=int, help="0 (fewest bits) to 10 (default 5)")
-    p.add_argument(
-        "--crop", choices=("auto", "none"), default="auto",
-        help="auto: find the face and keep a steady square around it (default); none: the centre square",
-    )  # fmt: skip
-    p.add_argument(
-        "--no-refine", action="store_true",
-        help="several times as fast: tiny frames are box means, not what the network draws best from",
-    )  # fmt: skip
-    p.add_argument(
-        "--kbps", type=float, metavar="N",
-        help="a budget for the whole stream, speech included: quality and speech codec are found to fit",
-    )  # fmt: skip
-    p.add_argument(
-        "--speech", default="auto", metavar="CODEC",
-        help="auto (Opus, unless --kbps needs another; default), opus, codec2, lyra, each also with a bit rate "
-        "(lyra:2400), or none: leave the sound out",
-    )  # fmt: skip
-    p.add_argument(
-        "--silence", choices=("gate", "send"), default="gate", help="send nothing while nobody speaks, or everything"
-    )
-    p.add_argument("--no-motion", action="store_true", help="do not say how the face moves: 10 bits a frame less")
-    p.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
-    _device(p)
+    add_encoding(p)
+    add_device(p)
     _common(p)
 
     p = commands.add_parser("decode", help=".tfc -> video")
     p.add_argument("input", help=".tfc file, or -")
     p.add_argument("output", help=".mp4 or .mkv file, or - (Matroska)")
-    p.add_argument("--lossless", action="store_true", help="FFV1 and PCM in .mkv: exactly what was decoded")
-    p.add_argument("--conceal", action="store_true", help="carry on past damaged packets")
-    p.add_argument("--coarse", action="store_true", help="stage 1's 64x64 video instead of the 256x256 one")
-    p.add_argument("--fast", action="store_true", help="draw in bfloat16 where the processor has it")
-    p.add_argument("--network", metavar="NAME", help="light: draw with the light network, faster and not quite as well")
-    _device(p)
-    p.add_argument("--batch", type=int, metavar="N", help="frames to draw together (default 8, on a graphics card 64)")
-    p.add_argument(
-        "--runtime", choices=("torch", "ncnn"), default="torch",
-        help="what draws: torch (default) or ncnn, which starts sooner and needs less memory (extra fast)",
-    )  # fmt: skip
+    add_decoding(p)
+    add_device(p)
     _common(p)
 
     p = commands.add_parser("info", help="what a stream holds, and where its bytes go")
@@ -103,13 +73,6 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--lyra", metavar="FOLDER", help="check Lyra's model files there (else in the folder TFCODEC_LYRA)")
     p.add_argument("--json", action="store_true", help="machine-readable")
     return parser
-
-
-def _device(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--device", default="cpu", metavar="WHERE",
-        help="where networks compute: cpu (default), cuda, cuda:1, mps, or auto: cuda where there is such a card",
-    )  # fmt: skip
 
 
 def _common(p: argparse.ArgumentParser) -> None:
@@ -210,11 +173,7 @@ def _encode(args: argparse.Namespace) -> int:
     _refuse_overwrite(args)
     source: str | BinaryIO = _standard_input() if args.input == "-" else args.input
     with _bar("encode", args.quiet) as progress:
-        data = encode(
-            source, quality=args.quality, crop=args.crop, refine=not args.no_refine,
-            motion=not args.no_motion, speech=args.speech, silence=args.silence, kbps=args.kbps,
-            progress=progress, strict=args.strict, warn=_warn, device=args.device,
-        )  # fmt: skip
+        data = encode(source, progress=progress, warn=_warn, device=args.device, **encoding(args))
     if args.output == "-":
         write_to(_standard_output(), data)
     else:
@@ -232,9 +191,7 @@ def _decode(args: argparse.Namespace) -> int:
         target = Path(folder) / "out.mkv" if args.output == "-" else Path(args.output)
         with _bar("decode", args.quiet) as progress:
             reader = decode_to(
-                _read(args.input), target, lossless=args.lossless, errors="conceal" if args.conceal else "raise",
-                coarse=args.coarse, fast=args.fast, network=args.network,
-                device=args.device, batch=args.batch, progress=progress, runtime=args.runtime,
+                _read(args.input), target, device=args.device, progress=progress, **decoding(args)
             )  # fmt: skip
         for line in reader.damaged:
             print(f"tfcodec: concealed: {line}", file=sys.stderr)
@@ -365,12 +322,14 @@ def _read(name: str) -> bytes:
 
 
 def _refuse_overwrite(args: argparse.Namespace) -> None:
-    from .files import refuse_same
+    from .files import check_place, refuse_same
 
     if "-" not in (args.input, args.output):
         refuse_same(args.input, args.output)
     if args.output != "-" and os.path.lexists(args.output) and not args.force:
         raise MediaError(f"{args.output} exists; -f overwrites it")
+    if args.output != "-":
+        check_place(args.output)
     if args.output == "-" and _standard_output().isatty():
         raise MediaError("not writing binary data to a terminal")
 

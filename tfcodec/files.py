@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -75,6 +76,33 @@ def destination(path: str | os.PathLike[str]) -> Path:
         return target.resolve() if target.is_symlink() else target
     except (OSError, RuntimeError) as error:
         raise MediaError(f"cannot write {target}: {error}") from None
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Raise MediaError where a file of this name could not be written: before the work that would be lost."""
+    target = destination(path)
+    folder = target.absolute().parent
+    if is_special(target):
+        return
+    if target.is_dir():
+        problem = errno.EISDIR
+    elif not folder.is_dir():
+        problem = errno.ENOTDIR if folder.exists() else errno.ENOENT
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        problem = errno.EACCES
+    else:
+        return
+    raise MediaError(f"cannot write {target}: {os.strerror(problem)}")
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, with those above it, if it is not there. Raises MediaError."""
+    folder = arguments.path("out", path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"cannot make {folder}: {error.strerror or error}") from None
+    return folder
 
 
 def refuse_same(source: object, out: object) -> None:
