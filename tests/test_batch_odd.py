@@ -93,12 +93,20 @@ def test_lists_as_programs_write_them(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_none_are_left_aside(tmp_path: Path) -> None:
-    good = {"name": "a.mp4", "out": "a.tfc", "status": "done", "kbps": 2, "options": {}, "bytes": {}, "face": None}
-    wrong = [
+    good: dict[str, Any] = {
+        "name": "a.mp4",
+        "out": "a.tfc",
+        "status": "done",
+        "kbps": 2,
+        "options": {},
+        "bytes": {},
+        "face": None,
+    }
+    wrong: list[dict[str, Any]] = [
         {"out": "../a.tfc"}, {"out": "/etc/a.tfc"}, {"out": "a\0.tfc"}, {"out": 5}, {"options": "all"}, {"bytes": 9},
         {"duration_seconds": "long"}, {"warnings": "none"}, {"out_bytes": 1.5}, {"face": "yes"}, {"status": None},
     ]  # fmt: skip
-    rows = [good, *({**good, "name": f"{n}.mp4", **change} for n, change in enumerate(wrong)), [], None, 7]
+    rows: list[Any] = [good, *({**good, "name": f"{n}.mp4", **change} for n, change in enumerate(wrong)), [], None, 7]
     (tmp_path / LINES).write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert list(Manifest(tmp_path).rows) == ["a.mp4"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import tfcodec
 from tfcodec.cli import main
+from tfcodec.doctor import Finding
 from tfcodec.media import open_source, write_video
 from tfcodec.model.renderer import has_bfloat16
 
@@ -94,6 +96,25 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "frames/s" in out
     assert main(["doctor", "--json"]) == 0
     assert {line["what"] for line in json.loads(capsys.readouterr().out)} >= {"network", "Opus speech"}
+
+
+def test_a_package_that_is_missing_is_one_line(folder: Path, tmp_path: Path) -> None:
+    for name in ("av", "tqdm", "numpy"):
+        code = f"import sys; sys.modules['{name}'] = None; from tfcodec.cli import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "encode", str(folder / "in.mp4"), str(tmp_path / "a.tfc")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith(f"tfcodec: {name}")
+        assert "tfcodec doctor" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_where_the_terminal_is_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfcodec.doctor.examine", lambda lyra: [Finding("face", False, "caf\xe9\udce9", False)])
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "ascii"))
+    assert main(["doctor"]) == 0
+    assert out.getvalue().split() == [b"none", b"face:", b"caf\\xe9\\udce9"]
 
 
 def test_output_is_not_overwritten(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,7 @@ def test_a_file_that_does_not_wait_for_its_data_is_refused() -> None:
     with os.fdopen(there, "rb") as file:
         for call in (tfcodec.probe, partial(tfcodec.encode, **PLAIN)):
             with pytest.raises(MediaError, match="does not wait"):
-                call(file)  # type: ignore[arg-type]
+                call(file)
     os.close(write)
 
 

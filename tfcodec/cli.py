@@ -104,6 +104,9 @@ def main(argv: list[str] | None = None) -> int:
             _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
             _silence_output()
             return 1
+        except ImportError as error:  # an installation that is not whole: it is no extra, whose errors are our own
+            _say(f"{error.name or 'a package'} cannot be loaded ({error}); `tfcodec doctor` says what is there")
+            return 1
         except KeyboardInterrupt:
             _say("interrupted")
             return 130
@@ -138,6 +141,12 @@ def _terminable() -> Iterator[None]:
 def _say(text: str) -> None:
     if sys.stderr is not None:
         print(f"tfcodec: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """As standard output takes it: what has no place in its encoding is written as ``\\xe9``."""
+    code = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(code, "backslashreplace").decode(code)
 
 
 def _is_terminal() -> bool:
@@ -303,7 +312,7 @@ def _doctor(args: argparse.Namespace) -> int:
         print(json.dumps([vars(line) for line in report], indent=1))
     else:
         for line in report:
-            print(f"{'ok  ' if line.ok else 'FAIL' if line.needed else 'none'}  {line.what}: {line.found}")
+            print(_printable(f"{'ok  ' if line.ok else 'FAIL' if line.needed else 'none'}  {line.what}: {line.found}"))
     return 0 if all(line.ok or not line.needed for line in report) else 1
 
 
