@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 Value = TypeVar("Value")
 
@@ -30,8 +30,10 @@ LONGEST = (
     "odd_calls", "device", "keypoint_training", "docs", "fast", "torch_defaults", "demo_clip", "media", "keypoint",
 )  # fmt: skip
 """Files of tests that take longest, to be begun with: processes that share the files then end together."""
-# A test that fails by chance says nothing of the change that it is run for.
-settings.register_profile("repeatable", derandomize=True, database=None)
+# A test that fails by chance, or because others take the processor, says nothing of the change that it is run for.
+settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("repeatable")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes of tests have a core each; threads beyond that would only get into each other's way.

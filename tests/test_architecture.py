@@ -15,7 +15,7 @@ from tfcodec.codec.parts import Sending, layer
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tfcodec"
 
-GROUND = ("arguments", "errors", "rates", "samples", "files", "machine", "mixdown", "resample")
+GROUND = ("arguments", "commands", "errors", "rates", "samples", "files", "machine", "mixdown", "resample", "signals")
 CODERS = ("tinyframe", "motion", "keyframe", "speech")
 ROAD = (
     *GROUND, "bitstream", *CODERS, "model", "runtime", "codec.parts", "codec.policy", "codec.options", "codec.results",

@@ -261,6 +261,15 @@ def test_a_cluster_of_two_one_of_which_is_killed(videos: Path, streams: Path, tm
         assert told[:4] == [0, 0, 0, 0]
         assert (report.made, report.failed) == (3, 1)
         assert tfcodec.encode_batch(videos, out, dask=cluster.scheduler_address, **FAST).made == 0
+
+        def leave(done: float, whole: float, report: Report) -> None:
+            if report.finished:
+                cluster.close()
+
+        with pytest.raises(tfcodec.TfcodecError, match="has gone; what is done is kept"):
+            tfcodec.encode_batch(
+                videos, tmp_path / "gone", dask=cluster.scheduler_address, progress=leave, force=True, **FAST
+            )
     assert {name: row["status"] for name, row in rows_of(out).items()} == {
         **dict.fromkeys(NAMES, "done"), "bad.mp4": "failed"
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ from conftest import psnr
 
 import tfcodec
 from tfcodec.cli import main
+from tfcodec.doctor import Finding
 from tfcodec.media import open_source, write_video
 from tfcodec.model.renderer import has_bfloat16
 
@@ -113,6 +115,25 @@ def test_doctor_names_the_extra_that_is_missing(monkeypatch: pytest.MonkeyPatch)
     assert lines[1].found == "needs no-such-package: pip install 'tfcodec[bench]'"
 
 
+def test_a_package_that_is_missing_is_one_line(folder: Path, tmp_path: Path) -> None:
+    for name in ("av", "tqdm", "numpy"):
+        code = f"import sys; sys.modules['{name}'] = None; from tfcodec.cli import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "encode", str(folder / "in.mp4"), str(tmp_path / "a.tfc")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith(f"tfcodec: {name}")
+        assert "tfcodec doctor" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_where_the_terminal_is_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfcodec.doctor.examine", lambda lyra: [Finding("face", False, "caf\xe9\udce9", False)])
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "ascii"))
+    assert main(["doctor"]) == 0
+    assert out.getvalue().split() == [b"none", b"face:", b"caf\\xe9\\udce9"]
+
+
 def test_output_is_not_overwritten(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.tfc"
     out.write_bytes(b"mine")
@@ -172,19 +193,11 @@ def test_first_mistakes_are_told_before_any_work(
         tfcodec.encode(stream.read_bytes())
     # An encoding can take minutes: that there is no place for it is said first.
     monkeypatch.setattr("tfcodec.codec.file.encoder.encode_clip", lambda *given: pytest.fail("encoded before"))
-    assert said("encode", video, tmp_path / "no" / "x.tfc") == f"{tmp_path / 'no'}: no such directory"
-    with pytest.raises(tfcodec.MediaError, match="no such directory"):
+    assert said("encode", video, tmp_path / "no" / "x.tfc") == f"cannot write {tmp_path / 'no' / 'x.tfc'}: No such file or directory"
+    with pytest.raises(tfcodec.MediaError, match="No such file or directory"):
         tfcodec.encode(video, tmp_path / "no" / "x.tfc")
     for command in (["encode", video, tmp_path], ["decode", stream, tmp_path, "-f"]):
-        assert said(*command) == f"{tmp_path}: is a directory"
-
-
-def test_a_package_that_is_missing_is_one_line(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert main(["decode", str(folder / "a.tfc"), str(tmp_path / "out.mp4")]) == 1
-    assert capsys.readouterr().err.startswith("tfcodec: this needs the package tqdm, which is not installed")
+        assert said(*command) == f"cannot write {tmp_path}: Is a directory"
 
 
 def test_a_photo_is_coded_with_a_warning(

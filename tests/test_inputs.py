@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -121,6 +122,84 @@ def test_a_turned_picture_is_not_stretched(tmp_path: Path) -> None:
     assert len(rows) == 64
     assert len(columns) == pytest.approx(64 * 64 / 96, abs=1)
     assert abs(int(columns[0]) + int(columns[-1]) - 95) <= 1  # in the middle
+
+
+# ---- times ----
+
+EVERY = 0.5
+"""Seconds from click to click, by the timestamps."""
+
+
+def _clicking(path: Path, stamps: np.ndarray, chunk: int, rate: int) -> Path:
+    """Four seconds of pictures, and sound in pieces of ``chunk`` samples at these times, with clicks that say when."""
+    with av.open(str(path), "w") as out:
+        pictures = out.add_stream("mpeg4", rate=25)
+        pictures.width = pictures.height = 64
+        sound = out.add_stream("pcm_s16le", rate=rate, layout="mono")
+        packets = []
+        for i in range(100):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            packets += pictures.encode(frame)
+        for i, stamp in enumerate(stamps):
+            lasts = stamps[i + 1] - stamp if i + 1 < len(stamps) else chunk / rate
+            times = stamp + np.arange(chunk) * min(lasts, 1.02 * chunk / rate) / chunk
+            samples = np.where((times + 1e-6) % EVERY < 0.002, 29_000, 0).astype(np.int16)
+            piece = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+            piece.sample_rate, piece.time_base, piece.pts = rate, Fraction(1, 1000), round(1000 * stamp)
+            packets += sound.encode(piece)
+        packets += [*pictures.encode(None), *sound.encode(None)]
+        for packet in sorted(packets, key=lambda packet: Fraction(packet.dts or 0) * packet.time_base):
+            out.mux(packet)
+    return path
+
+
+CLOCKS = {
+    "right": (np.arange(125) * 0.032, 512, 16_000),
+    "1 % slow": (np.arange(125) * 0.032 * 1.01, 512, 16_000),
+    "1 % fast": (np.arange(125) * 0.032 * 0.99, 512, 16_000),
+    "a gap of 30 ms": (np.delete(np.arange(134) * 0.03, 40), 480, 16_000),
+    "gaps of 30 ms": (np.delete(np.arange(134) * 0.03, [20, 40, 70, 100]), 480, 16_000),
+    "jitter of 30 ms": (np.arange(125) * 0.032 + 0.03 * (np.arange(125) * 7 % 5) / 4, 512, 16_000),
+    "begins late, at 8 kHz": (0.3 + np.arange(115) * 0.032, 256, 8_000),
+    "begins early, at 96 kHz": (np.arange(130) * 0.032 - 0.064, 3_072, 96_000),
+}
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_sound_is_within_20_ms_of_its_timestamps(name: str, tmp_path: Path) -> None:
+    stamps, chunk, rate = CLOCKS[name]
+    with open_source(_clicking(tmp_path / "a.mkv", stamps, chunk, rate), crop="none") as clip:
+        assert clip.audio is not None
+        at = np.flatnonzero(np.abs(clip.audio) > 0.3) / 16_000
+    first = at[np.flatnonzero(np.diff(at, prepend=-1) > 0.1)]
+    assert len(first) >= 6
+    assert np.abs(first - np.round(first / EVERY) * EVERY).max() <= (0.02 if name != "right" else 0.0015)
+
+
+@pytest.mark.parametrize(("suffix", "codec", "sound"), [("ts", "libx264", "aac"), ("mpg", "mpeg2video", "mp2")])
+def test_streams_that_were_put_together(suffix: str, codec: str, sound: str, tmp_path: Path) -> None:
+    """``cat a.ts b.ts``: timestamps begin anew in the middle, for one track sooner than for the other."""
+    parts = []
+    options = {"bf": "2", "preset": "medium"} if codec == "libx264" else {"bf": "2"}
+    for part in range(2):
+        pictures = [np.full((64, 64, 3), 40 + 80 * part + i, np.uint8) for i in range(50)]
+        pictures[20][:] = 250  # a flash, and a click
+        click = np.zeros((1, 88_200))
+        click[0, 35_280:35_400] = 0.9
+        made = Video(pictures, codec=codec, options=options)
+        parts.append(write(tmp_path / f"{part}.{suffix}", made, Sound(click, codec=sound, rate=44_100)).read_bytes())
+    (tmp_path / f"both.{suffix}").write_bytes(b"".join(parts))
+    with open_source(tmp_path / f"both.{suffix}", crop="none") as clip:
+        shown = np.array([picture.mean() for picture in clip.upright_iter()])
+        assert clip.audio is not None
+        loud = np.flatnonzero(np.abs(clip.audio) > 0.3) / 16_000
+    assert 98 <= len(shown) <= 105
+    assert (np.diff(shown[np.r_[0:19, 22:48]]) > -2).all()
+    flashes = np.flatnonzero(shown > 200)
+    assert len(flashes) == 2
+    clicks = loud[np.flatnonzero(np.diff(loud, prepend=-1) > 0.1)]
+    assert clicks == pytest.approx(flashes / 25, abs=0.041)
 
 
 # ---- range and gamut ----

@@ -471,7 +471,7 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path: Path) -> None:
         ("a.mp4", 64, {"lossless": True}, "mkv"),
         ("a.mp4", (63, 64), {}, "even"),
         ("a.mp4", 0, {}, "picture size"),
-        ("none/a.mp4", 64, {}, "no such directory"),
+        ("none/a.mp4", 64, {}, "No such file or directory"),
         ("a.mp4", 64, {"fps": 0}, "fps"),
         ("a.mp4", 64, {"audio": np.zeros(5)}, "sample_rate"),
         ("a.mp4", 64, {"audio": np.zeros((5, 2)), "sample_rate": 8000}, "audio"),

@@ -207,6 +207,19 @@ def test_sound_that_is_no_number_is_refused_and_the_call_goes_on(moving_face: Fa
     assert encoder.frames <= 1
 
 
+def test_pictures_and_sound_are_the_caller_s_own(moving_face: Face) -> None:
+    encoder, decoder = sender(audio=True), tfcodec.Decoder()
+    for frame, sound in zip(moving_face[0][:6], moving_face[1].reshape(-1, 640), strict=False):
+        for packet in encoder.push(frame, sound):
+            decoder.push(packet)
+    decoder.pull(draw=False)
+    before = decoder.pull_audio()
+    decoder.pull_audio()[:] = 7  # a volume control, say
+    assert np.array_equal(decoder.pull_audio(), before)
+    decoder.pull(draw=False)[:] = 7
+    assert not (decoder.pull(draw=False) == 7).all()
+
+
 # ---- telling ends apart ----
 
 

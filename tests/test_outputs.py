@@ -122,6 +122,36 @@ def test_closed_and_text_files_are_refused(stream: Path) -> None:
                     call(file)  # type: ignore[arg-type]
 
 
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    begun: list[int] = []
+
+    def progress(done: int, whole: int) -> None:
+        begun.append(done)
+
+    for out, why in (("none/a.tfc", "No such file"), ("file/a.tfc", "Not a directory"), (".", "Is a directory")):
+        with pytest.raises(MediaError, match=f"cannot write .*: {why}"):
+            tfcodec.encode(GREY, tmp_path / out, fps=25, progress=progress, **PLAIN)
+    assert not begun
+    assert main(["encode", "-", str(tmp_path / "none" / "a.tfc")]) == 1  # standard input is not read
+    assert "No such file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_does_not_wait_for_its_data_is_refused() -> None:
+    """What such a file has until now was taken for all of it."""
+    there, write = os.pipe()
+    os.set_blocking(there, False)
+    os.write(write, b"\0" * 100)
+    with os.fdopen(there, "rb") as file:
+        for call in (tfcodec.probe, partial(tfcodec.encode, **PLAIN)):
+            with pytest.raises(MediaError, match="does not wait"):
+                call(file)
+    os.close(write)
+
+
 # ---- what stands in the place of an output ----
 
 

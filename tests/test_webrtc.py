@@ -306,3 +306,55 @@ def test_errors_of_the_encoder_come_out_of_push() -> None:
         await pc.close()
 
     asyncio.run(run())
+
+
+class _Awkward(np.ndarray):
+    """An array in which whoever looks at it runs into an error."""
+
+    def __array_finalize__(self, made: object) -> None:
+        pass
+
+    def __getitem__(self, which: Any) -> Any:
+        raise IndexError("not here")
+
+
+def test_any_error_of_the_encoder_s_thread_comes_out_of_push() -> None:
+    async def run() -> None:
+        pc = aiortc.RTCPeerConnection(aiortc.RTCConfiguration([]))
+        sender = bridge.CallSender(*bridge.open_channels(pc), audio=False, motion=False)
+        good = np.zeros((256, 256, 3), np.uint8)
+        sender.push(good.view(_Awkward))
+        assert await until(lambda: sender.error is not None)
+        with pytest.raises(tfcodec.TfcodecError, match="IndexError: not here"):
+            sender.push(good)
+        sender.push(good)
+        assert await until(lambda: sender._encoder.frames == 1)  # its thread is still there
+        sender.close()
+        with pytest.raises(tfcodec.TfcodecError, match="was closed"):
+            sender.push(good)
+        assert await until(lambda: not sender._thread.is_alive())
+        assert not sender._jobs
+        await pc.close()
+
+    asyncio.run(run())
+
+
+def test_an_error_of_on_tick_does_not_stop_the_clock() -> None:
+    async def run() -> None:
+        said: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, about: said.append(about))
+        ticks: list[int] = []
+
+        def on_tick(picture: np.ndarray, sound: np.ndarray, new: bool) -> None:
+            ticks.append(len(ticks))
+            raise ZeroDivisionError
+
+        receiver = bridge.CallReceiver()
+        receiver.on_tick = on_tick
+        assert await until(lambda: len(ticks) >= 3)
+        receiver.close()
+        receiver.close()
+        assert len(said) >= 3
+        assert isinstance(said[0]["exception"], ZeroDivisionError)
+
+    asyncio.run(run())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from .arguments import path, whole
 from .errors import LimitExceeded, MediaError, TfcodecError
-from .files import refuse_no_place, refuse_same, write_atomically, write_to
+from .files import check_place, refuse_same, write_atomically, write_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +122,7 @@ def encode(
         raise TfcodecError(f"out must be a path or a binary file object, not {type(out).__name__}")
     refuse_same(source, out)
     if isinstance(out, str | os.PathLike):
-        refuse_no_place(out)
+        check_place(out)
     _refuse_stream(source)
     with open_source(
         source, audio=audio, sample_rate=sample_rate, fps=fps, crop=crop, strict=strict, warn=warn,
@@ -369,6 +369,8 @@ def _whole(file: BinaryIO) -> bytes:
     data = bytearray()
     while len(data) <= MAX_STREAM_BYTES:
         piece = file.read(min(1 << 20, MAX_STREAM_BYTES + 1 - len(data)))
+        if piece is None:
+            raise MediaError("the file object gives nothing yet: one that does not wait for its data cannot be read")
         if not isinstance(piece, bytes | bytearray | memoryview):
             raise MediaError("the file object must be opened in binary mode")
         if not len(piece):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import __version__
 from .batch.command import add_batch
 from .bench.command import add_bench
+from .commands import add_decoding, add_device, add_encoding, decoding, encoding
 from .errors import BitstreamError, MediaError, TfcodecError
 from .simulator.command import add_simulate
 from .web.command import add_export, add_play
@@ -43,53 +44,15 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("encode", help="video -> .tfc")
     p.add_argument("input", help="any video that FFmpeg reads, or -")
     p.add_argument("output", help=".tfc file, or -")
-    p.add_argument("-q", "--quality", type=int, help="0 (fewest bits) to 10 (default 5)")
-    p.add_argument(
-        "--crop", choices=("auto", "none"), default="auto",
-        help="auto: find the face and keep a steady square around it (default); none: the centre square",
-    )  # fmt: skip
-    p.add_argument(
-        "--no-refine", action="store_true",
-        help="up to twice as fast, a little worse: tiny frames are box means, not what the network draws best from",
-    )  # fmt: skip
-    p.add_argument(
-        "--kbps", type=float, metavar="N",
-        help="a budget for the whole stream, speech included: quality and speech codec are found to fit",
-    )  # fmt: skip
-    p.add_argument(
-        "--speech", default="auto", metavar="CODEC",
-        help="auto (Opus, unless --kbps needs another; default), opus, codec2, lyra, each also with a bit rate "
-        "(lyra:2400), or none: leave the sound out",
-    )  # fmt: skip
-    p.add_argument(
-        "--silence", choices=("gate", "send"), default="gate",
-        help="speech while nobody speaks: gate: send none (default); send: send all",
-    )  # fmt: skip
-    p.add_argument(
-        "--no-motion", action="store_true",
-        help="no face tracker, no motion layer: about 10 bits a frame less, and mouth and eyes hardly move",
-    )  # fmt: skip
-    p.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
-    _device(p)
+    add_encoding(p)
+    add_device(p)
     _common(p)
 
     p = commands.add_parser("decode", help=".tfc -> video")
     p.add_argument("input", help=".tfc file, or -")
     p.add_argument("output", help=".mp4 or .mkv file, or - (Matroska)")
-    p.add_argument("--lossless", action="store_true", help="FFV1 and PCM in .mkv: exactly what was decoded")
-    p.add_argument("--conceal", action="store_true", help="carry on past what is damaged, and list it")
-    p.add_argument("--coarse", action="store_true", help="stage 1's 64x64 video instead of the 256x256 one")
-    p.add_argument(
-        "--fast", action="store_true",
-        help="draw in bfloat16 where the processor has it: faster, pixels move by a grey level or two",
-    )  # fmt: skip
-    p.add_argument("--network", metavar="NAME", help="light: draw with the light network, faster and not quite as well")
-    _device(p)
-    p.add_argument("--batch", type=int, metavar="N", help="frames to draw together (default 8, on a graphics card 64)")
-    p.add_argument(
-        "--runtime", choices=("torch", "ncnn"), default="torch",
-        help="what draws: torch (default) or ncnn, which starts sooner and needs less memory (extra fast)",
-    )  # fmt: skip
+    add_decoding(p)
+    add_device(p)
     _common(p)
 
     p = commands.add_parser("info", help="what a stream holds, and where its bytes go")
@@ -110,13 +73,6 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--lyra", metavar="FOLDER", help="check Lyra's model files there (else in the folder TFCODEC_LYRA)")
     p.add_argument("--json", action="store_true", help="machine-readable")
     return parser
-
-
-def _device(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--device", default="cpu", metavar="WHERE",
-        help="where networks compute: cpu (default), cuda, cuda:1, mps, or auto: cuda where there is such a card",
-    )  # fmt: skip
 
 
 def _common(p: argparse.ArgumentParser) -> None:
@@ -145,17 +101,17 @@ def main(argv: list[str] | None = None) -> int:
         except TfcodecError as error:
             _say(str(error))
             return 1
-        except ModuleNotFoundError as error:
-            if (error.name or "tfcodec").startswith("tfcodec"):
-                raise  # not the installation's fault
-            _say(f"this needs the package {error.name}, which is not installed; `tfcodec doctor` says what else is not")
-            return 1
         except BrokenPipeError:
             _silence_output()  # the reader of our output has gone
             return 1
         except OSError as error:
             _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
             _silence_output()
+            return 1
+        except ImportError as error:  # an installation that is not whole: it is no extra, whose errors are our own
+            if (error.name or "").startswith("tfcodec"):
+                raise
+            _say(f"{error.name or 'a package'} cannot be loaded ({error}); `tfcodec doctor` says what is there")
             return 1
         except KeyboardInterrupt:
             _say("interrupted")
@@ -193,6 +149,12 @@ def _say(text: str) -> None:
         print(f"tfcodec: {' '.join(text.split())}", file=sys.stderr)
 
 
+def _printable(text: str) -> str:
+    """As standard output takes it: what has no place in its encoding is written as ``\\xe9``."""
+    code = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(code, "backslashreplace").decode(code)
+
+
 def _is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
@@ -226,11 +188,7 @@ def _encode(args: argparse.Namespace) -> int:
     _refuse_overwrite(args)
     source: str | BinaryIO = _standard_input() if args.input == "-" else args.input
     with _bar("encode", args.quiet) as progress:
-        data = encode(
-            source, quality=args.quality, crop=args.crop, refine=not args.no_refine,
-            motion=not args.no_motion, speech=args.speech, silence=args.silence, kbps=args.kbps,
-            progress=progress, strict=args.strict, warn=_warn, device=args.device,
-        )  # fmt: skip
+        data = encode(source, progress=progress, warn=_warn, device=args.device, **encoding(args))
     if args.output == "-":
         write_to(_standard_output(), data)
     else:
@@ -248,9 +206,7 @@ def _decode(args: argparse.Namespace) -> int:
         target = Path(folder) / "out.mkv" if args.output == "-" else Path(args.output)
         with _bar("decode", args.quiet) as progress:
             reader = decode_to(
-                _read(args.input), target, lossless=args.lossless, errors="conceal" if args.conceal else "raise",
-                coarse=args.coarse, fast=args.fast, network=args.network,
-                device=args.device, batch=args.batch, progress=progress, runtime=args.runtime,
+                _read(args.input), target, device=args.device, progress=progress, **decoding(args)
             )  # fmt: skip
         for line in reader.damaged:
             print(f"tfcodec: concealed: {line}", file=sys.stderr)
@@ -362,7 +318,7 @@ def _doctor(args: argparse.Namespace) -> int:
         print(json.dumps([vars(line) for line in report], indent=1))
     else:
         for line in report:
-            print(f"{'ok  ' if line.ok else 'FAIL' if line.needed else 'none'}  {line.what}: {line.found}")
+            print(_printable(f"{'ok  ' if line.ok else 'FAIL' if line.needed else 'none'}  {line.what}: {line.found}"))
     return 0 if all(line.ok or not line.needed for line in report) else 1
 
 
@@ -381,12 +337,12 @@ def _read(name: str) -> bytes:
 
 
 def _refuse_overwrite(args: argparse.Namespace) -> None:
-    from .files import refuse_no_place, refuse_same
+    from .files import check_place, refuse_same
 
     if "-" not in (args.input, args.output):
         refuse_same(args.input, args.output)
     if args.output != "-":
-        refuse_no_place(args.output)
+        check_place(args.output)
         if os.path.lexists(args.output) and not args.force:
             raise MediaError(f"{args.output} exists; -f overwrites it")
     if args.output == "-" and _standard_output().isatty():

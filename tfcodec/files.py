@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -77,6 +78,33 @@ def destination(path: str | os.PathLike[str]) -> Path:
         raise MediaError(f"cannot write {target}: {error}") from None
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Raise MediaError where a file of this name could not be written: before the work that would be lost."""
+    target = destination(path)
+    folder = target.absolute().parent
+    if is_special(target):
+        return
+    if target.is_dir():
+        problem = errno.EISDIR
+    elif not folder.is_dir():
+        problem = errno.ENOTDIR if folder.exists() else errno.ENOENT
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        problem = errno.EACCES
+    else:
+        return
+    raise MediaError(f"cannot write {target}: {os.strerror(problem)}")
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, with those above it, if it is not there. Raises MediaError."""
+    folder = arguments.path("out", path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"cannot make {folder}: {error.strerror or error}") from None
+    return folder
+
+
 def refuse_same(source: object, out: object) -> None:
     """Raise MediaError where an output would take the place of what it is made of."""
     paths = [x for x in (source, out) if isinstance(x, str | os.PathLike)]
@@ -86,18 +114,6 @@ def refuse_same(source: object, out: object) -> None:
         return
     if same:
         raise MediaError(f"{out} is what it would be made of: give the output another name")
-
-
-def refuse_no_place(out: str | os.PathLike[str]) -> None:
-    """Raise MediaError where no file of this name can be written: it is a folder, or lies in none.
-
-    To be asked before the work that the file is to hold.
-    """
-    target = destination(out)
-    if target.is_dir():
-        raise MediaError(f"{out}: is a directory")
-    if not target.absolute().parent.is_dir():
-        raise MediaError(f"{target.parent}: no such directory")
 
 
 def is_special(path: Path) -> bool:

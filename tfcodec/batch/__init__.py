@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from ..errors import TfcodecError
 
 if TYPE_CHECKING:
+    from ..runtime import Runtime
     from .options import NoFace
     from .run import Engine, Progress, Report
 
@@ -87,7 +88,10 @@ def decode_batch(
     errors: Literal["raise", "conceal"] = "raise",
     coarse: bool = False,
     fast: bool = False,
+    network: str | None = None,
     device: str = "cpu",
+    batch: int | None = None,
+    runtime: Runtime = "torch",
     jobs: int = 1,
     dask: str | None = None,
     retry: bool = False,
@@ -99,7 +103,7 @@ def decode_batch(
     Args:
         source: as for `encode_batch`; of a folder its ``.tfc`` files.
         out: folder for the videos (``.mp4``; ``.mkv`` with ``lossless``) and the manifest.
-        lossless, errors, coarse, fast, device: as for `tfcodec.decode_to`.
+        lossless, errors, coarse, fast, network, device, batch, runtime: as for `tfcodec.decode_to`.
         jobs, dask, retry, force, progress: as for `encode_batch`.
 
     Returns, raises: as `encode_batch`.
@@ -109,7 +113,7 @@ def decode_batch(
 
     if errors not in ("raise", "conceal"):
         raise TfcodecError(f'errors must be "raise" or "conceal", not {errors!r}')
-    options = Decoding(lossless, errors == "conceal", coarse, fast, device)
+    options = Decoding(lossless, errors == "conceal", coarse, fast, device, network, runtime, batch)
     return run(source, out, options, jobs=jobs, retry=retry, force=force, progress=progress, engine=_engine(dask))
 
 

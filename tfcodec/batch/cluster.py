@@ -10,9 +10,11 @@ written here alone. Workers should be processes of one thread: ``dask worker --n
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +34,20 @@ class Dask:
         """Do jobs; ``watch`` is told as by `pool.run_here`, but for shares. What is left at an error is cancelled.
 
         Raises:
-            TfcodecError: distributed is not installed, or there is no scheduler at the address.
+            TfcodecError: distributed is not installed, there is no scheduler at the address, or it goes away.
         """
         try:
             import distributed
         except ImportError:
             raise TfcodecError("a Dask cluster needs distributed: pip install 'tfcodec[dask]'") from None
+        with _quiet():
+            self._do(distributed, jobs, watch)
+
+    def _do(self, distributed: Any, jobs: Iterable[Job], watch: Watch) -> None:
         try:
             client = distributed.Client(self._address, timeout=20)
-        except (OSError, ValueError) as error:
-            raise TfcodecError(f"no Dask scheduler at {self._address}: {error or 'it does not answer'}") from None
+        except (OSError, TypeError, ValueError) as error:
+            raise TfcodecError(f"no Dask scheduler at {self._address!r}: {error or 'it does not answer'}") from None
         of: dict[Any, Job] = {}
         try:
             for job in jobs:
@@ -49,12 +55,31 @@ class Dask:
                 # Not pure: the same file at another time is another task.
                 of[client.submit(_perform, job, pure=False)] = job
             for future in distributed.as_completed(list(of)):
+                if future.cancelled():
+                    raise TfcodecError(
+                        f"the Dask scheduler at {self._address} has gone; what is done is kept, and another run goes on"
+                    )
                 watch("row", of[future], _row(future, of[future]))
             for job in of.values():  # what workers that were killed have left; nobody writes any more
                 remove_unfinished(Path(job["out_path"]))
         finally:
-            client.cancel([future for future in of if not future.done()])
+            with suppress(Exception):  # there may be nobody any more who could be told
+                client.cancel([future for future in of if not future.done()])
             client.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep distributed's own reports of what goes wrong, tracebacks all, from standard error."""
+    logs = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 def _row(future: Any, job: Job) -> Row:

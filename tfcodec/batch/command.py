@@ -6,19 +6,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..commands import add_decoding, add_device, add_encoding, decoding, encoding
 from ..errors import TfcodecError
 
 if TYPE_CHECKING:
     from .options import Options
     from .run import Engine, Report
-
-_ENCODING = ("quality", "kbps", "crop", "no_face", "no_refine", "speech", "silence", "no_motion", "strict")
-_DECODING = {
-    "lossless": "FFV1 and PCM in .mkv: exactly what was decoded",
-    "conceal": "carry on past what is damaged",
-    "coarse": "stage 1's 64x64 video",
-    "fast": "draw in bfloat16 where the processor has it",
-}
 
 
 def add_batch(commands: Any) -> argparse.ArgumentParser:
@@ -38,26 +31,18 @@ def add_batch(commands: Any) -> argparse.ArgumentParser:
     p.add_argument("--retry", action="store_true", help="try again what failed because of the file itself")
     p.add_argument("-f", "--force", action="store_true", help="make everything anew; overwrite other files")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
-    p.add_argument(
-        "--device", default="cpu", metavar="WHERE", help="where networks compute, as for the command encode"
-    )
+    add_device(p)
     e = p.add_argument_group("encoding, as for the command encode")
-    e.add_argument("-q", "--quality", type=int, help="0 (fewest bits) to 10 (default 5)")
-    e.add_argument("--kbps", type=float, metavar="N", help="a budget for each whole stream, in place of the quality")
-    e.add_argument("--crop", choices=("auto", "none"), help="find the face (default), or take the centre square")
+    add_encoding(e)
     e.add_argument(
-        "--no-face", choices=("crop", "skip", "fail"),
+        "--no-face", choices=("crop", "skip", "fail"), default="fail",
         help="what becomes of a file without a face: the centre square; no stream; a failure (default)",
     )  # fmt: skip
-    e.add_argument("--no-refine", action="store_true", help="up to twice as fast, a little worse")
-    e.add_argument("--speech", metavar="CODEC", help="auto (default), opus, codec2, lyra, or none")
-    e.add_argument("--silence", choices=("gate", "send"), help="speech while nobody speaks: none (default), or all")
-    e.add_argument("--no-motion", action="store_true", help="no face tracker, no motion layer")
-    e.add_argument("--strict", action="store_true", help="make errors of warnings about the input")
     d = p.add_argument_group("decoding, as for the command decode")
     d.add_argument("--decode", action="store_true", help=".tfc files -> videos")
-    for name, what in _DECODING.items():
-        d.add_argument(f"--{name}", action="store_true", help=what)
+    add_decoding(d)
+    # What is given for the other direction would be without effect.
+    p.set_defaults(of_encoding=_defaults(e), of_decoding=_defaults(d))
     return p
 
 
@@ -89,17 +74,20 @@ def _dask(address: str) -> Engine:
     return Dask(address)
 
 
+def _defaults(group: Any) -> dict[str, Any]:
+    return {action.dest: action.default for action in group._group_actions if action.dest != "decode"}
+
+
 def _options(args: argparse.Namespace) -> Options:
     from .options import Decoding, Encoding
 
-    wrong = [name for name in (_ENCODING if args.decode else _DECODING) if getattr(args, name) not in (None, False)]
-    if wrong:
-        option = f"--{wrong[0].replace('_', '-')}"
-        raise TfcodecError(f"{option} is for encoding" if args.decode else f"{option} is for --decode")
+    others = args.of_encoding if args.decode else args.of_decoding
+    for name, default in others.items():
+        if getattr(args, name) != default:
+            option = f"--{name.replace('_', '-')}"
+            raise TfcodecError(f"{option} is for encoding" if args.decode else f"{option} is for --decode")
     if args.decode:
-        return Decoding(args.lossless, args.conceal, args.coarse, args.fast, args.device)
-    given = {name: getattr(args, name) for name in ("quality", "kbps", "crop", "no_face", "speech", "silence")}
-    return Encoding(
-        **{name: value for name, value in given.items() if value is not None}, refine=not args.no_refine,
-        motion=not args.no_motion, strict=args.strict, device=args.device,
-    )  # fmt: skip
+        given = decoding(args)
+        conceal = given.pop("errors") == "conceal"
+        return Decoding(**given, conceal=conceal, device=args.device)
+    return Encoding(**encoding(args), no_face=args.no_face, device=args.device)

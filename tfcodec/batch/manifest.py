@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import MediaError
@@ -33,7 +33,7 @@ class Manifest:
                 row = json.loads(line)
             except ValueError:
                 continue  # the last line, where the machine went down
-            if isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "out", "status")):
+            if _is_row(row):
                 self.rows[row["name"]] = row
         self._changed = text.count(b"\n") != len(self.rows)
         self._torn = bool(text) and not text.endswith(b"\n")
@@ -56,6 +56,20 @@ class Manifest:
         rows = [self.rows[name] for name in sorted(self.rows)]
         write_atomically(self.path, b"".join(map(_line, rows)))
         _write_table(self.path.with_name(TABLE), rows)
+
+
+def _is_row(value: Any) -> bool:
+    """Whether it is a row of a manifest: what the file says decides what is written where."""
+    if not isinstance(value, dict) or any(not isinstance(value.get(key), str) for key in ("name", "out", "status")):
+        return False
+    place = PurePosixPath(value["out"])
+    if place.is_absolute() or ".." in place.parts or "\0" in value["out"]:
+        return False
+    kinds = {**_COLUMNS, "options": dict, "bytes": dict}
+    return all(
+        value.get(name) is None or isinstance(value[name], (float, int) if kind is float else kind)
+        for name, kind in kinds.items()
+    )
 
 
 def _line(row: Row) -> bytes:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import TfcodecError
+
+if TYPE_CHECKING:
+    from ..runtime import Runtime
 
 NoFace = Literal["crop", "skip", "fail"]
 
@@ -38,15 +41,19 @@ class Encoding:
             raise TfcodecError("quality and kbps are two ways to say the same: give one of them")
         if self.kbps is not None:
             check_kbps(self.kbps)
-        for name in ("refine", "motion", "inter_keyframes", "strict"):
-            if not isinstance(getattr(self, name), bool):
-                raise TfcodecError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        _check_switches(self, "refine", "motion", "inter_keyframes", "strict")
         if self.crop not in ("auto", "none"):
             raise TfcodecError(f'crop must be "auto" or "none", not {self.crop!r}')
         if self.no_face not in ("crop", "skip", "fail"):
             raise TfcodecError(f'no_face must be "crop", "skip" or "fail", not {self.no_face!r}')
         EncodeOptions(5 if self.quality is None else self.quality, speech=self.speech, silence=self.silence)
         check_device(self.device)
+
+
+def _check_switches(options: object, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(options, name), bool):
+            raise TfcodecError(f"{name} must be True or False, not {getattr(options, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,20 @@ class Decoding:
     coarse: bool = False
     fast: bool = False
     device: str = "cpu"
+    network: str | None = None
+    runtime: Runtime = "torch"
+    batch: int | None = None
 
     def check(self) -> None:
         """Raises TfcodecError where an option is out of range."""
-        from ..model.device import check_device
+        from ..model.device import check_batch, check_device
+        from ..model.registry import check_network
+        from ..runtime import check_runtime, device_for
 
-        check_device(self.device)
+        _check_switches(self, "lossless", "conceal", "coarse", "fast")
+        check_device(device_for(self.device, check_runtime(self.runtime)))
+        check_network(self.network)
+        check_batch(self.batch)
 
 
 Options = Encoding | Decoding
@@ -109,12 +124,14 @@ def _value(name: str, cell: Any, kind: type) -> Any:
 def same(before: Mapping[str, Any], options: Options) -> bool:
     """Whether a row of the manifest was made with these options.
 
-    Where networks compute is no difference, and neither is, for a file that has a face, what becomes of one without.
+    Where networks compute is no difference, nor how many frames at once; and neither is, for a file that has a face,
+    what becomes of one without.
     """
     # An option that is newer than the row was what it is by default.
     then, now = dataclasses.asdict(type(options)()) | (before.get("options") or {}), dataclasses.asdict(options)
-    then.pop("device", None)
-    now.pop("device", None)
+    for name in ("device", "batch"):
+        then.pop(name, None)
+        now.pop(name, None)
     if before.get("face") is not False:
         then.pop("no_face", None)
         now.pop("no_face", None)

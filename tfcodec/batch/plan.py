@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -143,9 +146,9 @@ def _lines(source: Path) -> list[dict[str, Any]]:
     suffix = source.suffix.lower()
     try:
         if suffix == ".txt":
-            return [{"path": line} for line in source.read_text(encoding="utf-8-sig").splitlines()]
+            return [{"path": line} for line in re.split("\r\n|\n|\r", _text(source.read_bytes()))]
         if suffix == ".csv":
-            with source.open(encoding="utf-8-sig", newline="") as file:
+            with io.StringIO(_text(source.read_bytes()), newline="") as file:
                 rows = _csv(source, csv.DictReader(file, skipinitialspace=True))
         elif suffix == ".parquet":
             rows = _parquet(source)
@@ -156,6 +159,15 @@ def _lines(source: Path) -> list[dict[str, Any]]:
     if rows and "path" not in rows[0]:
         raise MediaError(f"{source}: has no column path, but {', '.join(map(str, rows[0]))}")
     return rows
+
+
+def _text(data: bytes) -> str:
+    """Text in UTF-8, or, as Windows' shells write it, in UTF-16. Names of files need be neither. Raises
+    UnicodeDecodeError."""
+    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        if data.startswith(mark):
+            return data.decode("utf-16")
+    return os.fsdecode(data.removeprefix(codecs.BOM_UTF8))
 
 
 def _csv(source: Path, reader: csv.DictReader[str]) -> list[dict[str, Any]]:

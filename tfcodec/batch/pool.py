@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ..errors import TfcodecError
 from ..files import temporary_prefix
+from ..signals import interrupts_held
 from .manifest import Row
 from .worker import Job
 
@@ -38,14 +39,17 @@ class Worker:
 
     def __init__(self) -> None:
         paths = json.dumps([os.path.abspath(path) for path in sys.path])  # as here, whatever put tfcodec there
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=os.environ | dict.fromkeys(THREADS, "1"), encoding="utf-8",
-        )  # fmt: skip
+        with interrupts_held():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START, paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                env=os.environ | dict.fromkeys(THREADS, "1"), encoding="utf-8",
+            )  # fmt: skip
         self.pid = self._process.pid
+
+    def wait(self) -> None:
+        """Until it is ready. Raises TfcodecError if it does not start."""
         if self.answer() is None:
-            self.close()
-            raise TfcodecError(f"a worker did not start (exit status {self._process.returncode})")
+            raise TfcodecError(f"a worker did not start ({self.close()})")
 
     def send(self, job: Job) -> bool:
         """Hand it a job; False if it has gone."""
@@ -175,6 +179,7 @@ class _Pool:
         self._workers.add(worker)
         if self._stop.is_set():
             worker.terminate()
+        worker.wait()
         return worker
 
     def _end(self, worker: Worker) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import __version__, arguments
 from ..errors import MediaError
-from ..files import refuse_same, sha256
+from ..files import make_folder, refuse_same, sha256
 from .manifest import LINES, Manifest, Row
 from .options import Encoding, Options, same
 from .plan import Task, plan
@@ -106,10 +106,7 @@ def run(
     begun, given, folder = time.monotonic(), arguments.path("source", source), arguments.path("out", out)
     if not given.exists():  # said before there is an empty folder in its place
         raise MediaError(f"{given}: no such file or folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(f"cannot make {folder}: {error.strerror or error}") from None
+    make_folder(folder)
     with _alone(folder):
         manifest = Manifest(folder)
         tasks = plan(given, folder, options, manifest.rows)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import queue
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import MediaError, NoFaceError, SpeechCodecMissing, TfcodecError, WeightsError
-from ..files import sha256, write_atomically
+from ..files import make_folder, sha256, write_atomically
+from ..signals import ignore_interrupts
 from .manifest import Row
 
 Share = Callable[[float], None]
@@ -129,9 +132,9 @@ def _decode(job: Job, row: Row, share: Share) -> None:
 
 def _to_folder(path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _CannotWrite(f"cannot make {path.parent}: {error.strerror or error}") from error
+        make_folder(path.parent)
+    except MediaError as error:
+        raise _CannotWrite(str(error)) from error
 
 
 def peak_memory() -> int | None:
@@ -154,10 +157,10 @@ def memory() -> int | None:
 
 
 def main() -> None:
-    """Serve until the standard input ends."""
+    """Serve until the standard input ends; in the middle of a file that ends the process at once."""
     from ..media import threads
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it hears it, too, and ends it
+    ignore_interrupts()  # the one who started it hears them, too, and ends it
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # what was begun is taken away on the way out
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not get between
@@ -173,10 +176,24 @@ def main() -> None:
             said = time.monotonic()
             answer({"share": part})
 
+    jobs: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    busy = threading.Event()
+
+    def listen() -> None:
+        with os.fdopen(os.dup(0), "rb", buffering=0) as given:  # no lock that the end of Python would wait for
+            for line in given:
+                busy.set()
+                jobs.put(line)
+        if busy.is_set():  # whoever started it has gone, and nobody waits for what it is doing
+            os.kill(os.getpid(), signal.SIGTERM)
+        jobs.put(None)
+
+    threading.Thread(target=listen, name="tfcodec-jobs", daemon=True).start()
     try:
         answer({"ready": os.getpid()})
-        for line in sys.stdin:
+        while (line := jobs.get()) is not None:
             row = perform(json.loads(line), share)
+            busy.clear()
             answer({"row": row, "memory": memory()})
     except BrokenPipeError:
         sys.exit(1)  # whoever started it has gone

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arguments import whole
 from ..errors import MediaError, TfcodecError
-from ..files import write_atomically
+from ..files import make_folder, write_atomically
 from ..web.page import Sources, kept_model
 from . import speech
 from .analysis import add_totals
@@ -136,11 +136,8 @@ def run(
     if arms and not chosen:
         raise TfcodecError("no metric can be computed: " + "; ".join(left_out.values()))
     clips, unread = _readable(clips)
+    make_folder(out)
     tested = _self_test(clips, options.crop) if arms else "not needed"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(f"cannot write {out}: {error.strerror}") from None
     spoken = options.of(options.codecs, speech.CODECS)
     unspoken = {name: why for name in spoken if (why := speech.missing(name))}
     for name, why in unspoken.items():

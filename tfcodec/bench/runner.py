@@ -17,6 +17,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -207,6 +208,10 @@ def run_jobs(jobs: Sequence[Work], workers: int, progress: Progress | None = Non
                         future.result()
                     except (TfcodecError, OSError) as error:
                         failures.append(f"{job.title}: {error}")
+                    except BrokenProcessPool:  # killed from outside, mostly for its memory
+                        raise TfcodecError(
+                            f"{job.title}: a process came to its end; what is done is kept, and another run goes on"
+                        ) from None
                     if progress is not None:
                         progress(done, len(jobs), job.title)
         except BaseException:

@@ -18,6 +18,7 @@ Where a machine or a connection is too slow, older frames are given up for the n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -169,8 +170,11 @@ class CallSender:
                 channels, whose mean is taken; None without speech.
 
         Raises:
-            TfcodecError: what the encoder said of an earlier frame or its speech; `MediaError` if they are wrong.
+            TfcodecError: what the encoder said of an earlier frame or its speech; `MediaError` if they are wrong. Or
+                the sender was closed.
         """
+        if self._closed:  # nobody would take it: frames would pile up
+            raise TfcodecError("the sender was closed; make a new one")
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -224,8 +228,11 @@ class CallSender:
                         out = self._encoder.flush()
                 except TfcodecError as error:
                     self.error = error
-                if out and not self._loop.is_closed():
-                    self._loop.call_soon_threadsafe(self._send, out)
+                except Exception as error:  # the thread has to outlive whatever it is: the call goes on
+                    self.error = TfcodecError(f"a frame cannot be encoded ({type(error).__name__}: {error})")
+                if out:
+                    with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                        self._loop.call_soon_threadsafe(self._send, out)
             if self._closed:
                 return
 
@@ -251,7 +258,7 @@ class CallReceiver:
         decoder: the decoder; its ``stats`` tell how the call goes.
         video, audio: what is decoded, as tracks that another connection can send.
         on_tick: if set, called at every tick with picture [256, 256, 3] uint8 RGB, speech [640] float32 at 16 kHz, and
-            whether the picture is a new one.
+            whether the picture is a new one. What it raises goes to the loop's exception handler; the call goes on.
         bytes: ``received``, ``feedback`` (sent), and ``feedback_wire`` (with the transport's headers).
         error: why the stream cannot be decoded, if so (of a version or network that is not here, say); else None.
 
@@ -260,11 +267,11 @@ class CallReceiver:
     """
 
     def __init__(self, *, link: Link | None = None, **decoder: Any) -> None:
+        self._loop = asyncio.get_running_loop()  # before there are threads
         self.decoder = Decoder(worker=True, **decoder)
         self.on_tick: Callable[[Frame, NDArray[np.float32], bool], None] | None = None
         self.bytes = {"received": 0, "feedback": 0, "feedback_wire": 0}
         self.error: TfcodecError | None = None
-        self._loop = asyncio.get_running_loop()
         self.video, self.audio = DecodedVideoTrack(), DecodedAudioTrack()
         self._wire = _Wire(self._loop, link)
         self._early: deque[float] = deque(maxlen=25)
@@ -311,18 +318,25 @@ class CallReceiver:
             if due < now - PERIOD:
                 due = now  # more than a tick late: go on from now, rather than catch up in a rush
             await asyncio.sleep(due - now)
-            picture, sound = self.decoder.pull(), self.decoder.pull_audio()
-            shown = self.decoder.shown
-            if shown is not None and shown.state == "fresh":
-                self._early.append(self.decoder.early)
-            if (said := self.decoder.feedback()) is not None:
-                self.bytes["feedback"] += len(said)
-                self.bytes["feedback_wire"] += DATA_CHANNEL.wire_bytes(len(said))
-                self._wire.send(said)
-            self.video.show(picture)
-            self.audio.show(sound)
-            if self.on_tick is not None:
-                self.on_tick(picture, sound, shown is not None and shown.state != "held")
+            try:
+                self._show()
+            except Exception as error:  # of `on_tick`, say: it must not stop the clock
+                about = {"message": "an error at a tick of a tfcodec call", "exception": error, "task": self._clock}
+                self._loop.call_exception_handler(about)
+
+    def _show(self) -> None:
+        picture, sound = self.decoder.pull(), self.decoder.pull_audio()
+        shown = self.decoder.shown
+        if shown is not None and shown.state == "fresh":
+            self._early.append(self.decoder.early)
+        if (said := self.decoder.feedback()) is not None:
+            self.bytes["feedback"] += len(said)
+            self.bytes["feedback_wire"] += DATA_CHANNEL.wire_bytes(len(said))
+            self._wire.send(said)
+        self.video.show(picture)
+        self.audio.show(sound)
+        if self.on_tick is not None:
+            self.on_tick(picture, sound, shown is not None and shown.state != "held")
 
     def _correction(self) -> float:
         """Seconds by which the next tick should come sooner, so that frames are ready `SPARE` seconds before theirs."""

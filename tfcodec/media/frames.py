@@ -63,6 +63,14 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
+def move(packet: Any, units: int) -> None:
+    """Make a packet's times later."""
+    if units and packet.pts is not None:
+        packet.pts += units
+    if units and packet.dts is not None:
+        packet.dts += units
+
+
 def frame_step(stream: av.VideoStream) -> Fraction:
     """How long one frame is shown where the file does not say: from the stream's average rate, else 1/25 s."""
     rate = stream.average_rate or stream.guessed_rate
@@ -81,11 +89,13 @@ class Clock:
         stamps: None where frames bring their own times. Otherwise the times of all frames in rising order: there are
             containers (AVI, most WMV) that give each packet the time at which it is decoded, not shown. The n-th frame
             that comes out of the decoder is then shown at the n-th of these.
+        moves: (number of a packet, units): from that packet on times are later by so much; see `scan.Seams`.
     """
 
     base: Fraction
     step: Fraction
     stamps: tuple[int, ...] | None = None
+    moves: tuple[tuple[int, int], ...] = ()
 
     def times(self, numbered: Iterable[tuple[int, av.VideoFrame]]) -> Iterator[tuple[Fraction, av.VideoFrame]]:
         """Give frames their times; with each comes its number among those that the decoder should have given."""
@@ -124,18 +134,19 @@ def timed_frames(
     there is more damage than picture.
     """
     damage = _Damage(notes)
-    for time, frame in clock.times(_numbered(container, stream, damage)):
+    for time, frame in clock.times(_numbered(container, stream, damage, dict(clock.moves))):
         yield time, frame if damage.is_whole(time, frame) else None
     damage.end()
 
 
 def _numbered(
-    container: av.container.InputContainer, stream: av.VideoStream, damage: _Damage
+    container: av.container.InputContainer, stream: av.VideoStream, damage: _Damage, moves: dict[int, int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     import av
 
-    index = 0
-    for packet in container.demux(stream):
+    index = later = 0
+    for number, packet in enumerate(container.demux(stream)):
+        move(packet, later := moves.get(number, later))
         try:
             frames = packet.decode()
         except av.error.FFmpegError:

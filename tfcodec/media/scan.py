@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 
+BACK_SECONDS = Fraction(1, 2)
+"""Time stamps that go back by more than this, in the order of decoding, begin anew."""
 LOOK_SECONDS = 1
 """Keyframes at least this far apart are decoded to see whether the picture changes its size."""
 
@@ -73,6 +75,37 @@ def only_shown(timed: Iterator[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction
         yield held
 
 
+class Seams:
+    """Where time stamps begin anew, as in recordings of transport streams that were put together (``cat a.ts b.ts``):
+    what follows goes on where the part before has ended.
+
+    Tracks come to a seam one after the other, since packets of one still wait while those of another are there. The
+    first one to come says how much later the part is, for all, so that sound and pictures stay together.
+    """
+
+    def __init__(self) -> None:
+        self._parts = [Fraction(0)]  # by how much each is moved
+        self._part: dict[int, int] = {}  # of each track
+        self._last: dict[int, tuple[Fraction, Fraction]] = {}  # of each track: as it says, and how long it lasts
+
+    def move(self, packet: Any, step: Fraction) -> int:
+        """Make a packet's times later, as much as its part demands; by how many of its units. ``step``: how long it
+        lasts, if it does not say."""
+        track, stamp = packet.stream.index, packet.dts if packet.dts is not None else packet.pts
+        part = self._part.get(track, 0)
+        if stamp is not None:
+            time = stamp * Fraction(packet.time_base)
+            last, lasts = self._last.get(track, (time, step))
+            if time < last - BACK_SECONDS:
+                part = self._part[track] = part + 1
+                if part == len(self._parts):
+                    self._parts.append(self._parts[-1] + last + lasts - time)
+            self._last[track] = time, packet.duration * Fraction(packet.time_base) if packet.duration else step
+        units = round(self._parts[part] / Fraction(packet.time_base)) if part else 0
+        frames.move(packet, units)
+        return units
+
+
 @dataclass
 class _Stamps:
     """What the video's packets say about time, in the stream's unit."""
@@ -98,6 +131,8 @@ class _Stamps:
 
 def scan(file: BinaryIO, notes: Notes, *, want_audio: bool) -> tuple[FilePictures, sound.Samples | None]:
     """One pass over the packets: when the video begins and ends, its size, and all of the sound."""
+    from av.format import Flags
+
     name = notes.name
     with frames.opened(file, name) as container:
         stream = streams.video_stream(container, notes)
@@ -107,7 +142,16 @@ def scan(file: BinaryIO, notes: Notes, *, want_audio: bool) -> tuple[FilePicture
         units = max(1, round(step / base))
         track, look, stamps = _Sound(notes), _Sizes(stream), _Stamps()
         seen_until = Fraction(0)
+        # Only in formats that can be put together as they are.
+        seams = Seams() if container.format.flags & cast(int, Flags.ts_discont.value) else None
+        moves: list[tuple[int, int]] = []
+        number = 0
         for packet in container.demux([s for s in (stream, speech) if s is not None]):
+            if seams is not None:
+                later = seams.move(packet, step)
+                if packet.stream is stream and later != (moves[-1][1] if moves else 0):
+                    moves.append((number, later))
+            number += packet.stream is stream
             if packet.pts is not None and packet.time_base:
                 seen_until = max(seen_until, (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base))
             if packet.stream is speech:
@@ -120,6 +164,7 @@ def scan(file: BinaryIO, notes: Notes, *, want_audio: bool) -> tuple[FilePicture
             raise MediaError(f"{name}: has no picture that can be decoded")
         _check_complete(container, stream, stamps.packets, seen_until, name)
         clock, start, last, length = _timing(container, stream, stamps, look.first, base, step)
+        clock = replace(clock, moves=tuple(moves))
         if length > timing.MAX_SECONDS:
             raise MediaError(f"{name}: lasts {float(length):.0f} s, longer than the limit of {timing.MAX_SECONDS} s")
         kind = container.format.name

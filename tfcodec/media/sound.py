@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,36 @@ Samples = NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
 MAX_CHANNELS = 64
-# a jump in the timestamps beyond this is a gap or an overlap, below it is jitter
-GAP_SECONDS = Fraction(1, 25)
+SPREAD_SECONDS = Fraction(1, 28)
+"""By how much timestamps may be at odds with the number of samples: below it is jitter, beyond it a gap or an overlap.
+A piece of sound lies in the middle of what its timestamps say, so that it is never off by more than half of it."""
+FINE_SECONDS = Fraction(1, 500)
+"""Below this it is the rounding of timestamps, to milliseconds say, and a piece lies where its first one says."""
+
+
+@dataclass
+class _Piece:
+    """Sound that is continuous: since when, by the first timestamp; [n, channels] with their full scale; the least and
+    the greatest that later timestamps differ from that."""
+
+    time: Fraction
+    full: float
+    parts: list[NDArray[np.int16]] = field(default_factory=list)
+    low: Fraction = Fraction(0)
+    high: Fraction = Fraction(0)
+
+    def spread(self, off: Fraction) -> Fraction:
+        """What lies between least and greatest, with a timestamp that differs by ``off``."""
+        return max(self.high, off) - min(self.low, off)
+
+    def differs(self, off: Fraction) -> None:
+        self.low, self.high = min(self.low, off), max(self.high, off)
+
+    @property
+    def place(self) -> Fraction:
+        """When it is heard."""
+        middle = (self.low + self.high) / 2
+        return self.time + (middle if abs(middle) > FINE_SECONDS else 0)
 
 
 class SoundTrack:
@@ -34,7 +63,7 @@ class SoundTrack:
     """
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[Fraction, list[NDArray[np.int16]], float]] = []  # [n, channels], and their full scale
+        self._pieces: list[_Piece] = []
         self._resampler: Any = None
         self._form: tuple[int, str, str] | None = None
         self._names: tuple[str, ...] = ()
@@ -52,26 +81,28 @@ class SoundTrack:
         if frame.pts is not None and frame.time_base:
             time = frame.pts * Fraction(frame.time_base)
         form = (rate, frame.format.name, frame.layout.name)
-        if self._resampler is None or form != self._form or abs(time - self._next) > GAP_SECONDS:
+        off = time - self._next
+        if self._resampler is None or form != self._form or self._pieces[-1].spread(off) > SPREAD_SECONDS:
             self._flush()
             # Channels stay apart, since swresample would mix them by fixed weights; packed, since PyAV reads beyond the
             # end of a list of eight planes.
             self._resampler = AudioResampler(format="flt", rate=SAMPLE_RATE)
             self._form = form
             self._names = tuple(channel.name for channel in frame.layout.channels)
-            self._pieces.append((time, [], 1.0 if len(self._names) <= 2 else 4.0))
-            self._next = time
+            self._pieces.append(_Piece(time, 1.0 if len(self._names) <= 2 else 4.0))
+            self._next, off = time, Fraction(0)
+        self._pieces[-1].differs(off)
         frame.pts = None  # one piece is continuous; the resampler must not act on jitter
         self._keep(self._resampler.resample(frame))
         self._next += Fraction(frame.samples, rate)
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
-        _, parts, full = self._pieces[-1]
+        piece = self._pieces[-1]
         for frame in frames:
             self._room -= frame.samples
             channels = frame.to_ndarray().astype(np.float32).reshape(-1, len(self._names)).T
             kept = np.nan_to_num(mixdown.to_few(channels, self._names))
-            parts.append((np.clip(kept.T / full, -1, 1) * 32767).round().astype(np.int16))
+            piece.parts.append((np.clip(kept.T / piece.full, -1, 1) * 32767).round().astype(np.int16))
 
     def _flush(self) -> None:
         if self._resampler is not None:
@@ -88,17 +119,17 @@ class SoundTrack:
         if not self._pieces:
             return None
         track = np.zeros(round(duration * SAMPLE_RATE), np.float32)
-        for time, parts, full in self._pieces:
-            if not parts:
+        for piece in self._pieces:
+            if not piece.parts:
                 continue
-            place = round((time - start) * SAMPLE_RATE)
-            kept = np.concatenate(parts)[max(0, -place) :]
+            place = round((piece.place - start) * SAMPLE_RATE)
+            kept = np.concatenate(piece.parts)[max(0, -place) :]
             place = max(0, place)
             kept = kept[: max(0, len(track) - place)]
-            piece = mixdown.to_one(kept.T) * np.float32(full / 32767)
-            if full > 1 and len(piece):  # the sum of many loudspeakers can be louder than one
-                piece /= max(np.float32(1), np.abs(piece).max())
-            track[place : place + len(piece)] = piece
+            samples = mixdown.to_one(kept.T) * np.float32(piece.full / 32767)
+            if piece.full > 1 and len(samples):  # the sum of many loudspeakers can be louder than one
+                samples /= max(np.float32(1), np.abs(samples).max())
+            track[place : place + len(samples)] = samples
         return track
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfcodec import arguments
 from tfcodec.errors import MediaError
 from tfcodec.media import crop as crops
 from tfcodec.media import frames, sound, timing
@@ -176,7 +176,7 @@ def open_source(
 
 def _as_file(source: str | os.PathLike[str] | bytes | BinaryIO, held: ExitStack) -> tuple[BinaryIO, str]:
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = arguments.path("source", source)
         if path.is_dir():
             raise MediaError(f"{path}: is a directory, not a video")
         if not path.exists():
@@ -206,7 +206,9 @@ def _spooled(stream: BinaryIO, held: ExitStack) -> BinaryIO:
     file = cast(BinaryIO, held.enter_context(tempfile.TemporaryFile(prefix="tfcodec-")))  # noqa: SIM115
     total = 0
     try:
-        while block := stream.read(1 << 20):
+        while (block := stream.read(1 << 20)) is None or len(block):
+            if block is None:  # what is there already would be taken for all
+                raise MediaError("video stream gives nothing yet: one that does not wait for its data cannot be read")
             if not isinstance(block, (bytes, bytearray, memoryview)):
                 raise MediaError("source must be opened in binary mode: its read() returns text")
             total += len(block)

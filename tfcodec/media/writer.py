@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfcodec import arguments
 from tfcodec.errors import MediaError
-from tfcodec.files import destination, is_special, put_in_place, refuse_no_place, temporary_prefix
+from tfcodec.files import check_place, destination, is_special, put_in_place, temporary_prefix
 from tfcodec.media import threads
 from tfcodec.media.frames import check_size
 from tfcodec.media.timing import checked_rate
@@ -87,7 +87,7 @@ class VideoWriter:
         import av
         from av.video.reformatter import VideoReformatter
 
-        refuse_no_place(self.path)
+        check_place(self.path)
         options = {"movflags": "faststart"} if self._format in ("mp4", "mov") else {}
         try:
             self._container = av.open(str(self._temporary), "w", format=self._format, options=options)

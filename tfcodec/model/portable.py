@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MediaError, WeightsError
-from ..files import write_atomically
+from ..files import make_folder, write_atomically
 from . import graph
 from .blocks import box_down
 from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
@@ -125,8 +125,7 @@ def export_onnx(entry: ModelEntry, folder: str | Path) -> dict[str, Any]:
     model = load_model(entry)
     if not model.config.motion or not model.config.closeups or model.config.audio:
         raise WeightsError(f"network {entry.title} takes no landmarks: only later ones can be exported")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     picture, tiny = _example()
     key = [value for value in model.encode_keyframe(picture) if value is not None]
     named = dict(zip(KEY, key, strict=True))

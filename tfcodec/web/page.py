@@ -113,13 +113,23 @@ def kept_model(network: str | None = None) -> Path:
     from ..model.registry import default_model, stand_in
 
     entry = stand_in(default_model(), network)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = _cache()
     folder = cache / "tfcodec" / f"onnx{EXPORT}-{entry.model_id}-{entry.hash_prefix.hex()}"
     if not all((folder / name).is_file() for name in MODEL_FILES):
         from ..model.portable import export_onnx
 
         export_onnx(entry, folder)
     return folder
+
+
+def _cache() -> Path:
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home
+        raise MediaError(
+            "there is no home to keep the network in: XDG_CACHE_HOME may name a folder, or --model what "
+            "`tfcodec export onnx` wrote"
+        ) from None
 
 
 def _check(folder: Path, names: tuple[str, ...], what: str) -> None:

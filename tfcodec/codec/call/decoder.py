@@ -50,7 +50,12 @@ class Decoder:
     """
 
     def __init__(
-        self, *, lookahead: int = 0, worker: bool = False, fast: bool = True, network: str | None = None,
+        self,
+        *,
+        lookahead: int = 0,
+        worker: bool = False,
+        fast: bool = True,
+        network: str | None = None,
         runtime: Runtime = "torch",
     ) -> None:
         check_network(network)
@@ -174,7 +179,7 @@ class Decoder:
     def pull_audio(self) -> NDArray[np.float32]:
         """Speech of the tick of the last `pull`, however often it is asked for: [640] float32 at 16 kHz; silence where
         there is none."""
-        return self._sound
+        return self._sound.copy()
 
     def feedback(self) -> bytes | None:
         """What to send back to the sender now, for its `Encoder.push_feedback`; to be asked after every `pull`."""

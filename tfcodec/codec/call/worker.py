@@ -227,6 +227,8 @@ class DrawingThread:
         self._alone()
         # An error concerns nobody yet: if the call does name this network, it comes again from the drawing thread.
         with contextlib.suppress(Exception):
+            if self._closed:  # by now, and the process may wait for its end
+                return
             renderer = self._open(entry)
             renderer.prepare()
             renderer.set_keyframe(np.zeros((256, 256, 3), np.uint8))  # what is made at first use is made now
