@@ -193,9 +193,10 @@ def test_first_mistakes_are_told_before_any_work(
         tfcodec.encode(stream.read_bytes())
     # An encoding can take minutes: that there is no place for it is said first.
     monkeypatch.setattr("tfcodec.codec.file.encoder.encode_clip", lambda *given: pytest.fail("encoded before"))
-    assert said("encode", video, tmp_path / "no" / "x.tfc") == f"cannot write {tmp_path / 'no' / 'x.tfc'}: No such file or directory"
+    nowhere = tmp_path / "no" / "x.tfc"
+    assert said("encode", video, nowhere) == f"cannot write {nowhere}: No such file or directory"
     with pytest.raises(tfcodec.MediaError, match="No such file or directory"):
-        tfcodec.encode(video, tmp_path / "no" / "x.tfc")
+        tfcodec.encode(video, nowhere)
     for command in (["encode", video, tmp_path], ["decode", stream, tmp_path, "-f"]):
         assert said(*command) == f"cannot write {tmp_path}: Is a directory"
 
