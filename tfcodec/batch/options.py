@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..arguments import whole
 from ..errors import TfcodecError
 
 if TYPE_CHECKING:
