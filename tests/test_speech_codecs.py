@@ -413,7 +413,7 @@ def test_pictures_without_the_codec(
     clip = tfcodec.decode(data, pixels=False)
     assert clip.audio is None
     assert len(clip.tiny) == 25
-    assert f"pip install tfcodec[{name.split(':')[0]}]" in clip.speech_missing
+    assert f"pip install 'tfcodec[{name.split(':')[0]}]'" in clip.speech_missing
     assert "\n" not in clip.speech_missing
     path, out = tmp_path / "a.tfc", tmp_path / "a.mp4"
     path.write_bytes(data)
