@@ -5,14 +5,15 @@
                                               [--threads 1 2] [--only-fresh] [--out OUT.json]
 
 Run it on an idle machine; it takes about four minutes a clip. Clips are the first of `val` that last 6 s or more, their
-first frames, encoded by this build without the search for tiny frames. Each build has a process for each number of
-threads, and they take turns, clip by clip and road by road, so that what else the machine does falls on all alike. The
-first decoding, which loads and records, is not counted, and its pictures are not taken. `times_as_fast` is the earlier
-build's time over this one's by the same road (`ncnn`: over the earlier build's by torch in float32), of the sums over
-clips of the least times of the rounds; `processor_time_ratio` is the inverse of the same of processor time.
-`worst_frame_db` compares with the earlier build's pictures in float32. First frame and peak memory (VmHWM of /proc) are
-those of fresh processes, in turn: from before the imports to the first RGB picture of the first clip's file, and after
-all its frames were given one by one. `--only-fresh` measures these two again and keeps the rest of the result.
+first frames, encoded by the earlier build, whose network both have, without the search for tiny frames. Each build has
+a process for each number of threads, and they take turns, clip by clip and road by road, so that what else the machine
+does falls on all alike. The first decoding, which loads and records, is not counted, and its pictures are not taken.
+`times_as_fast` is the earlier build's time over this one's by the same road (`ncnn`: over the earlier build's by torch
+in float32), of the sums over clips of the least times of the rounds; `processor_time_ratio` is the inverse of the same
+of processor time. `worst_frame_db` compares with the earlier build's pictures in float32. First frame and peak memory
+(VmHWM of /proc) are those of fresh processes, in turn: from before the imports to the first RGB picture of the first
+clip's file, and after all its frames were given one by one. `--only-fresh` measures these two again and keeps the rest
+of the result.
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder) / f"{number}.tfc" for number in range(len(paths))]
         for path, stream in zip(paths, streams, strict=True):
-            own_process(ENCODE, 2, str(path), str(stream), str(args.frames))
+            earlier = {"PYTHONPATH": str(builds["before"]), "PYTHONSAFEPATH": "1"}
+            own_process(ENCODE, 2, str(path), str(stream), str(args.frames), **earlier)
         if not args.only_fresh:
             result = {
                 "environment": environment(), "load_before": round(load, 2), "clip_list": clip_list(paths),
