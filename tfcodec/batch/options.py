@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..arguments import whole
 from ..errors import TfcodecError
 
 if TYPE_CHECKING:
@@ -72,15 +71,14 @@ class Decoding:
 
     def check(self) -> None:
         """Raises TfcodecError where an option is out of range."""
-        from ..model.device import check_device
+        from ..model.device import check_batch, check_device
         from ..model.registry import check_network
         from ..runtime import check_runtime, device_for
 
         _check_switches(self, "lossless", "conceal", "coarse", "fast")
         check_device(device_for(self.device, check_runtime(self.runtime)))
         check_network(self.network)
-        if self.batch is not None:
-            whole("batch", self.batch, 1, 4096)
+        check_batch(self.batch)
 
 
 Options = Encoding | Decoding

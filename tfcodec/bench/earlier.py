@@ -23,51 +23,46 @@ def read(path: Path) -> dict[str, Any]:
     return earlier
 
 
-def rows_of(path: Path, result: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of the same clips, for all settings that ``result`` has not measured, and what is to be said of their run.
+def add_earlier(earlier: dict[str, Any], source: Path, result: dict[str, Any]) -> None:
+    """Add to ``result``, what this run has measured as results.json holds it, rows of the same clips for all settings
+    and speech codecs that it has not, and under ``earlier`` what is to be said of their run.
+
+    Where ``result`` has measured speech, others' rows without all of its metrics are left out.
 
     Args:
-        path: results.json of an earlier run.
-        result: what this run has measured, as results.json holds it.
+        earlier: what `read` gave of ``source``.
 
     Raises:
         TfcodecError: it is no such file, judges other frames or by other metrics, or has none of the clips.
     """
-    earlier = read(path)
     try:
         rows: list[Row] = earlier["rows"]
         hashes = {clip["clip"]: clip["sha256"] for clip in earlier["clips"]}
         about = {"environment": earlier["environment"], "network": earlier["network"]}
         settings = {name: earlier[name] for name in ("every", "crop", "quick")}
     except (KeyError, TypeError):
-        raise TfcodecError(f"{path} is no results.json of tfcodec bench") from None
+        raise TfcodecError(f"{source} is no results.json of tfcodec bench") from None
     for name, value in settings.items():
         if value != result[name]:
-            raise TfcodecError(f"{path} was made with {name}={value}, this run with {name}={result[name]}")
+            raise TfcodecError(f"{source} was made with {name}={value}, this run with {name}={result[name]}")
     ours = {row["arm"] for row in result["rows"]}
     same = {clip["clip"] for clip in result["clips"] if hashes.get(clip["clip"]) == clip["sha256"]}
     wanted = [row for row in rows if row["clip"] in same and row["arm"] not in ours]
     if not wanted:
-        raise TfcodecError(f"{path} has no other rows for these clips")
+        raise TfcodecError(f"{source} has no other rows for these clips")
     lacking = sorted({name for row in wanted for name in result["metrics"] if name not in row["metrics"]})
     if lacking:
-        raise TfcodecError(f"{path} has no {', '.join(lacking)}: name the others with metrics")
-    kept = [row | {"metrics": {name: row["metrics"][name] for name in result["metrics"]}} for row in wanted]
-    return kept, about | {"codecs": sorted({row["codec"] for row in kept})}
-
-
-def add_speech(path: Path, result: dict[str, Any]) -> None:
-    """Add to ``result`` speech of the same clips by all codecs that it has not measured, from an earlier run's file,
-    if that has any. Where ``result`` has some of its own, rows without all of its metrics are left out."""
-    earlier = read(path)
-    hashes = {clip["clip"]: clip["sha256"] for clip in earlier["clips"]}
-    same = {clip["clip"] for clip in result["clips"] if hashes.get(clip["clip"]) == clip["sha256"]}
-    ours = {row["codec"] for row in result["speech_rows"]}
-    told = [row for row in earlier.get("speech_rows", []) if row["clip"] in same and row["codec"] not in ours]
-    if not ours and told:
+        raise TfcodecError(f"{source} has no {', '.join(lacking)}: name the others with metrics")
+    result["rows"] += _judged(wanted, result["metrics"])
+    result["earlier"] = about | {"codecs": sorted({row["codec"] for row in wanted})}
+    spoken = {row["codec"] for row in result["speech_rows"]}
+    told = [row for row in earlier.get("speech_rows", []) if row["clip"] in same and row["codec"] not in spoken]
+    if not spoken and told:
         result |= {name: earlier[name] for name in ("speech_metrics", "speech_left_out")}
     names = result["speech_metrics"]
-    result["speech_rows"] += [
-        row | {"metrics": {name: row["metrics"][name] for name in names}}
-        for row in told if all(name in row["metrics"] for name in names)
-    ]  # fmt: skip
+    result["speech_rows"] += _judged([row for row in told if all(name in row["metrics"] for name in names)], names)
+
+
+def _judged(rows: list[Row], metrics: list[str]) -> list[Row]:
+    """The rows by these metrics alone."""
+    return [row | {"metrics": {name: row["metrics"][name] for name in metrics}} for row in rows]

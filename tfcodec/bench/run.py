@@ -19,7 +19,8 @@ from ..web.page import Sources, kept_model
 from . import speech
 from .analysis import add_totals
 from .arms import CODECS, DELAY_NAMES, Arm, Frames, select
-from .earlier import add_speech, read, rows_of
+from .earlier import add_earlier
+from .earlier import read as read_earlier
 from .measure import METRICS, available
 from .runner import Progress, Row, environment, make_jobs, missing, read_row, run_jobs
 from .sources import CropMode, Source, digest, find_clips, load
@@ -123,8 +124,7 @@ def run(
     require_extra()
     options = options or Options()
     clips, arms = find_clips(folder), _arms(options)
-    if options.earlier is not None:
-        read(options.earlier)  # before anything is measured
+    earlier = None if options.earlier is None else read_earlier(options.earlier)  # before anything is measured
     # Exported now if it has to be, so that what is missing is said before the run.
     network = kept_model() if options.players == "folder" else None
     if options.quick:
@@ -155,11 +155,9 @@ def run(
     if not result["rows"]:
         nothing = "nothing to measure: name a codec of pictures too, such as tfcodec"
         raise TfcodecError(f"nothing could be measured: {failures[0]}" if failures else nothing)
-    if options.earlier is not None:
-        rows, result["earlier"] = rows_of(options.earlier, result)
-        result["rows"] += rows
+    if options.earlier is not None and earlier is not None:
+        add_earlier(earlier, options.earlier, result)
         add_totals(result["rows"])
-        add_speech(options.earlier, result)
     finish(result, clips, out, options, say, network)
     return result
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 
+from ..arguments import whole
 from ..errors import TfcodecError
 
 FRAMES_AT_ONCE = 64
 """Frames that are drawn together on a graphics card, unless the caller says otherwise."""
+
+
+def check_batch(batch: object) -> int | None:
+    """How many frames are to be drawn together, 1 to 4096; None: what suits the device. Raises TfcodecError."""
+    return None if batch is None else whole("batch", batch, 1, 4096)
 
 
 def check_device(name: str) -> str:

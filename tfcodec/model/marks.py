@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..motion.geometry import ABSENT, NUMBERS, POINTS, SENT, analyse, synthesise
 from .lips import MOUTH_PART, load_lips
-from .mouth import beside
+from .mouth import moved
 from .places import HALF
 from .stage1 import KeyframeFeatures
 from .upsampler import Upsampler
@@ -69,9 +69,8 @@ def frame_marks(
     if sound is not None and face and (heard := np.flatnonzero(state != SENT)).size:
         lips, some = load_lips(), to_device(heard, device)
         numbers = analyse(reference, ((marks[some] + 1) * HALF).cpu().numpy())
-        said, guessed = lips.of_frames(torch.from_numpy(sound[heard])), state[heard] == ABSENT
-        mouth = beside(numbers[:, MOUTH_PART.numbers], said.numpy())
-        numbers[:, MOUTH_PART.numbers] = np.where(guessed[:, None], mouth, lips.relative(said, reference))
+        said, mouth = lips.of_frames(torch.from_numpy(sound[heard])), numbers[:, MOUTH_PART.numbers]
+        mouth[:] = moved(mouth, said.numpy(), lips.relative(said, reference), state[heard] == ABSENT)
         marks[some] = to_device(_placed(reference, numbers), device)
     return marks
 

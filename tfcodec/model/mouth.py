@@ -15,13 +15,17 @@ HEARD = 0.7
 MOUTH_PART = next(part for part in PARTS if part.name == "mouth")
 
 
-def beside(guess: NDArray[np.float64], said: ArrayLike) -> NDArray[np.float64]:
-    """The mouth's numbers [N, 4] in 1/1024 by the tiny frames' guess [N, 4] and the speech, which says [N, 5].
+def moved(
+    mouth: NDArray[np.float64], said: ArrayLike, alone: NDArray[np.float64], guessed: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The mouth's numbers [N, 4] in 1/1024 where their own were not sent.
 
-    Each is the likeliest mouth by what it knows, and moves too little. The two know different things, so what the one
-    moves from the speaker's mean is added to what the other moves.
+    Where ``mouth`` [N, 4] is the tiny frames' guess, by it and by the speech, which says [N, 5]: each is the likeliest
+    mouth by what it knows, and moves too little. The two know different things, so what the one moves from the
+    speaker's mean is added to what the other moves. Where it was held, by the speech ``alone`` (`Lips.relative`).
     """
-    return guess + HEARD * UNIT * np.asarray(said, np.float64)[:, :MOUTH_NUMBERS]
+    both = mouth + HEARD * UNIT * np.asarray(said, np.float64)[:, :MOUTH_NUMBERS]
+    return np.where(guessed[:, None], both, alone)
 
 
 def key_features(face: NDArray[np.float32], reference: ArrayLike) -> NDArray[np.float64]:

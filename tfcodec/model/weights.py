@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import safetensors
@@ -45,34 +45,27 @@ def read_weights(path: str | Path, bases: Sequence[str | Path] = ()) -> Upsample
 
     Raises WeightsError if the files do not fit or the network's options are unknown.
     """
+    state: dict[str, torch.Tensor] = {}
+    model: Upsampler | None = None
+    files = [Path(path), *map(Path, bases)]
     try:
-        state, metadata = _read(path)
-        config = NetworkConfig.from_json(metadata.get("config"))
-        model = to_load(lambda: Upsampler(config))
-        left, wanted = list(bases), model.state_dict().keys()
-        if not bases and "base" in metadata:
-            left = _below(Path(path), metadata)
-        for below in left:
-            more, _ = _read(below)
-            state |= {name: tensor for name, tensor in more.items() if name in wanted and name not in state}
+        for at in files:  # which grows
+            with safetensors.safe_open(at, framework="pt") as file:
+                names, about = file.keys(), file.metadata() or {}
+                if model is None:
+                    config = NetworkConfig.from_json(about.get("config"))
+                    model = to_load(partial(Upsampler, config))
+                else:
+                    wanted = model.state_dict().keys() - state.keys()
+                    names = [name for name in names if name in wanted]
+                state |= {name: file.get_tensor(name) for name in names}
+            if not bases and "base" in about and (below := at.parent / Path(about["base"]).name) not in files:
+                files.append(below)
+        assert model is not None
         model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
     return model.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _below(path: Path, about: dict[str, str]) -> list[str | Path]:
-    """The files beside a file that it leaves parts to, by what it says and what these say."""
-    found: list[str | Path] = []
-    while "base" in about and (path := path.parent / Path(about["base"]).name) not in found:
-        found.append(path)
-        _, about = _read(path)
-    return found
-
-
-def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    with safetensors.safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - it is no dict
 
 
 _loading = threading.Lock()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import MediaError, TfcodecError, WeightsError
 from ..model.config import NetworkConfig
-from ..model.mouth import MOUTH_PART, beside
+from ..model.mouth import MOUTH_PART, moved
 from ..model.places import COUNT, FLOW_UNIT, FOUND, HALF
 from ..model.registry import ModelEntry, weights_files
 from ..motion.geometry import ABSENT, NUMBERS, SENT, analyse, synthesise
@@ -169,9 +169,8 @@ class Net:
             marks[sent] = _placed(reference, motion[sent, :NUMBERS])
         if sound is not None and key.face and (heard := np.flatnonzero(state != SENT)).size:
             numbers = analyse(reference, (marks[heard] + 1) * HALF)
-            said, guessed = lips.of_frames(sound[heard]), state[heard] == ABSENT
-            mouth = beside(numbers[:, MOUTH_PART.numbers], said)
-            numbers[:, MOUTH_PART.numbers] = np.where(guessed[:, None], mouth, lips.relative(said, reference))
+            said, mouth = lips.of_frames(sound[heard]), numbers[:, MOUTH_PART.numbers]
+            mouth[:] = moved(mouth, said, lips.relative(said, reference), state[heard] == ABSENT)
             marks[heard] = _placed(reference, numbers)
         return marks
 

@@ -16,7 +16,7 @@ from ...arguments import seconds as checked_seconds
 from ...arguments import whole
 from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
 from ...errors import BitstreamError, TfcodecError
-from ...model.device import FRAMES_AT_ONCE, check_device, find_device
+from ...model.device import FRAMES_AT_ONCE, check_batch, check_device, find_device
 from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, check_network, find_model
@@ -79,8 +79,7 @@ class Reader:
         self.info: StreamInfo = describe(self._stream, len(data))
         self._strict = errors == "raise"
         self._fast, self._coarse, self._runtime = fast, coarse, check_runtime(runtime)
-        if batch is not None:
-            batch = whole("batch", batch, 1, 4096)
+        batch = check_batch(batch)
         check_device(device)
         check_network(network)
         self._device = find_device(device_for(device, runtime)) if pixels else "cpu"
