@@ -103,6 +103,7 @@ def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, 
 
     from tfcodec.model import graph
     from tfcodec.model.blocks import box_down, from_pixels, refine_chroma
+    from tfcodec.model.displacement import field
     from tfcodec.runtime.renderer import Net
 
     model = by_chance(shape)
@@ -116,12 +117,13 @@ def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, 
     with torch.inference_mode():
         known = model.encode_keyframe(from_pixels(torch.from_numpy(frames[:1])))
         tiny = box_down(from_pixels(torch.from_numpy(frames[:5])), 8)[None]
-        marks = model.guess(known, tiny)
-        wanted = graph.picture(model, known, tiny, torch.zeros(1, 20, 80), marks, coarse=False).numpy()
+        marks, displaced = model.guess(known, tiny), torch.linspace(-3, 3, 12)[None]
+        wanted = graph.picture(model, known, tiny, torch.zeros(1, 20, 80), marks, False, displaced).numpy()
         window = refine_chroma(tiny, box_down(known.small, 8))[0].numpy()
     assert key.face
     assert np.abs(net.marks(key, window[None], None, None) - marks.numpy()).max() < 1e-4
-    assert worst_psnr(net.frame(key, window, marks[0].numpy(), coarse=False)[None], wanted) > NEEDED_DB
+    drawn = net.frame(key, window, marks[0].numpy(), coarse=False, displaced=field(displaced.numpy())[0])
+    assert worst_psnr(drawn[None], wanted) > NEEDED_DB
 
 
 def test_what_cannot_be_drawn_is_refused(stream: bytes) -> None:
