@@ -70,7 +70,7 @@ def test_a_process_without_torch_decodes_files_and_calls(
 
 
 def test_guesses_lips_and_missing_faces_are_torch_s(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    """Motion that was sent, lost and never there, with speech; a keyframe without a face."""
+    """Displaced frames, motion that was sent, lost and never there, with speech; a keyframe without a face."""
     from tfcodec.model.tracking import find
     from tfcodec.motion import LOST
 
@@ -86,13 +86,16 @@ def test_guesses_lips_and_missing_faces_are_torch_s(moving_face: tuple[np.ndarra
     scores = find(np.stack((frames[0], wall)))[1]
     assert scores[0] > 0.5 > scores[1]  # otherwise this tests less than it says
     one, other = (open_renderer(default_model(), runtime=runtime) for runtime in ("ncnn", "torch"))
-    for picture, said, heard in ((frames[0], motion, sound), (frames[0], None, sound), (wall, motion, None)):
+    displaced = rng.integers(-60, 60, (3, 12)).astype(np.int32)
+    for picture, said, heard, displacement in (
+        (frames[0], motion, sound, displaced), (frames[0], None, sound, None), (wall, motion, None, displaced),
+    ):  # fmt: skip
         drawn = []
         for renderer in (one, other):
             renderer.set_keyframe(picture)
-            drawn.append(renderer.render(windows, mel, motion=said, sound=heard))
+            drawn.append(renderer.render(windows, mel, motion=said, sound=heard, displacement=displacement))
         assert worst_psnr(*drawn) > NEEDED_DB
-    drawn = [renderer.render(windows[:1], mel[:1], True) for renderer in (one, other)]
+    drawn = [renderer.render(windows[:1], mel[:1], True, displacement=displaced[:1]) for renderer in (one, other)]
     assert drawn[0].shape == (1, 64, 64, 3)
     assert worst_psnr(*drawn) > NEEDED_DB
 
