@@ -26,9 +26,10 @@ from .. import policy
 from ..frames import Frame, check_frames, check_silent, check_speech
 from ..options import EncodeOptions
 from ..parts import Sending, StreamEncoder, speech
-from ..parts.layer import Refining, follow
+from ..parts.layer import Aligning, Refining, follow
 from ..parts.stream import stream_header
 from ..results import Packet
+from .align import Aligner
 from .refine import Refiner
 
 Progress = Callable[[int, int], None]
@@ -50,7 +51,9 @@ class FileEncoder:
     def __init__(self, options: EncodeOptions, audio: bool | None, expected_frames: int | None = None) -> None:
         self.frames = 0
         self.stream = StreamEncoder(
-            Sending(options.quality, "file", _refiner(options), *follow(options.motion), options.where())
+            Sending(
+                options.quality, "file", _refiner(options), *follow(options.motion), options.where(), _aligner(options)
+            )
         )
         self._voice = options.voice()
         self._audio, self._expected = audio if self._voice else False, expected_frames
@@ -218,6 +221,11 @@ def _refiner(options: EncodeOptions) -> Refining | None:
 
     device = options.where()
     return Refiner(load_model(default_model(), device), device=device)
+
+
+def _aligner(options: EncodeOptions) -> Aligning | None:
+    """Who looks at what will be drawn also says how far that is displaced."""
+    return Aligner(default_model(), device=options.where()) if options.refine else None
 
 
 def encode_clip(
