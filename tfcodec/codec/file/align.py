@@ -129,9 +129,7 @@ def _normal(drawn: Frames, source: Frames, at: Tensor) -> tuple[Tensor, Tensor]:
     # By how much a colour changes from one half side to the next, to the right and down.
     dx = SIDE / 4 * F.pad(moved[..., 2:] - moved[..., :-2], (1, 1, 0, 0)).flatten(2)
     dy = SIDE / 4 * F.pad(moved[..., 2:, :] - moved[..., :-2, :], (0, 0, 1, 1)).flatten(2)
-    shapes = field(torch.eye(NUMBERS))[: NUMBERS // 2, 0].flatten(
-        1
-    )  # a pixel of each number, [6, 64 * 64] in half sides
+    shapes = field(torch.eye(NUMBERS))[: NUMBERS // 2, 0].flatten(1)  # of a pixel of each number, [6, 64 * 64]
     count = error.shape[1] * error.shape[2]
 
     def products(weight: Tensor) -> Tensor:
