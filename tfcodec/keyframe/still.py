@@ -34,14 +34,16 @@ _MAX_SEQUENCE_BYTES = 64
 _CRF = (63, 61, 59, 56, 53, 49.5, 46, 41, 35, 29, 23)
 _CEILING = (1200, 1500, 1800, 2300, 2800, 3400, 4300, 5700, 7800, 10000, 12000)
 
-# Chosen on training pictures; at 1.6 KB 0.2 dB and 14 % of LPIPS better than the encoder's own tune=3 (image quality).
+# Chosen on training pictures (benchmarks/search/keyframe_options.py); at 1.6 KB 0.2 dB and 14 % of LPIPS better than
+# the encoder's own tune=3 (image quality).
 # avif: a still with the reduced header; lp: one thread; variance boost: more bits for smooth areas such as skin;
 # chroma finer than the encoder thinks best, as it is RGB that counts.
 _SVT_OPTIONS = (
     "avif=1:lp=1:tune=1:enable-variance-boost=1:variance-boost-strength=3:variance-octile=4:variance-boost-curve=2"
-    ":enable-qm=1:qm-min=2:max-tx-size=32:sharpness=4:ac-bias=2:key-frame-chroma-qindex-offset=-24"
+    ":enable-qm=1:qm-min=2:max-tx-size=32:sharpness=4:ac-bias=3:key-frame-chroma-qindex-offset=-24"
 )
-_PRESET, _FAST_PRESET = 2, 5
+_PRESET, _FAST_PRESET = 0, 5
+_COARSE, _COARSE_PRESET = 2.5, 2  # below this quality the slowest preset costs LPIPS (lowest_keyframe.json)
 
 
 def encode_keyframe(picture: npt.NDArray[np.uint8], quality: float = 5, *, fast: bool = False) -> bytes:
@@ -71,7 +73,7 @@ def encode_keyframe(picture: npt.NDArray[np.uint8], quality: float = 5, *, fast:
     crf = round(4 * float(np.interp(quality, ladder, _CRF))) / 4  # the encoder takes quarters
     ceiling = float(np.interp(quality, ladder, _CEILING))
     while True:
-        preset = _FAST_PRESET if fast else _PRESET
+        preset = _FAST_PRESET if fast else _COARSE_PRESET if quality < _COARSE else _PRESET
         payload = _strip(b"".join(av1.encode([planes], preset, f"{_SVT_OPTIONS}:crf={crf}")))
         if len(payload) <= ceiling or crf == _CRF[0]:
             return payload
