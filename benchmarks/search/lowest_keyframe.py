@@ -44,7 +44,7 @@ def main() -> None:
         at = np.linspace(5, len(frames) - 6, 6).astype(int)
         for arm in args.arms.split(","):
             preset, more, crf = ARMS[arm]
-            changed = {"_PRESET": preset, "_SVT_OPTIONS": options + more, "_CRF": (crf, *ladder[1:])}
+            changed = {"_COARSE_PRESET": preset, "_SVT_OPTIONS": options + more, "_CRF": (crf, *ladder[1:])}
             vars(still).update(changed)
             data = encode_clip(iter(frames), None, EncodeOptions(0, refine=False), len(frames))
             drawn = np.concatenate(list(render_exact(read_exact(data), only=at)))
