@@ -476,7 +476,7 @@ def test_vectors_are_read_exactly(name: str, monkeypatch: pytest.MonkeyPatch) ->
             super().__init__(payload, layer)
             coders.append(self)
 
-    monkeypatch.setattr("tfcodec.motion.decoder.RangeDecoder", Recorded)
+    monkeypatch.setattr("tfcodec.tinyframe.numbers.RangeDecoder", Recorded)
     decoder = MotionDecoder()
     reference = ReferenceMotionDecoder(read_motion_tables(FOLDER / "tables.bin"))
     for vector in RUNS[name]:

@@ -426,7 +426,7 @@ def test_motion_and_displacement_payloads(job: dict[str, Any], monkeypatch: pyte
             super().__init__(payload, layer)
             coders.append(self)
 
-    monkeypatch.setattr("tfcodec.motion.decoder.RangeDecoder", Recorded)
+    monkeypatch.setattr("tfcodec.tinyframe.numbers.RangeDecoder", Recorded)
     state = lambda: {"range": f"{coders[-1]._range:016x}", "words": coders[-1]._next}  # noqa: E731
     layers = {
         "motion": (motion_runs(), MotionDecoder, motion_values),

@@ -20,7 +20,7 @@ import numpy as np
 
 from tfcodec.errors import BitstreamError
 from tfcodec.motion import NUMBERS, MotionDecoder, MotionEncoder
-from tfcodec.motion import decoder as motion_module
+from tfcodec.tinyframe import numbers as numbers_module
 from tfcodec.tinyframe.rangecoder import HALF, RangeEncoder
 
 HERE = Path(__file__).parent
@@ -101,14 +101,14 @@ class ForcedCoder:
 
 
 def endless_magnitude() -> bytes:
-    original = vars(motion_module)["RangeDecoder"]
-    vars(motion_module)["RangeDecoder"] = ForcedCoder
+    original = vars(numbers_module)["RangeDecoder"]
+    vars(numbers_module)["RangeDecoder"] = ForcedCoder
     try:
         MotionDecoder().decode(b"", 1)
     except BitstreamError:
         return ForcedCoder.made.finish()
     finally:
-        vars(motion_module)["RangeDecoder"] = original
+        vars(numbers_module)["RangeDecoder"] = original
     raise ValueError("the forced payload was accepted")
 
 
