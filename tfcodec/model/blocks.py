@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .displacement import LINES, SHARES
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -104,6 +106,21 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     # Sampling positions need more than the 8 bits of bfloat16's mantissa.
     sampled = F.grid_sample(picture.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled.to(picture.dtype)
+
+
+@lru_cache(maxsize=4)
+def _polynomials(device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        return torch.from_numpy(SHARES.copy()).to(device), torch.from_numpy(LINES.copy()).to(device)
+
+
+def field(displacement: Tensor) -> Tensor:
+    """The displacement layer [B, 12], in pixels, as a flow [B, 2, 64, 64] in half sides: see `displacement.field`."""
+    shares, lines = _polynomials(displacement.device)
+    # Places need more than the 8 bits of bfloat16's mantissa.
+    with torch.autocast(displacement.device.type, enabled=False):
+        products = (displacement.float().reshape(-1, 6) @ shares).reshape(-1, 2, 3, 3)
+        return lines.transpose(0, 1) @ (products @ lines)
 
 
 def join(*parts: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from . import rearranged
 from .blocks import to_pixels
 from .config import SHAPES
+from .displacement import DISPLACEMENTS
 from .inputs import MEL_BANDS, MEL_COLUMNS, WINDOW
 from .laid_out import Prepared
 from .landmarks import COUNT
@@ -46,22 +47,25 @@ class Recording(Protocol):
     def know(self, key: KeyframeFeatures) -> None:
         """Compute what is computed once a keyframe, of its features [1, ...]; drawing would do so else."""
 
-    def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
-        """Keyframe's features [1, ...], tiny frames [N, 5, 3, 8, 8], log-mel [N, 20, 80] and landmarks [N, 70, 2] ->
-        pictures [N, S, S, 3] uint8."""
+    def __call__(
+        self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor, displacement: Tensor
+    ) -> Tensor:  # fmt: skip
+        """Keyframe's features [1, ...], tiny frames [N, 5, 3, 8, 8], log-mel [N, 20, 80], landmarks [N, 70, 2] and
+        displacements [N, 12] in pixels -> pictures [N, S, S, 3] uint8."""
 
 
 def picture(
-    model: Upsampler, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor, coarse: bool
+    model: Upsampler, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor, coarse: bool,
+    displacement: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """What the network draws, [B, 256, 256, 3] uint8; with ``coarse`` stage 1's [B, 64, 64, 3].
 
-    ``marks`` [B, 70, 2] in -1..1 count only for networks that take landmarks.
+    ``marks`` [B, 70, 2] in -1..1 count only for networks that take landmarks. ``displacement`` [B, 12] is in pixels.
     """
     given = marks if model.config.motion else None
     if coarse:
-        return to_pixels(model.stage1(key, tiny, mel, None, given).picture)
-    return to_pixels(model(key, tiny, mel, marks=given).frame)
+        return to_pixels(model.stage1(key, tiny, mel, None, given, displacement).picture)
+    return to_pixels(model(key, tiny, mel, marks=given, displacement=displacement).frame)
 
 
 class _Flat(nn.Module):
@@ -71,8 +75,8 @@ class _Flat(nn.Module):
         super().__init__()
         self.model, self.coarse = model, coarse
 
-    def forward(self, tiny: Tensor, mel: Tensor, marks: Tensor, *key: Tensor) -> Tensor:
-        return picture(self.model, KeyframeFeatures(*key), tiny, mel, marks, self.coarse)
+    def forward(self, tiny: Tensor, mel: Tensor, marks: Tensor, displacement: Tensor, *key: Tensor) -> Tensor:
+        return picture(self.model, KeyframeFeatures(*key), tiny, mel, marks, self.coarse, displacement)
 
 
 class Rearranged:
@@ -96,7 +100,7 @@ class Rearranged:
         count = min(self.together, 2)
         with _for_inference():
             key = self._drawing.prepare(self._model.encode_keyframe(zeros(1, 3, 256, 256)))
-            given = [zeros(count, WINDOW, 3, 8, 8), zeros(count, COUNT, 2), *key]
+            given = [zeros(count, WINDOW, 3, 8, 8), zeros(count, COUNT, 2), zeros(count, DISPLACEMENTS), *key]
             graph = traced(self._drawing, given)
             if graph is None:
                 raise RuntimeError("this torch records no graphs")
@@ -108,9 +112,11 @@ class Rearranged:
         """As `Recording`."""
         self._prepared(key)
 
-    def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
+    def __call__(
+        self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor, displacement: Tensor
+    ) -> Tensor:  # fmt: skip
         """As `Recording`."""
-        out: Tensor = self._draw(tiny, marks, *self._prepared(key))
+        out: Tensor = self._draw(tiny, marks, displacement, *self._prepared(key))
         return out
 
     def _prepared(self, key: KeyframeFeatures) -> Prepared:
@@ -207,7 +213,8 @@ def _record(model: Upsampler, fast: bool, coarse: bool) -> Recording | None:
     with _for_inference():
         key = reduced(model.encode_keyframe(zeros(1, 3, 256, 256)), fast)
         marks = zeros(1, COUNT, 2) if key.marks is None else key.marks
-        given = [zeros(1, WINDOW, 3, 8, 8), zeros(1, MEL_COLUMNS, MEL_BANDS), marks, *_tensors(key)]
+        heard, still = zeros(1, MEL_COLUMNS, MEL_BANDS), zeros(1, DISPLACEMENTS)
+        given = [zeros(1, WINDOW, 3, 8, 8), heard, marks, still, *_tensors(key)]
         # What autocast remembers of weights would be recorded in place of the weights.
         with torch.autocast("cpu", torch.bfloat16, enabled=fast, cache_enabled=False):
             graph = traced(_Flat(model, coarse), given)
@@ -230,9 +237,11 @@ class _Plain:
     def know(self, key: KeyframeFeatures) -> None:
         """There is nothing to compute."""
 
-    def __call__(self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor) -> Tensor:
+    def __call__(
+        self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, marks: Tensor, displacement: Tensor
+    ) -> Tensor:  # fmt: skip
         """As `Recording`."""
-        out: Tensor = self._graph(tiny, mel, marks, *_tensors(key))
+        out: Tensor = self._graph(tiny, mel, marks, displacement, *_tensors(key))
         return out
 
 

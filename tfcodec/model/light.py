@@ -15,7 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from .blocks import ResBlock, box_down, conv, enlarge, enlarge_smoothly, join, refine_chroma, upsample, warp, zero_conv
+from .blocks import (
+    ResBlock,
+    box_down,
+    conv,
+    enlarge,
+    enlarge_smoothly,
+    field,
+    join,
+    refine_chroma,
+    upsample,
+    warp,
+    zero_conv,
+)
 from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import HINTS, LandmarkPrior
@@ -75,7 +87,7 @@ class LightStage1(nn.Module):
 
     def forward(
         self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, before: Tensor | None = None,
-        marks: Tensor | None = None,
+        marks: Tensor | None = None, displacement: Tensor | None = None,
     ) -> CoarseFrame:  # fmt: skip
         """As `stage1.Stage1.forward`."""
         key8 = box_down(key.small, 8)
@@ -118,6 +130,8 @@ class LightStage1(nn.Module):
         y = F.silu(x)
         # The mouth changes where it is in the keyframe, and the face's motion takes it along.
         flow64 = flow + FLOW_UNIT * self.flow64(y).float() + self.trust * shape.float()
+        if displacement is not None:
+            flow64 = flow64 + field(displacement)
         moved = warp(key.small, flow64)
         return CoarseFrame(moved + self.paint64(y), now, x, flow64, (flow16, flow32, flow64), hints, moved)
 

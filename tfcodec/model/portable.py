@@ -26,6 +26,7 @@ from ..errors import MediaError, WeightsError
 from ..files import make_folder, write_atomically
 from . import graph
 from .blocks import box_down
+from .displacement import DISPLACEMENTS, PER_PIXEL
 from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .landmarks import COUNT
 from .lips import LIPS_SHA256, load_lips
@@ -73,6 +74,10 @@ _GUESSED = Tensors(
     "guessed", (1,), "1 if the frame's landmarks are the guess, since no motion was sent; 0 if they were held, since "
     "it was lost", (0, 1),
 )  # fmt: skip
+_DISPLACEMENT = Tensors(
+    "displacement", (DISPLACEMENTS,), "numbers of the displacement layer in pixels, of which what is sent has "
+    f"{PER_PIXEL} parts each; zeros without the layer",
+)  # fmt: skip
 _MARKS = "landmarks, x and y, over the picture: pixel p lies at p / 128 - 1"
 
 
@@ -90,9 +95,9 @@ class _Frame(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, tiny: Tensor, marks: Tensor, *key: Tensor) -> Tensor:
+    def forward(self, tiny: Tensor, marks: Tensor, displacement: Tensor, *key: Tensor) -> Tensor:
         silence = torch.zeros(1, MEL_COLUMNS, MEL_BANDS)  # these networks do not hear
-        return graph.picture(self.model, KeyframeFeatures(*key), tiny, silence, marks, coarse=False)
+        return graph.picture(self.model, KeyframeFeatures(*key), tiny, silence, marks, False, displacement)
 
 
 class _Guess(nn.Module):
@@ -137,7 +142,10 @@ def export_onnx(entry: ModelEntry, folder: str | Path) -> dict[str, Any]:
     by_name = {x.name: x for x in about}
     parts = (
         ("keyframe", _Keyframe(model), (picture,), of_keyframe, about),
-        ("frame", _Frame(model), (tiny, named["marks"], *key), [_TINY, marks, *about], [drawn]),
+        (
+            "frame", _Frame(model), (tiny, named["marks"], _example_displacement(), *key),
+            [_TINY, marks, _DISPLACEMENT, *about], [drawn],
+        ),
         (
             "guess", _Guess(model), (tiny, named["small"], named["marks"]),
             [_TINY, by_name["key_small"], by_name["key_marks"]], [marks],
@@ -201,6 +209,11 @@ def _example_sound() -> Tensor:
     """Log-mel [2, 148, 80] of no sound in particular."""
     columns, bands = _MEL.shape
     return (torch.arange(_BATCH * columns * bands) * 0.37).sin().reshape(_BATCH, columns, bands)
+
+
+def _example_displacement() -> Tensor:
+    """Displacements [2, 12] by a pixel or three."""
+    return (3 * torch.sin(torch.arange(1, 1 + _BATCH * DISPLACEMENTS))).reshape(_BATCH, DISPLACEMENTS)
 
 
 def _record(module: nn.Module, given: Sequence[Tensor], inputs: list[str], outputs: list[str]) -> bytes:
@@ -286,7 +299,8 @@ def _self_test(model: Upsampler, folder: Path, picture: Tensor, tiny: Tensor) ->
     key = model.encode_keyframe(picture)
     marks = model.guess(key, tiny)
     shifted = marks + 0.02 * torch.sin(torch.arange(2 * COUNT).reshape(COUNT, 2))
-    wanted = graph.picture(model, key, tiny, torch.zeros(1, MEL_COLUMNS, MEL_BANDS), shifted, coarse=False).numpy()
+    displaced, silence = _example_displacement(), torch.zeros(1, MEL_COLUMNS, MEL_BANDS)
+    wanted = graph.picture(model, key, tiny, silence, shifted, False, displaced).numpy()
     found_key = session("keyframe").run(None, {"keyframe": picture.numpy()})
     features = {f"key_{name}": value for name, value in zip(KEY, found_key, strict=True)}
     guessed = session("guess").run(None, {
@@ -303,7 +317,8 @@ def _self_test(model: Upsampler, folder: Path, picture: Tensor, tiny: Tensor) ->
         })[0]  # fmt: skip
         error = np.abs(found_lips - lips(sound, key.marks, shifted, kind).numpy()).max()
         lips_error = max(lips_error, float(error))
-    drawn = session("frame").run(None, {"tiny": tiny.numpy(), "marks": shifted.numpy(), **features})[0]
+    given = {"tiny": tiny.numpy(), "marks": shifted.numpy(), "displacement": displaced.numpy()}
+    drawn = session("frame").run(None, {**given, **features})[0]
     error = np.square(drawn.astype(np.float64) - wanted).mean()
     result = {
         "psnr_db": round(float(min(99.0, 10 * np.log10(255**2 / max(error, 1e-9)))), 1),

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import box_down, refine_chroma
+from .blocks import box_down, field, refine_chroma
 from .closeup import CloseUp, dots, fade, head_frame
 from .config import SHAPES, NetworkConfig
 from .inputs import REACH
@@ -118,13 +118,13 @@ class Drawing(nn.Module):
             stems[1],
         )  # fmt: skip
 
-    def forward(self, tiny: Tensor, marks: Tensor, *prepared: Tensor) -> Tensor:
-        """Pictures [N, 256, 256, 3] uint8 of tiny frames [N, 5, 3, 8, 8] and landmarks [N, 70, 2]; of one keyframe,
-        whose `Prepared` fields come last."""
+    def forward(self, tiny: Tensor, marks: Tensor, displacement: Tensor, *prepared: Tensor) -> Tensor:
+        """Pictures [N, 256, 256, 3] uint8 of tiny frames [N, 5, 3, 8, 8], landmarks [N, 70, 2] and displacements
+        [N, 12] in pixels; of one keyframe, whose `Prepared` fields come last."""
         key = Prepared(*prepared)
         tiny = refine_chroma(tiny, key.key8)
         now = tiny[:, REACH] - 0.5
-        coarse = self.one(key, tiny, now, self.prior.draw(key.marks, marks - key.marks))
+        coarse = self.one(key, tiny, now, self.prior.draw(key.marks, marks - key.marks), field(displacement))
         if self.two is None:
             return _pixels(coarse.picture)
         picture = self.two(key, now, coarse)
@@ -185,7 +185,7 @@ class _Stage1(nn.Module):
         f128, f64, f32, f16 = (rows_of(x, self.tiny.dtype) for x in (key.f128, key.f64, key.f32, key.f16))
         return f128, f64, f32, f16, self.key16(key.f16), self.key8(key.f8)
 
-    def forward(self, key: Prepared, tiny: Tensor, now: Tensor, hints: Hints) -> Coarse:
+    def forward(self, key: Prepared, tiny: Tensor, now: Tensor, hints: Hints, displaced: Tensor) -> Coarse:
         count = tiny.shape[0]
         motion, cover, shape, drawing = hints[:4]
         key8, small = (x.expand(count, -1, -1, -1) for x in (key.key8 - 0.5, key.small))
@@ -220,7 +220,7 @@ class _Stage1(nn.Module):
         x = self.trunk64(self.merge64(doubled(self.up64(x)), moved(key.f64, flow), rest))
         paint, change = torch.split(planar(self.heads(F.silu(x))), [3, 2], 1)
         flow = flow + change
-        flow = flow + self.trust * sampled(shape, places(flow))
+        flow = flow + self.trust * sampled(shape, places(flow)) + displaced
         mouth, there = torch.split(sampled(drawn, places(flow)), [6, 3], 1)
         return Coarse(x, there + paint, paint, flow, beside(motion - flow, cover, mouth))
 

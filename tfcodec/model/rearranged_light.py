@@ -82,7 +82,7 @@ class LightOne(nn.Module):
         f16, f8 = key.f16.float(), key.f8.float()
         return f128, f64, f32, f16, f16, f8
 
-    def forward(self, key: Prepared, tiny: Tensor, now: Tensor, hints: Hints) -> Coarse:
+    def forward(self, key: Prepared, tiny: Tensor, now: Tensor, hints: Hints, displaced: Tensor) -> Coarse:
         count = tiny.shape[0]
         key8, small = (x.expand(count, -1, -1, -1) for x in (key.key8 - 0.5, key.small))
         error = 4 * (now - key8)
@@ -108,7 +108,7 @@ class LightOne(nn.Module):
             x, moved(key.f64, flow), error, there, now64, hints.motion - flow, hints.cover, told
         )  # fmt: skip
         paint, change = torch.split(self.heads(F.silu(x)), [3, 2], 1)
-        flow = (flow + change + self.trust * told[:, :2]).contiguous()
+        flow = (flow + change + self.trust * told[:, :2] + displaced).contiguous()
         return Coarse(x, sampled(small, places(flow)) + paint, paint, flow, told)
 
 

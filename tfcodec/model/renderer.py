@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TfcodecError
+from .displacement import in_pixels
 from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .registry import ModelEntry
 
@@ -39,6 +40,7 @@ class Drawer(Protocol):
     def begin(
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
         motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+        displacement: NDArray[np.int32] | None = None,
     ) -> Callable[[], NDArray[np.uint8]]: ...  # fmt: skip
 
     def prepare(self, coarse: bool = False) -> None: ...
@@ -48,6 +50,7 @@ class Drawer(Protocol):
     def render(
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
         motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+        displacement: NDArray[np.int32] | None = None,
     ) -> NDArray[np.uint8]: ...  # fmt: skip
 
 
@@ -123,6 +126,7 @@ class Renderer:
     def render(
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
         motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+        displacement: NDArray[np.int32] | None = None,
     ) -> NDArray[np.uint8]:  # fmt: skip
         """Draw frames; after `prepare` as many side by side as torch has threads.
 
@@ -134,15 +138,17 @@ class Renderer:
                 the mouth was not sent; None without speech.
             motion: numbers of the motion layer and whether they were sent, [N, 17] (see `tfcodec.motion`); None if the
                 stream has no such layer. Where they were not, the tiny frames say how the face moved.
+            displacement: numbers of the displacement layer, [N, 12] (see `displacement`); None: nothing is displaced.
 
         Returns:
             [N, 256, 256, 3] uint8 RGB, or [N, 64, 64, 3] with ``coarse``.
         """
-        return self.begin(tiny, mel, coarse, motion, sound)()
+        return self.begin(tiny, mel, coarse, motion, sound, displacement)()
 
     def begin(
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
         motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+        displacement: NDArray[np.int32] | None = None,
     ) -> Callable[[], NDArray[np.uint8]]:  # fmt: skip
         """`render` in two parts, so that a graphics card draws while the caller does something else.
 
@@ -157,12 +163,13 @@ class Renderer:
             windows = self._marks.to_device(tiny, device).permute(0, 1, 4, 2, 3).float() / 255
             heard = self._marks.to_device(np.asarray(mel, np.float32), device)
             marks = self._marks.frame_marks(self._model, key, windows, motion, sound, self._stands)
+            displaced = self._marks.to_device(in_pixels(displacement, len(tiny)), device)
             if drawing is None:
                 key = key.select(torch.zeros(len(tiny), dtype=torch.long, device=device))
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
-                    pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse)
+                    pictures = self._graph.picture(self._model, key, windows, heard, marks, coarse, displaced)
             else:
-                pictures = self._in_groups(drawing, key, windows, heard, marks)
+                pictures = self._in_groups(drawing, key, windows, heard, marks, displaced)
             if device.type != "cuda":
                 drawn = np.ascontiguousarray(pictures.cpu().numpy())
                 return lambda: drawn
@@ -254,12 +261,14 @@ def render_all(
     *,
     only: NDArray[np.int64] | None = None,
     motion: NDArray[np.int32] | None = None,
+    displacement: NDArray[np.int32] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Draw a clip in batches [n, 256, 256, 3]; windows do not reach across a keyframe (it may be a scene cut).
 
     Args:
         only: ascending indices of the frames to draw (frames do not depend on one another's pictures); None: all.
         motion: of all frames, [T, 17], as `Renderer.render` takes it.
+        displacement: of all frames, [T, 12], likewise.
     """
     heard = mel
     if only is None:
@@ -280,6 +289,7 @@ def render_all(
             yield renderer.render(
                 windows, mel_windows(mel, frames), coarse, None if motion is None else motion[frames],
                 None if heard is None else sound_windows(heard, frames),
+                None if displacement is None else displacement[frames],
             )  # fmt: skip
             if len(only) >= PREPARE_FROM:  # after the first batch, so that it does not delay the first frame
                 renderer.prepare(coarse)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ResBlock, box_down, conv, join, refine_chroma, upsample, warp, zero_conv
+from .blocks import ResBlock, box_down, conv, field, join, refine_chroma, upsample, warp, zero_conv
 from .config import DEFAULT, SHAPES, NetworkConfig
 from .inputs import WINDOW
 from .landmarks import HINTS, Hints, LandmarkPrior
@@ -168,12 +168,13 @@ class Stage1(nn.Module):
 
     def forward(
         self, key: KeyframeFeatures, tiny: Tensor, mel: Tensor, before: Tensor | None = None,
-        marks: Tensor | None = None,
+        marks: Tensor | None = None, displacement: Tensor | None = None,
     ) -> CoarseFrame:  # fmt: skip
         """``tiny`` [B, 5, 3, 8, 8] in 0..1 (the middle one is the frame to draw), ``mel`` [B, 20, 80].
 
         ``before`` is for recurrent networks: see `Output.memory`. ``marks`` [B, 70, 2] are the frame's landmarks, if
-        they were sent; without them the prior guesses.
+        they were sent; without them the prior guesses. ``displacement`` [B, 12], in pixels, is added to the last flow
+        (see `displacement.field`).
         """
         if self.config.recurrence and before is None:
             before = torch.zeros_like(torch.cat((key.f64[:, :2], key.f64), 1))
@@ -231,6 +232,8 @@ class Stage1(nn.Module):
         if hints is not None:
             # The mouth changes where it is in the keyframe, and the face's motion takes it along.
             flow64 = flow64 + self.trust * warp(hints.shape, flow64)
+        if displacement is not None:
+            flow64 = flow64 + field(displacement)
         moved = warp(key.small, flow64)
         picture = moved + self.paint64(F.silu(x))
         return CoarseFrame(picture, now, x, flow64, (flow16, flow16b, flow32, flow64), hints, moved)

@@ -41,9 +41,9 @@ class Upsampler(nn.Module):
 
     Tensors: pictures [B, 3, H, W] RGB in 0..1; tiny frames [B, 5, 3, 8, 8], the current one in the middle;
     log-mel [B, 20, 80], the current frame in the middle; landmarks ``marks`` [B, 70, 2] in -1..1, where the frame's
-    motion was sent. ``config`` leaves parts out and adds others (for ablations):
-    ``before`` is the `Output.memory` of the frame before, ``second`` another keyframe's features. Without them such a
-    network draws as at the beginning of a clip, and from one keyframe.
+    motion was sent; ``displacement`` [B, 12] in pixels, where the frame is displaced. ``config`` leaves parts out and
+    adds others (for ablations): ``before`` is the `Output.memory` of the frame before, ``second`` another keyframe's
+    features. Without them such a network draws as at the beginning of a clip, and from one keyframe.
     """
 
     def __init__(self, config: NetworkConfig = DEFAULT) -> None:
@@ -109,16 +109,17 @@ class Upsampler(nn.Module):
         before: Tensor | None = None,
         second: KeyframeFeatures | None = None,
         marks: Tensor | None = None,
+        displacement: Tensor | None = None,
     ) -> Output:
         key = self.prepare(key, tiny)
         if marks is None and self.closeups is not None:
             marks = self.guess(key, tiny)
-        coarse: CoarseFrame = self.stage1(key, tiny, mel, before, marks)
+        coarse: CoarseFrame = self.stage1(key, tiny, mel, before, marks, displacement)
         if self.stage2 is None:
             return Output(upsample(coarse.picture, 4), coarse.flow, coarse, key)
         other = None
         if self.config.second_reference and second is not None:
-            other = second, self.stage1(second, tiny, mel, before, marks)
+            other = second, self.stage1(second, tiny, mel, before, marks, displacement)
         frame, flow = self.stage2(key, coarse, other)
         if self.closeups is None or marks is None or key.face is None:
             return Output(frame, flow, coarse, key)
