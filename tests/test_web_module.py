@@ -131,7 +131,8 @@ def resealed(data: bytes, rng: random.Random) -> bytes:
 
 
 def broken_streams() -> list[bytes]:
-    """All vectors; each cut, with bits inverted, and with fields changed under good checksums, at places of a seed."""
+    """All vectors; each cut, with bits inverted, and with fields changed under good checksums, at places of a seed; and
+    one with its chunks in other orders."""
     rng = random.Random(16)
     found = [b"", EXAMPLE]
     for data in [EXAMPLE, chained(), displaced(chained()), *(path.read_bytes() for path in FILES)]:
@@ -140,7 +141,19 @@ def broken_streams() -> list[bytes]:
         found += [flipped(data, rng) for _ in range(6)]
         found += [resealed(data, rng) for _ in range(8)]
         found.append(data + rng.randbytes(3))
-    return found
+    header, tables, key, *_ = bs.read_stream(displaced(chained())).chunks
+    more = [bs.DisplacementChunk(0, 4, b""), bs.TinyChunk(0, 2, b""), bs.EndChunk(2)]
+    found.append(file_of(dataclasses.replace(header, frame_count=0), tables, key, *more))
+    return found + reordered(displaced(chained()))
+
+
+def reordered(data: bytes) -> list[bytes]:
+    """A file with each of its chunks left out, twice, and after the one behind it."""
+    c = bs.read_stream(data).chunks
+    found = []
+    for i in range(len(c)):
+        found += [[*c[:i], *c[i + 1 :]], [*c[: i + 1], *c[i:]], [*c[:i], *c[i + 1 : i + 2], c[i], *c[i + 2 :]]]
+    return [file_of(*chunks) for chunks in found]
 
 
 def layer_result(decode: Any, coder: Any = None) -> dict[str, Any]:
@@ -323,8 +336,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for i, data in enumerate(CHAIN):
         names.append(folder / f"chain{i}.rgb")
         names[-1].write_bytes((decode_inter_keyframe(data, CHAIN[:i]) if i else decode_keyframe(data)).tobytes())
-    (folder / "chained.tfc").write_bytes(chained())
+    (folder / "chained.tfc").write_bytes(displaced(chained()))
     exact.append((folder / "chained.tfc", names))
+    header, _, *others = bs.read_stream(displaced(EXAMPLE)).chunks
+    unknown = file_of(header, bs.DisplacementTablesChunk(1, bytes(4)), *others)
+    (folder / "r73_displacement.tfc").write_bytes(unknown)
+    exact.append((folder / "r73_displacement.tfc", [example]))
     exact += [(path, [example]) for path in sorted((VECTORS / "layers").glob("*.tfc"))]
     planes = folder / "planes"
     planes.write_bytes(np.random.default_rng(1).integers(0, 256, 98304, dtype=np.uint8).tobytes())
@@ -389,7 +406,7 @@ def test_containers_are_read_alike(job: dict[str, Any]) -> None:
     for stream, one, other in zip(job["streams"], wanted, found, strict=True):
         assert other == one, stream.hex()
     rules = {one["rule"] for one in wanted if "rule" in one}
-    assert {*range(1, 38), 61, 63, 64, 65, 66, 67} <= rules
+    assert {*range(1, 38), 61, *range(63, 68), 72, 74, 75, 76} <= rules
     assert sum("chunks" in one for one in wanted) > 100
 
 
