@@ -141,9 +141,9 @@ def broken_streams() -> list[bytes]:
         found += [flipped(data, rng) for _ in range(6)]
         found += [resealed(data, rng) for _ in range(8)]
         found.append(data + rng.randbytes(3))
-    header, tables, key, *_ = bs.read_stream(displaced(chained())).chunks
-    more = [bs.DisplacementChunk(0, 4, b""), bs.TinyChunk(0, 2, b""), bs.EndChunk(2)]
-    found.append(file_of(dataclasses.replace(header, frame_count=0), tables, key, *more))
+    _, tables, key, *_ = bs.read_stream(displaced(chained())).chunks
+    ahead = bs.DisplacementChunk(0, 4, b"")
+    found.append(file_of(bs.StreamHeader(), tables, key, ahead, bs.TinyChunk(0, 2, b""), bs.EndChunk(2)))
     return found + reordered(displaced(chained()))
 
 
@@ -445,7 +445,7 @@ def test_motion_and_displacement_payloads(job: dict[str, Any], monkeypatch: pyte
 
     monkeypatch.setattr("tfcodec.tinyframe.numbers.RangeDecoder", Recorded)
     state = lambda: {"range": f"{coders[-1]._range:016x}", "words": coders[-1]._next}  # noqa: E731
-    layers = {
+    layers: dict[str, tuple[Any, ...]] = {
         "motion": (motion_runs(), MotionDecoder, motion_values),
         "displacement": (displacement_runs(), DisplacementDecoder, displacement_values),
     }
