@@ -54,7 +54,9 @@ USERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The only rooms that use one at the top."""
 HEAVY = {"torch", "av", "scipy"}
-LIGHT = (*(room for room in GROUND if room != "resample"), "bitstream", "tinyframe", "motion", "displacement", "runtime")
+LIGHT = (
+    *(room for room in GROUND if room != "resample"), "bitstream", "tinyframe", "motion", "displacement", "runtime",
+)  # fmt: skip
 """Never import any of the heavy libraries, not even in a function."""
 
 
