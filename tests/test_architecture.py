@@ -30,8 +30,8 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     "speech": (*GROUND, "tinyframe"),
     "model": (*GROUND, "motion.geometry"),
     "runtime": (
-        *GROUND, "motion.geometry", "model.config", "model.inputs", "model.mouth", "model.places", "model.registry",
-        "model.renderer", "model.keyframing",
+        *GROUND, "motion.geometry", "model.config", "model.displacement", "model.inputs", "model.mouth", "model.places",
+        "model.registry", "model.renderer", "model.keyframing",
     ),
     "media": GROUND,
     "codec.policy": GROUND,

@@ -27,7 +27,8 @@ key = run("keyframe", {"keyframe": data["keyframe"]})
 names = [str(name) for name in data["names"]]
 key = {name: np.repeat(value, len(data["tiny"]), 0) for name, value in zip(names, key, strict=True)}
 guess = run("guess", {"tiny": data["tiny"], "key_small": key["key_small"], "key_marks": key["key_marks"]})[0]
-picture = run("frame", {"tiny": data["tiny"], "marks": data["marks"], **key})[0]
+given = {name: data[name] for name in ("tiny", "marks", "displacement")}
+picture = run("frame", {**given, **key})[0]
 assert "torch" not in sys.modules
 np.savez(out, picture=picture, guess=guess, marks=key["key_marks"][:1], face=key["key_face"])
 """
@@ -53,10 +54,12 @@ def test_onnxruntime_draws_what_torch_draws(
         key_of_each = key.select(torch.zeros(3, dtype=torch.long))
         guess = model.guess(key_of_each, tiny)
         marks = guess + 0.03
-        wanted = graph.picture(model, key_of_each, tiny, torch.zeros(3, 20, 80), marks, coarse=False).numpy()
+        displaced = torch.linspace(-3, 3, 36).reshape(3, 12)
+        wanted = graph.picture(model, key_of_each, tiny, torch.zeros(3, 20, 80), marks, False, displaced).numpy()
     given, out = tmp_path / "given.npz", tmp_path / "out.npz"
     keyframe = from_pixels(frames[:1]).numpy()
-    np.savez(given, keyframe=keyframe, tiny=tiny.numpy(), marks=marks.numpy(), names=np.array(card["key"]))
+    frame = {"tiny": tiny.numpy(), "marks": marks.numpy(), "displacement": displaced.numpy()}
+    np.savez(given, keyframe=keyframe, **frame, names=np.array(card["key"]))
     subprocess.run([sys.executable, "-c", DRAW, str(exported), str(given), str(out)], check=True, cwd=tmp_path)
     found = np.load(out)
     assert found["picture"].shape == (3, 256, 256, 3)

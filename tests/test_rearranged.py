@@ -44,46 +44,50 @@ def test_it_draws_what_the_network_draws(
             angle = torch.tensor(turned)
             turn = torch.stack((torch.stack((angle.cos(), -angle.sin())), torch.stack((angle.sin(), angle.cos()))))
             marks = marks @ turn.T + torch.tensor((0.6, -0.3))  # close-ups reach over the picture's edge
-        wanted = graph.picture(model, key, tiny, mel, marks, coarse=False)
-        coarse = graph.picture(model, key, tiny, mel, marks, coarse=True)
+        displaced = torch.linspace(-3, 3, 12)[None]
+        wanted = graph.picture(model, key, tiny, mel, marks, False, displaced)
+        coarse = graph.picture(model, key, tiny, mel, marks, True, displaced)
         precisions = [(EXACT, WHOLE_DB)]
         if rearranged.has_products():
             precisions += [(PRODUCTS, LOW_DB), (FAST, FAST_DB)]
         for precision, needed in precisions:
             for small, want in ((False, wanted), (True, coarse)):
                 drawing = rearranged.Drawing(model, precision, coarse=small)
-                assert psnr(drawing(tiny, marks, torch.zeros(1, 12), *drawing.prepare(key)), want) > needed
+                assert psnr(drawing(tiny, marks, displaced, *drawing.prepare(key)), want) > needed
 
 
 def test_a_recorded_drawing_changes_with_the_keyframe(
     model: Upsampler, moving_face: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """And draws no face where the keyframe has none; the same twice."""
+    """And with the displacement, and draws no face where the keyframe has none; the same twice."""
     frames = moving_face[0]
     wall = np.ascontiguousarray(np.broadcast_to(frames[0, :1, :1], (1, 256, 256, 3)))
     tiny, mel = box_down(from_pixels(torch.from_numpy(frames[:5])), 8)[None], torch.zeros(1, 20, 80)
     drawing = graph.drawing(model, fast=False, coarse=False, record=True)
     assert isinstance(drawing, graph.Rearranged)
     with torch.inference_mode():
-        for picture in (frames[:1], wall, frames[:1]):
+        for picture, shift in ((frames[:1], 0.0), (wall, 2.0), (frames[:1], -2.0)):
             key = model.encode_keyframe(from_pixels(torch.from_numpy(picture)))
             marks = model.guess(key, tiny)
-            drawn = drawing(key, tiny, mel, marks, torch.zeros(1, 12))
-            assert psnr(drawn, graph.picture(model, key, tiny, mel, marks, coarse=False)) > LOW_DB
-            assert torch.equal(drawing(key, tiny, mel, marks, torch.zeros(1, 12)), drawn)
+            displaced = shift * torch.linspace(-1, 1, 12)[None]
+            drawn = drawing(key, tiny, mel, marks, displaced)
+            assert psnr(drawn, graph.picture(model, key, tiny, mel, marks, False, displaced)) > LOW_DB
+            assert torch.equal(drawing(key, tiny, mel, marks, displaced), drawn)
 
 
 @pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.skipif(
     not has_bfloat16(), reason="no instructions for bfloat16"
 ))])  # fmt: skip
 def test_the_light_network_draws_several_frames_at_once(fast: bool, moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    """With motion that was sent and not, on one thread and on two, as the network without a recording."""
+    """Displaced, with motion that was sent and not, on one thread and on two, as the network without a recording."""
     frames, count = moving_face[0], graph.TOGETHER + 2
     tiny = frames[: count + 4].reshape(-1, 8, 32, 8, 32, 3).mean((2, 4)).astype(np.uint8)
     windows = np.stack([tiny[i : i + 5] for i in range(count)])
     mel, motion = np.full((count, 20, 80), -1, np.float32), np.zeros((count, 17), np.int32)
     motion[:, :16] = np.random.default_rng(7).integers(-60, 60, (count, 16))
     motion[::2, 16] = 1
+    displaced = np.arange(12 * count, dtype=np.int32).reshape(count, 12) - 36
+    said = {"motion": motion, "displacement": displaced}
     entry = stand_in(default_model(), "light")
     plain, renderer = Renderer(entry), Renderer(entry, fast=fast)
     threads = torch.get_num_threads()
@@ -95,10 +99,11 @@ def test_the_light_network_draws_several_frames_at_once(fast: bool, moving_face:
             pytest.skip("this torch lacks oneDNN's operators")
         for number in (1, 2):
             torch.set_num_threads(number)
-            wanted, drawn = (torch.from_numpy(x.render(windows, mel, motion=motion)) for x in (plain, renderer))
+            wanted, drawn = (torch.from_numpy(x.render(windows, mel, **said)) for x in (plain, renderer))
             needed = FAST_DB if fast else LOW_DB
             assert worst_psnr(drawn, wanted) > needed
-            alone = torch.from_numpy(renderer.render(windows[2:3], mel[2:3], motion=motion[2:3]))
+            one = {name: values[2:3] for name, values in said.items()}
+            alone = torch.from_numpy(renderer.render(windows[2:3], mel[2:3], **one))
             assert psnr(alone, drawn[2:3]) > WHOLE_DB
     finally:
         torch.set_num_threads(threads)

@@ -101,11 +101,11 @@ def test_networks_with_and_without_landmarks_are_recorded(landmarks: bool) -> No
     assert graph.drawing(model, fast=False, coarse=True, record=True) is drawing
     key = model.encode_keyframe(torch.rand(1, 3, 256, 256))
     tiny, mel = torch.rand(1, WINDOW, 3, 8, 8), torch.rand(1, MEL_COLUMNS, MEL_BANDS)
-    drawn = []
+    drawn, displaced = [], torch.linspace(-3, 3, 12)[None]
     for shift in (0.0, 0.3):
         marks = torch.zeros(1, 70, 2) if key.marks is None else key.marks + shift
-        drawn.append(drawing(key, tiny, mel, marks, torch.zeros(1, 12)).int())
-        error = (drawn[-1] - graph.picture(model, key, tiny, mel, marks, True).int()).float().square().mean()
+        drawn.append(drawing(key, tiny, mel, marks, displaced).int())
+        error = (drawn[-1] - graph.picture(model, key, tiny, mel, marks, True, displaced).int()).float().square().mean()
         assert error < 255**2 / 10**5.4  # 54 dB: of noise, in which a flow that is a little off shows most
     assert torch.equal(drawn[0], drawn[1]) != landmarks  # the landmarks are no part of the recording
 

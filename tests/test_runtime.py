@@ -70,7 +70,7 @@ def test_a_process_without_torch_decodes_files_and_calls(
 
 
 def test_guesses_lips_and_missing_faces_are_torch_s(moving_face: tuple[np.ndarray, np.ndarray]) -> None:
-    """Motion that was sent, lost and never there, with speech; a keyframe without a face."""
+    """Displaced frames, motion that was sent, lost and never there, with speech; a keyframe without a face."""
     from tfcodec.model.tracking import find
     from tfcodec.motion import LOST
 
@@ -86,13 +86,16 @@ def test_guesses_lips_and_missing_faces_are_torch_s(moving_face: tuple[np.ndarra
     scores = find(np.stack((frames[0], wall)))[1]
     assert scores[0] > 0.5 > scores[1]  # otherwise this tests less than it says
     one, other = (open_renderer(default_model(), runtime=runtime) for runtime in ("ncnn", "torch"))
-    for picture, said, heard in ((frames[0], motion, sound), (frames[0], None, sound), (wall, motion, None)):
+    displaced = rng.integers(-60, 60, (3, 12)).astype(np.int32)
+    for picture, said, heard, displacement in (
+        (frames[0], motion, sound, displaced), (frames[0], None, sound, None), (wall, motion, None, displaced),
+    ):  # fmt: skip
         drawn = []
         for renderer in (one, other):
             renderer.set_keyframe(picture)
-            drawn.append(renderer.render(windows, mel, motion=said, sound=heard))
+            drawn.append(renderer.render(windows, mel, motion=said, sound=heard, displacement=displacement))
         assert worst_psnr(*drawn) > NEEDED_DB
-    drawn = [renderer.render(windows[:1], mel[:1], True) for renderer in (one, other)]
+    drawn = [renderer.render(windows[:1], mel[:1], True, displacement=displaced[:1]) for renderer in (one, other)]
     assert drawn[0].shape == (1, 64, 64, 3)
     assert worst_psnr(*drawn) > NEEDED_DB
 
@@ -103,6 +106,7 @@ def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, 
 
     from tfcodec.model import graph
     from tfcodec.model.blocks import box_down, from_pixels, refine_chroma
+    from tfcodec.model.displacement import field
     from tfcodec.runtime.renderer import Net
 
     model = by_chance(shape)
@@ -116,12 +120,13 @@ def test_other_shapes_of_the_network(shape: str, moving_face: tuple[np.ndarray, 
     with torch.inference_mode():
         known = model.encode_keyframe(from_pixels(torch.from_numpy(frames[:1])))
         tiny = box_down(from_pixels(torch.from_numpy(frames[:5])), 8)[None]
-        marks = model.guess(known, tiny)
-        wanted = graph.picture(model, known, tiny, torch.zeros(1, 20, 80), marks, coarse=False).numpy()
+        marks, displaced = model.guess(known, tiny), torch.linspace(-3, 3, 12)[None]
+        wanted = graph.picture(model, known, tiny, torch.zeros(1, 20, 80), marks, False, displaced).numpy()
         window = refine_chroma(tiny, box_down(known.small, 8))[0].numpy()
     assert key.face
     assert np.abs(net.marks(key, window[None], None, None) - marks.numpy()).max() < 1e-4
-    assert worst_psnr(net.frame(key, window, marks[0].numpy(), coarse=False)[None], wanted) > NEEDED_DB
+    drawn = net.frame(key, window, marks[0].numpy(), coarse=False, displaced=field(displaced.numpy())[0])
+    assert worst_psnr(drawn[None], wanted) > NEEDED_DB
 
 
 def test_what_cannot_be_drawn_is_refused(stream: bytes) -> None:

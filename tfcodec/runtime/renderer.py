@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import MediaError, TfcodecError, WeightsError
 from ..model.config import NetworkConfig
+from ..model.displacement import field, in_pixels
 from ..model.mouth import MOUTH_PART, moved
 from ..model.places import COUNT, FLOW_UNIT, FOUND, HALF
 from ..model.registry import ModelEntry, weights_files
@@ -71,9 +72,10 @@ class NcnnRenderer:
     def begin(
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
         motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+        displacement: NDArray[np.int32] | None = None,
     ) -> Callable[[], NDArray[np.uint8]]:  # fmt: skip
         """`render`, whose pictures the function gives that is returned."""
-        drawn = self.render(tiny, mel, coarse, motion, sound)
+        drawn = self.render(tiny, mel, coarse, motion, sound, displacement)
         return lambda: drawn
 
     def prepare(self, coarse: bool = False) -> None:
@@ -87,6 +89,7 @@ class NcnnRenderer:
     def render(
         self, tiny: NDArray[np.uint8], mel: NDArray[np.float32], coarse: bool = False,
         motion: NDArray[np.int32] | None = None, sound: NDArray[np.float32] | None = None,
+        displacement: NDArray[np.int32] | None = None,
     ) -> NDArray[np.uint8]:  # fmt: skip
         """Draw frames, one after the other: see `tfcodec.model.renderer.Renderer.render`.
 
@@ -99,10 +102,11 @@ class NcnnRenderer:
         windows = landmarks.windows_of(tiny)
         refined = np.stack([landmarks.refine_chroma(window, key.key8) for window in windows])
         marks = self._net.marks(key, refined, motion, sound)
+        displaced = field(in_pixels(displacement, len(tiny)))
         size = 64 if coarse else 256
         out = np.empty((len(tiny), size, size, 3), np.uint8)
         for i in range(len(tiny)):
-            out[i] = self._net.frame(key, refined[i], marks[i], coarse)
+            out[i] = self._net.frame(key, refined[i], marks[i], coarse, displaced[i])
         return out
 
 
@@ -174,8 +178,11 @@ class Net:
             marks[heard] = _placed(reference, numbers)
         return marks
 
-    def frame(self, key: _Keyframe, window: Floats, marks: Floats, coarse: bool) -> NDArray[np.uint8]:
-        """A picture [256, 256, 3] uint8, or stage 1's of 64, of a window [5, 3, 8, 8] with its chroma refined."""
+    def frame(
+        self, key: _Keyframe, window: Floats, marks: Floats, coarse: bool, displaced: Floats
+    ) -> NDArray[np.uint8]:  # fmt: skip
+        """A picture [256, 256, 3] uint8, or stage 1's of 64, of a window [5, 3, 8, 8] with its chroma refined, with
+        ``displaced`` [2, 64, 64] in its flow."""
         hints = landmarks.draw(self._state, key.marks, marks)
         unit = np.float32(1 / FLOW_UNIT)
         now = window[NOW] - np.float32(0.5)
@@ -185,7 +192,7 @@ class Net:
         given = {
             "tiny": tiny, "now": now, "error16": landmarks.enlarged(error, 16), "shape": hints.shape,
             "told": np.concatenate((hints.motion * unit, hints.cover, landmarks.enlarged(now, 64))),
-            "drawn": np.concatenate((hints.shape * unit, hints.drawing)),
+            "drawn": np.concatenate((hints.shape * unit, hints.drawing)), "displaced": displaced,
         }  # fmt: skip
         head = landmarks.head_frame(marks)
         if key.face and not coarse:

@@ -91,6 +91,7 @@ def stage1(b: Builder) -> tuple[Blob, ...]:
     flow = b.plus(flow, change)
     shape = b.sample(b.input("shape", 2, 64, 64), b.grid(flow, 64))
     flow = b.plus(flow, b.times(shape, float(b.state["stage1.trust"])))
+    flow = b.plus(flow, b.input("displaced", 2, 64, 64))
     grid = b.grid(flow, 64)
     coarse = b.plus(b.sample(small, grid), paint)
     b.name(coarse, "coarse")

@@ -67,7 +67,10 @@ def render_exact(parts: ExactParts, *, only: NDArray[np.int64] | None = None) ->
     """Draw a stream's frames, in batches [n, 256, 256, 3] uint8; ``only`` as in `render_all`. Raises WeightsError."""
     renderer = open_renderer(find_model(parts.header.model_id, parts.header.model_hash))
     mel = None if parts.audio is None else log_mel(parts.audio, len(parts.tiny), parts.header.fps)
-    return render_all(renderer, parts.keyframes, parts.tiny, mel, only=only, motion=parts.layers.get("motion"))
+    motion, displacement = (parts.layers.get(name) for name in ("motion", "displacement"))
+    return render_all(
+        renderer, parts.keyframes, parts.tiny, mel, only=only, motion=motion, displacement=displacement
+    )  # fmt: skip
 
 
 def read_clip(
