@@ -60,7 +60,7 @@ def test_cards_that_are_none_or_old_closed_clips_and_times_that_are_none(tab: An
     assert tab.evaluate(TRY, "tfc.clip.keyframe(0).then(({ first }) => first)") == 0
     assert tab.evaluate(TRY, "tfc.clip.player(document.createElement('canvas')).time = NaN")[0] == "RangeError"
     assert tab.evaluate(TRY, "tfc.clip.close().then(() => tfc.clip.exact(0))") == ["MediaError", "the clip is closed"]
-    file = {"file": "x", "sha256": ""}
+    file = {"file": "x", "sha256": "y"}
     parts = {"keyframe": file, "frame": {**file, "inputs": [{"name": "tiny"}, {"name": "marks"}]}}
     card = json.dumps({"network": file, "graphs": parts, "programs": {"files": parts}})
     earlier = f"import('./tfc/network.js').then(({{ cardOf }}) => cardOf(new TextEncoder().encode('{card}'), 'model/'))"
