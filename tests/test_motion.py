@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_decoder import Malformed
-from reference_motion import ReferenceMotionDecoder, read_motion_tables
+from reference_numbers import ReferenceMotionDecoder, read_motion_tables
 
 import tfcodec.motion as motion
 from tfcodec.errors import BitstreamError, MediaError, TfcodecError, UnsupportedVersion, WeightsError

@@ -2,8 +2,10 @@
 
     python -m benchmarks.search.train_displacement NUMBERS.npz [--rounds 3] [--fraction 1.0]
 
-NUMBERS.npz holds an array [T, 12] for every clip, in 1/32 pixel, unrounded: what an aligner finds, from the
-clip's first keyframe on. Writes tfcodec/displacement/tables.bin and its SHA-256 into tables.py; how, train_numbers.py says.
+NUMBERS.npz holds an array [T, 12] for every clip, in 1/32 pixel, unrounded: what an aligner finds, from the clip's
+first keyframe on. Writes tfcodec/displacement/tables.bin and its SHA-256 into tables.py; how, train_numbers.py says.
+The tables in the package began as the motion's, cut to 12 numbers, and come from 115 clips, with --resume --rounds 2
+--repeat 3 --epochs 10.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from tfcodec.tinyframe.tables import Tables, packaged, parse_tables
 NUMBERS = 12
 UNIT = 32  # numbers are in 1/32 pixel
 DISPLACEMENT_ID = 1  # of these tables
-TABLES_SHA256 = "f73f62ed74e39113073a62320d05b0b409bd0a68db8bb4197988f7305bc5afdf"
+TABLES_SHA256 = "17feef6765214ac7139962df0afd57909651bb561fc291b7732505beb0242daf"
 MAGIC = b"TFDSPTA1"
 LAYOUT = numbers_layout(NUMBERS)
 
