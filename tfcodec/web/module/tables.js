@@ -7,7 +7,7 @@ const FILES = {
   tiny: { sha256: "db62244356a4cfc14570c79d0995fa1301283c0f8f02a971fd89155a34acd44c", magic: "TFTABLE1", samples: 96 },
   motion: { sha256: "b31b75e6d081dbf0bc84de6052dad92565b3e47de9060a32757faf93d72fa89f", magic: "TFMOTTA1", samples: 16 },
   displacement: {
-    sha256: "f73f62ed74e39113073a62320d05b0b409bd0a68db8bb4197988f7305bc5afdf", magic: "TFDSPTA1", samples: 12,
+    sha256: "17feef6765214ac7139962df0afd57909651bb561fc291b7732505beb0242daf", magic: "TFDSPTA1", samples: 12,
   },
   bases: { sha256: "46cf9973260bcdee59b9ed64667a66999f1e80ec88c896c86cff779b772395a6", magic: "TFMOTBA1" },
 };
