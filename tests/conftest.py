@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, settings
 Value = TypeVar("Value")
 
 QUICK = (
-    "architecture", "bitstream", "bitstream_damage", "bitstream_reference", "bitstream_vectors", "call_packets", "docs",
-    "keyframe", "layer_vectors", "motion", "network", "playout", "spec", "tinyframe", "web_module",
+    "architecture", "bitstream", "bitstream_damage", "bitstream_reference", "bitstream_vectors", "call_packets",
+    "displacement", "docs", "keyframe", "layer_vectors", "motion", "network", "playout", "spec", "tinyframe",
+    "web_module",
 )  # fmt: skip
 """Files of tests that need no torch: with ``--quick`` only they are run, without what is marked as slow."""
 

@@ -69,7 +69,7 @@ class Fields:
 
 
 def limit(number: int) -> int:
-    return {1: 256, 6: 256, 10: 256, 2: 1_048_576 + 16, 3: 1_048_576 + 16}.get(number, 65_536)
+    return {1: 256, 6: 256, 10: 256, 13: 256, 2: 1_048_576 + 16, 3: 1_048_576 + 16}.get(number, 65_536)
 
 
 def split(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -80,7 +80,7 @@ def split(data: bytes) -> Iterator[tuple[int, bytes]]:
         require(kind % 64 != 0, 2)
         length = start.v()
         require(length > 0, 5)
-        require(length <= (limit(kind % 64) if kind in (0xC1, 0xC2, 0xC3, 0xC6, 0x8A) else 65_536), 6)
+        require(length <= (limit(kind % 64) if kind in (0xC1, 0xC2, 0xC3, 0xC6, 0x8A, 0x0D) else 65_536), 6)
         payload = start.take(length)
         covered = data[: len(data) - len(start.data)]
         checksum = start.take(4 if kind & 0x40 else 2)
@@ -167,10 +167,11 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
     header: dict[str, Any] = {}
     last, chain = b"", 0  # `data` of the keyframe before, and how many there are in its chain
     tables, moved = b"", 0  # payload of MOTION_TABLES, frames whose motion is known
+    shifts, shifted = b"", 0  # the same of DISPLACEMENT_TABLES
     first_header, frame, packet, key, tag, fresh, done, ancillary = b"", 0, 0, -1, 3, False, False, 0
     for kind, payload in split(data[4:]):
         require(not done, 36)
-        number = kind % 64 if kind in (0xC1, 0xC2, 0xC3, 0x84, 0x85, 0xC6, 7, 8, 9, 0x8A, 0x8B, 0xCC) else 0
+        number = kind % 64 if kind in (0xC1, 0xC2, 0xC3, 0x84, 0x85, 0xC6, 7, 8, 9, 0x8A, 0x8B, 0xCC, 13, 14) else 0
         require(number > 0 or kind < 0x80, 9)
         f = Fields(payload, 10)
         if number == 1:
@@ -188,6 +189,7 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
             require(turn == (tag + 1) % 4, 25)
             require(place < (header["frames"] or 1_080_000), 32)
             require(moved <= frame, 65)
+            require(shifted <= frame, 76)
             if number == 12:
                 require(key >= 0 and int.from_bytes(reference, "big") == crc(last, long=False), 66)
                 require(chain < 8, 67)
@@ -222,6 +224,7 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
             require(header["frames"] == 0 and count == frame, 34)
             require(frame > 0 and not fresh, 35)
             require(moved <= frame, 65)
+            require(shifted <= frame, 76)
             if samples is not None:
                 size, skip, _ = header["audio"]
                 require(packet == -(-(skip + samples) // size), 34)
@@ -234,18 +237,26 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
             require(bool(tables) or key < 0, 61)
             tables = payload
             result.append(("motion tables", *found_tables))
-        elif number == 11:
-            require(bool(tables), 63)
+        elif number == 13:
+            found_tables = (f.v(), f.take(4))
+            f.end()
+            require(not shifts or payload == shifts, 72)
+            require(bool(shifts) or key < 0, 72)
+            shifts = payload
+            result.append(("displacement tables", *found_tables))
+        elif number in (11, 14):
+            require(bool(tables if number == 11 else shifts), 63 if number == 11 else 74)
             require(key >= 0, 23)
             place, turn = divmod(f.v(), 4)
             count = f.v() + 1
             require(count <= 128, 27)
-            require(place == frame and place >= moved, 64)
+            require(place == frame and place >= (moved if number == 11 else shifted), 64 if number == 11 else 75)
             require(turn == tag, 25)
-            moved = frame + count
-            require(moved <= (header["frames"] or 1_080_000), 32)
-            require(moved * header["rate"][1] <= 43_200 * header["rate"][0], 21)
-            result.append(("motion", place, count, turn, f.data))
+            reached = frame + count
+            require(reached <= (header["frames"] or 1_080_000), 32)
+            require(reached * header["rate"][1] <= 43_200 * header["rate"][0], 21)
+            moved, shifted = (reached, shifted) if number == 11 else (moved, reached)
+            result.append(("motion" if number == 11 else "displacement", place, count, turn, f.data))
         elif number != 1:
             ancillary += 1
             require(ancillary <= 1_000, 38)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tfcodec"
 
 GROUND = ("arguments", "commands", "errors", "rates", "samples", "files", "machine", "mixdown", "resample", "signals")
-CODERS = ("tinyframe", "motion", "keyframe", "speech")
+CODERS = ("tinyframe", "motion", "displacement", "keyframe", "speech")
 ROAD = (
     *GROUND, "bitstream", *CODERS, "model", "runtime", "codec.parts", "codec.policy", "codec.options", "codec.results",
     "codec.frames", "codec.typical",
@@ -26,6 +26,7 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     "bitstream": GROUND,
     **dict.fromkeys(CODERS, GROUND),
     "motion": (*GROUND, "tinyframe"),
+    "displacement": (*GROUND, "tinyframe"),
     "speech": (*GROUND, "tinyframe"),
     "model": (*GROUND, "motion.geometry"),
     "runtime": (
@@ -53,7 +54,9 @@ USERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The only rooms that use one at the top."""
 HEAVY = {"torch", "av", "scipy"}
-LIGHT = (*(room for room in GROUND if room != "resample"), "bitstream", "tinyframe", "motion", "runtime")
+LIGHT = (
+    *(room for room in GROUND if room != "resample"), "bitstream", "tinyframe", "motion", "displacement", "runtime",
+)  # fmt: skip
 """Never import any of the heavy libraries, not even in a function."""
 
 

@@ -226,6 +226,7 @@ def test_header_fields() -> None:
         (bs.Limits(max_keyframe_bytes=10), bs.KeyframeChunk(0, bytes(27)).to_bytes()),
         (bs.Limits(max_tiny_bytes=10), bs.TinyChunk(0, 1, bytes(11)).to_bytes()),
         (bs.Limits(max_motion_bytes=10), bs.MotionChunk(0, 1, bytes(11)).to_bytes()),
+        (bs.Limits(max_displacement_bytes=10), bs.DisplacementChunk(0, 1, bytes(11)).to_bytes()),
         (bs.Limits(max_speech_bytes=10), bs.SpeechChunk(0, (bytes(11),)).to_bytes()),
         (bs.Limits(max_header_bytes=5), bs.StreamHeader().to_bytes()),
         (bs.Limits(max_ancillary_bytes=5), bs.PaddingChunk(6).to_bytes()),
@@ -285,10 +286,12 @@ def test_byte_account() -> None:
         bs.StreamHeader(model_id=1, model_hash=b"abcd", audio=audio),
         bs.KeyframeChunk(0, bytes(100)),
     ]
-    chunks.insert(1, bs.MotionTablesChunk(1, b"hash"))
-    chunks += [bs.MotionChunk(0, 5, bytes(7)), bs.TinyChunk(0, 5, bytes(9)), speech, bs.EndChunk(5, 5_000)]
+    chunks[1:1] = [bs.MotionTablesChunk(1, b"hash"), bs.DisplacementTablesChunk(1, b"hash")]
+    chunks += [bs.MotionChunk(0, 5, bytes(7)), bs.DisplacementChunk(0, 5, bytes(6))]
+    chunks += [bs.TinyChunk(0, 5, bytes(9)), speech, bs.EndChunk(5, 5_000)]
     data = bs.write_signature() + b"".join(chunk.to_bytes() for chunk in chunks)
-    expected = {"keyframe": 100, "tiny": 9, "motion": 7, "audio": len(speech.to_bytes()) + 5 + 2, "total": len(data)}
+    expected = {"keyframe": 100, "tiny": 9, "motion": 7, "displacement": 6, "audio": len(speech.to_bytes()) + 5 + 2}
+    expected["total"] = len(data)
     expected["container"] = len(data) - sum(expected.values()) + len(data)
     assert bs.account_bytes(data) == expected
     with pytest.raises(TruncatedError):

@@ -247,6 +247,29 @@ def test_lost_motion_costs_motion_only() -> None:
     assert repeated.motion == motion[1:]
 
 
+def test_lost_displacement_costs_displacement_only() -> None:
+    head, key = replace(HEADER, frame_count=8), bs.KeyframeChunk(0, b"k")
+    named, tiny = bs.DisplacementTablesChunk(1, b"hash"), [bs.TinyChunk(0, 4, b"t"), bs.TinyChunk(4, 4, b"t")]
+    moved = [bs.DisplacementChunk(0, 4, b"d"), bs.DisplacementChunk(4, 4, b"d")]
+    whole: list[bs.Chunk] = [head, named, key, moved[0], tiny[0], moved[1], tiny[1]]
+    for lost, left in ((1, []), (3, moved[1:]), (5, moved[:1])):
+        data = stream(*whole[:lost], *whole[lost + 1 :])
+        parsed = bs.read_stream(data, errors="conceal")
+        assert (parsed.displacement, parsed.tiny, parsed.frame_count) == (left, tiny, 8)
+        assert parsed.displacement_tables == (named if lost != 1 else None)
+        if lost != 1:
+            assert bs.read_stream(data).chunks == parsed.chunks  # no damage at all
+        broken = bytearray(stream(*whole))
+        broken[len(stream(*whole[: lost + 1])) - 1] ^= 1
+        damaged = bs.read_stream(bytes(broken), errors="conceal")
+        assert (damaged.displacement, damaged.tiny) == (left, tiny)
+        assert len(damaged.damaged) == (1 if lost != 1 else 3)
+    wild = bs.DisplacementChunk(900, 100, b"d")
+    parsed = bs.read_stream(stream(replace(head, frame_count=0), *whole[1:3], wild, tiny[0], moved[1], tiny[1],
+                                   bs.EndChunk(8)), errors="conceal")  # fmt: skip
+    assert (parsed.tiny, parsed.frame_count) == (tiny, 8)
+
+
 def test_damaged_signature_can_be_concealed() -> None:
     data = stream(replace(HEADER, frame_count=1), bs.KeyframeChunk(0, b"k"), bs.TinyChunk(0, 1, b"t"))
     parsed = bs.read_stream(b"junk" + data[4:], errors="conceal")

@@ -42,6 +42,10 @@ def outcome(data: bytes) -> list[tuple[Any, ...]] | None:
             result.append(("tiny", *fields))
         elif isinstance(chunk, bs.MotionChunk):
             result.append(("motion", chunk.first_frame, chunk.frame_count, chunk.keyframe_tag, chunk.payload))
+        elif isinstance(chunk, bs.DisplacementChunk):
+            result.append(("displacement", chunk.first_frame, chunk.frame_count, chunk.keyframe_tag, chunk.payload))
+        elif isinstance(chunk, bs.DisplacementTablesChunk):
+            result.append(("displacement tables", chunk.displacement_id, chunk.displacement_hash))
         elif isinstance(chunk, bs.MotionTablesChunk):
             result.append(("motion tables", chunk.motion_id, chunk.motion_hash))
         elif isinstance(chunk, bs.SpeechChunk):
@@ -87,8 +91,11 @@ def test_mutated_fields() -> None:
     for _ in range(1_500):
         chunks = [HEADER.to_bytes() if rng.random() < 0.8 else random_header(rng)]
         tag, frame, packet, moving = rng.choice([0, 0, 0, 1]), 0, 0, rng.random() < 0.5
+        shifting = rng.random() < 0.5
         if moving:
             chunks.append(bs.MotionTablesChunk(rng.randrange(2), b"hash").to_bytes())
+        if shifting:
+            chunks.append(bs.DisplacementTablesChunk(rng.randrange(2), b"hash").to_bytes())
         for _ in range(rng.randrange(1, 6)):
             kind = rng.randrange(6)
             if kind == 0:
@@ -98,6 +105,9 @@ def test_mutated_fields() -> None:
                 if moving:
                     some = rng.choice([count] * 9 + [1])
                     chunks.append(bs.MotionChunk(frame, some, b"moves"[:some], tag).to_bytes())
+                if shifting and rng.random() < 0.5:
+                    some = rng.choice([count] * 9 + [1])
+                    chunks.append(bs.DisplacementChunk(frame, some, b"shift"[:some], tag).to_bytes())
                 chunks.append(bs.TinyChunk(frame, count, b"tiny", tag).to_bytes())
                 frame += count - (rng.random() < 0.05)
             elif kind == 3:
@@ -107,9 +117,10 @@ def test_mutated_fields() -> None:
                 chunks.append(bs.PaddingChunk(3).to_bytes())
             else:
                 payload = bytes(rng.choice([0, 1, 2, 4, 97, 128, 255]) for _ in range(rng.randrange(1, 9)))
-                chunks.append(build_chunk(rng.choice([0x84, 0x85, 7, 0xC6, 0xC2, 10, 0x8A, 0x8B, 0xCC, 0xAA]), payload))
-            if rng.random() < 0.7 and len(chunks) <= 4 and not any(c[0] == 0xC2 for c in chunks):
-                chunks.insert(1 + moving, bs.KeyframeChunk(0, b"k", 0).to_bytes())
+                types = [0x84, 0x85, 7, 0xC6, 0xC2, 10, 0x8A, 0x8B, 0xCC, 0xAA, 13, 14]
+                chunks.append(build_chunk(rng.choice(types), payload))
+            if rng.random() < 0.7 and len(chunks) <= 5 and not any(c[0] == 0xC2 for c in chunks):
+                chunks.insert(1 + moving + shifting, bs.KeyframeChunk(0, b"k", 0).to_bytes())
         if rng.random() < 0.8:
             samples = max(0, packet * 2_880 - 312 - rng.choice([0, 1, 2_879, 2_880]))
             chunks.append(bs.EndChunk(frame, samples).to_bytes())

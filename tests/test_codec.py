@@ -66,10 +66,10 @@ def test_the_decoded_video_is_close_to_the_source(clip: tfcodec.Clip, moving_fac
 def test_info_accounts_for_every_byte(stream: bytes) -> None:
     info = tfcodec.probe(stream)
     assert info.frames == 35
-    assert set(info.bytes) == {"container", "keyframe", "tiny", "motion", "audio", "total"}
+    assert set(info.bytes) == {"container", "keyframe", "tiny", "motion", "displacement", "audio", "total"}
     assert sum(info.bytes.values()) == 2 * len(stream)
     assert info.bytes["total"] == len(stream)
-    video = sum(info.bytes[part] for part in ("container", "keyframe", "tiny", "motion"))
+    video = sum(info.bytes[part] for part in ("container", "keyframe", "tiny", "motion", "displacement"))
     assert info.video_bpp == pytest.approx(video * 8 / (35 * 256 * 256))
     assert info.video_kbps == pytest.approx(video * 8 / 1.4 / 1000)
     assert info.audio_kbps == pytest.approx(info.bytes["audio"] * 8 / 1.4 / 1000)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_decoder import Malformed
-from reference_motion import ReferenceMotionDecoder, read_motion_tables
+from reference_numbers import ReferenceMotionDecoder, read_motion_tables
 
 import tfcodec.motion as motion
 from tfcodec.errors import BitstreamError, MediaError, TfcodecError, UnsupportedVersion, WeightsError
@@ -476,7 +476,7 @@ def test_vectors_are_read_exactly(name: str, monkeypatch: pytest.MonkeyPatch) ->
             super().__init__(payload, layer)
             coders.append(self)
 
-    monkeypatch.setattr("tfcodec.motion.decoder.RangeDecoder", Recorded)
+    monkeypatch.setattr("tfcodec.tinyframe.numbers.RangeDecoder", Recorded)
     decoder = MotionDecoder()
     reference = ReferenceMotionDecoder(read_motion_tables(FOLDER / "tables.bin"))
     for vector in RUNS[name]:

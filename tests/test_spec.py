@@ -13,6 +13,7 @@ import pytest
 import reference_decoder
 
 from tfcodec import bitstream as bs
+from tfcodec import displacement
 from tfcodec.bitstream import framing, parts
 from tfcodec.bitstream.primitives import crc16, crc32, write_varint
 from tfcodec.bitstream.stream import _SCAN_BYTES, _SCAN_CANDIDATES
@@ -167,6 +168,7 @@ def test_limits() -> None:
         limits.max_keyframe_bytes,
         limits.max_tiny_bytes,
         limits.max_motion_bytes,
+        limits.max_displacement_bytes,
         limits.max_speech_packet_bytes,
         limits.max_chunks,
         limits.max_ancillary_chunks,
@@ -216,12 +218,15 @@ def test_rules_of_the_container_are_those_of_the_code() -> None:
 def test_tables_and_links() -> None:
     assert tables_sha256() in SPEC
     for value in (BASES_SHA256, TABLES_SHA256, motion_hash().hex()):
-        assert value in section("## 22", "## Appendix A")
+        assert value in section("## 22", "## 23")
+    content = (ROOT / "tfcodec/displacement/tables.bin").read_bytes()
+    for said in (displacement.TABLES_SHA256, f"`{displacement.displacement_hash().hex()}`", f"{len(content)} bytes"):
+        assert said in section("## 23", "## Appendix A")
     headings = {
         re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", SPEC, re.M)
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", SPEC)) <= headings
-    for number in range(1, 23):
+    for number in range(1, 24):
         assert len(re.findall(rf"^## {number} ", SPEC, re.M)) == 1, number
 
 

@@ -400,7 +400,7 @@ def test_motion_payloads(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
             super().__init__(payload, layer)
             coders.append(self)
 
-    monkeypatch.setattr("tfcodec.motion.decoder.RangeDecoder", Recorded)
+    monkeypatch.setattr("tfcodec.tinyframe.numbers.RangeDecoder", Recorded)
     wanted = []
     for run in motion_runs():
         decoder = MotionDecoder()

@@ -235,7 +235,7 @@ def _info(args: argparse.Namespace) -> int:
     else:
         print(_summary(info))
         for name, count in info.bytes.items():
-            print(f"  {name:10} {count:8} bytes  {100 * count / info.bytes['total']:5.1f} %")
+            print(f"  {name:12} {count:8} bytes  {100 * count / info.bytes['total']:5.1f} %")
         if info.inter_keyframes:
             which = ", ".join(str(number) for number in info.inter_keyframes)
             print(f"  keyframes coded as differences from the one before: {which} of 0 to {info.keyframes - 1}")

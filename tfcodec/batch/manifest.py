@@ -92,7 +92,7 @@ def _write_table(path: Path, rows: Iterable[Row]) -> None:
     write_atomically(path, sink.getvalue().to_pybytes())
 
 
-PARTS = ("container", "keyframe", "motion", "tiny", "audio", "total")
+PARTS = ("container", "keyframe", "motion", "tiny", "displacement", "audio", "total")
 _COLUMNS = {
     **dict.fromkeys(("name", "source", "out", "mode", "status", "error", "version", "network", "finished"), str),
     **dict.fromkeys(("source_bytes", "source_mtime_ns", "out_bytes", "frames", "attempts", "peak_memory_bytes"), int),

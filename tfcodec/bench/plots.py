@@ -18,8 +18,8 @@ COLOURS = {
     "svtav1": "#8a4fbf",
 }  # fmt: skip
 PARTS = {
-    "container": "#9a9a9a", "keyframe": "#c8102e", "tiny": "#f2a900", "motion": "#2e8b57", "layers": "#c4a000",
-    "inter": "#1f5fb4", "speech": "#cfd8e3",
+    "container": "#9a9a9a", "keyframe": "#c8102e", "tiny": "#f2a900", "motion": "#2e8b57",
+    "displacement": "#8a4fbf", "layers": "#c4a000", "inter": "#1f5fb4", "speech": "#cfd8e3",
 }  # fmt: skip
 _DASHES = {256: "-", 128: "--", 64: ":", 8: "-"}
 BPP_PER_KBPS = 1000 / 25 / 256**2

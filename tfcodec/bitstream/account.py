@@ -20,9 +20,9 @@ def account_bytes(
 ) -> dict[str, int]:
     """Bytes of a file by purpose; the parts add up to ``total``, which is ``len(data)``.
 
-    ``keyframe`` is the pictures' data, ``motion`` and ``tiny`` the payloads of these layers, ``audio`` all of the
-    SPEECH chunks and the audio fields of HEADER and END, and ``container`` everything else: signature,
-    framing, checksums, indices, metadata and, with ``errors="conceal"``, damaged bytes. Raises what
+    ``keyframe`` is the pictures' data, ``motion``, ``tiny`` and ``displacement`` the payloads of these layers,
+    ``audio`` all of the SPEECH chunks and the audio fields of HEADER and END, and ``container`` everything else:
+    signature, framing, checksums, indices, metadata and, with ``errors="conceal"``, damaged bytes. Raises what
     `read_stream` raises.
     """
     return account_stream(read_stream(data, errors=errors, limits=limits), len(data))

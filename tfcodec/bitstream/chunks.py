@@ -1,4 +1,4 @@
-"""The chunks of the media: keyframes, tiny frames, motion, speech, and the end of the stream."""
+"""The chunks of the media: keyframes, tiny frames, motion, displacement, speech, and the end of the stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_CHAIN = 8
 """Keyframes of a chain: one that stands alone, and those after it that refer to the one before."""
 MAX_FRAMES_PER_CHUNK = 128
 """Most frames of one layer's chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
-MOTION_HASH_BYTES = 4
+TABLES_HASH_BYTES = 4
 _MAX_TAGGED = 1 << 30
 
 
@@ -161,6 +161,29 @@ class MotionChunk(LayerChunk):
 
 
 @dataclass(frozen=True, slots=True)
+class DisplacementChunk(LayerChunk):
+    """Where the pictures lie beside where the network would draw them. Readers may skip it."""
+
+    TYPE: ClassVar[int] = 14
+    NAME: ClassVar[str] = "DISPLACEMENT"
+
+
+def _tables_chunk(chunk_type: int, number: int, digest: bytes, name: str) -> bytes:
+    """A chunk that announces a layer. Raises BitstreamError if a field cannot be written."""
+    if len(digest) != TABLES_HASH_BYTES:
+        raise BitstreamError(f"the {name} hash must be {TABLES_HASH_BYTES} bytes, not {len(digest)}")
+    return build_chunk(chunk_type, write_varint(number) + digest)
+
+
+def _read_tables(reader: FieldReader, name: str) -> tuple[int, bytes]:
+    """Registry number and hash."""
+    number = reader.varint(f"{name}_id")
+    digest = reader.take(TABLES_HASH_BYTES, f"{name}_hash")
+    reader.finish(f"{name.upper()}_TABLES")
+    return number, digest
+
+
+@dataclass(frozen=True, slots=True)
 class MotionTablesChunk:
     """Says that the stream has a motion layer, and names its components and tables."""
 
@@ -173,18 +196,35 @@ class MotionTablesChunk:
 
     def to_bytes(self) -> bytes:
         """The whole chunk. Raises BitstreamError if a field cannot be written."""
-        if len(self.motion_hash) != MOTION_HASH_BYTES:
-            raise BitstreamError(f"the motion hash must be {MOTION_HASH_BYTES} bytes, not {len(self.motion_hash)}")
-        return build_chunk(self.TYPE, write_varint(self.motion_id) + self.motion_hash)
+        return _tables_chunk(self.TYPE, self.motion_id, self.motion_hash, "motion")
 
     @classmethod
     def read(cls, reader: FieldReader, limits: Limits) -> MotionTablesChunk:
         """Parse the payload."""
         del limits  # nothing is allocated from the fields
-        motion_id = reader.varint("motion_id")
-        motion_hash = reader.take(MOTION_HASH_BYTES, "motion_hash")
-        reader.finish("MOTION_TABLES")
-        return cls(motion_id, motion_hash)
+        return cls(*_read_tables(reader, "motion"))
+
+
+@dataclass(frozen=True, slots=True)
+class DisplacementTablesChunk:
+    """Says that the stream has a displacement layer, and names its tables. Readers may skip it."""
+
+    TYPE: ClassVar[int] = 13
+
+    displacement_id: int
+    """Registry number of the tables."""
+    displacement_hash: bytes
+    """First 4 bytes of the SHA-256 of the file of tables."""
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        return _tables_chunk(self.TYPE, self.displacement_id, self.displacement_hash, "displacement")
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> DisplacementTablesChunk:
+        """Parse the payload."""
+        del limits  # nothing is allocated from the fields
+        return cls(*_read_tables(reader, "displacement"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,15 @@ class Limits:
     max_packet_bytes: int = 65_536
     """One call packet (datagram), all chunks together."""
     max_header_bytes: int = 256
-    """Payload of HEADER, of END and of MOTION_TABLES."""
+    """Payload of HEADER, of END, of MOTION_TABLES and of DISPLACEMENT_TABLES."""
     max_keyframe_bytes: int = 1_048_576
     """One coded keyframe, whole or joined from its parts."""
     max_tiny_bytes: int = 65_536
     """Payload of one TINY chunk."""
     max_motion_bytes: int = 65_536
     """Payload of one MOTION chunk."""
+    max_displacement_bytes: int = 65_536
+    """Payload of one DISPLACEMENT chunk."""
     max_speech_bytes: int = 65_536
     """Payload of one SPEECH chunk."""
     max_speech_packet_bytes: int = 4_000

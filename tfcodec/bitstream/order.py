@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypeAlias
+
 from tfcodec.bitstream.chunks import (
     MAX_CHAIN,
     TAGS,
+    DisplacementChunk,
+    DisplacementTablesChunk,
     EndChunk,
     InterKeyframeChunk,
     KeyframeChunk,
@@ -20,6 +25,33 @@ from tfcodec.bitstream.parts import Chunk
 from tfcodec.bitstream.primitives import fail
 from tfcodec.errors import BitstreamError, LimitExceeded, TruncatedError
 
+Tables: TypeAlias = MotionTablesChunk | DisplacementTablesChunk
+
+
+@dataclass(frozen=True)
+class _Announced:
+    """A layer that a chunk announces, and the rules of its order, by what breaks them."""
+
+    layer: type[LayerChunk]
+    changed: int
+    """The announcement comes late, or differs from the first."""
+    unannounced: int
+    place: int
+    """Its chunk is not at the next tiny frame, or is the second for a frame."""
+    left: int
+    """A keyframe or the end comes before the tiny frames of its frames."""
+
+    @property
+    def name(self) -> str:
+        return self.layer.NAME.lower()
+
+
+_ANNOUNCED: dict[type[Tables], _Announced] = {
+    MotionTablesChunk: _Announced(MotionChunk, 61, 63, 64, 65),
+    DisplacementTablesChunk: _Announced(DisplacementChunk, 72, 74, 75, 76),
+}
+_ANNOUNCED_BY = {what.layer: tables for tables, what in _ANNOUNCED.items()}
+
 
 class OrderChecker:
     """Follows a file chunk by chunk; `strict` refuses gaps in frames and speech that are bridged otherwise."""
@@ -29,10 +61,10 @@ class OrderChecker:
         self.strict = strict
         self.header: StreamHeader | None = None
         self.next_packet = 0
-        self.next_motion = 0
-        self.motion_tables: MotionTablesChunk | None = None
         self.ended = False
-        self._positions: dict[type[LayerChunk], int] = {}  # the frame after the last, of each layer
+        self._announced: dict[type[Tables], Tables] = {}
+        self._ahead = dict.fromkeys(_ANNOUNCED_BY, 0)  # the frame after the last, of each layer that is announced
+        self._positions: dict[type[LayerChunk], int] = {}  # the same of the others
         self._chunks = 0
         self._ancillary = 0
         self._keyframe: KeyframeChunk | None = None
@@ -63,10 +95,10 @@ class OrderChecker:
                 fail(BitstreamError, 22, offset, "a repeated HEADER differs from the first")
         elif isinstance(chunk, KeyframeChunk):
             self._accept_keyframe(chunk, offset, self.header)
-        elif isinstance(chunk, MotionTablesChunk):
-            self._accept_motion_tables(chunk, offset)
-        elif isinstance(chunk, MotionChunk):
-            self._accept_motion(chunk, offset, self.header)
+        elif isinstance(chunk, Tables):
+            self._accept_tables(chunk, offset)
+        elif type(chunk) in _ANNOUNCED_BY and isinstance(chunk, LayerChunk):
+            self._accept_announced(chunk, offset, self.header)
         elif isinstance(chunk, LayerChunk):
             self._accept_layer(chunk, offset, self.header)
         elif isinstance(chunk, SpeechChunk):
@@ -108,7 +140,7 @@ class OrderChecker:
                 offset,
                 f"keyframe at {chunk.frame_index} in a stream of {header.frame_count}",
             )
-        self._check_motion_used(offset)
+        self._check_used(offset)
         if isinstance(chunk, InterKeyframeChunk) and self.strict:
             self._check_reference(chunk, offset)
         self._chain = self._chain + 1 if isinstance(chunk, InterKeyframeChunk) else 1
@@ -127,8 +159,9 @@ class OrderChecker:
     def _accept_layer(self, chunk: LayerChunk, offset: int, header: StreamHeader) -> None:
         due = self._positions.get(type(chunk), 0 if self._keyframe is None else self._keyframe.frame_index)
         self._check_layer(chunk, due, 26, offset, header)
-        if self.strict and self.motion_tables is not None and chunk.end_frame > self.next_motion:
-            fail(BitstreamError, 65, offset, f"tiny frames up to {chunk.end_frame}, motion up to {self.next_motion}")
+        moved = self._ahead[MotionChunk]
+        if self.strict and MotionTablesChunk in self._announced and chunk.end_frame > moved:
+            fail(BitstreamError, 65, offset, f"tiny frames up to {chunk.end_frame}, motion up to {moved}")
         self._positions[type(chunk)] = chunk.end_frame
         self._keyframe_is_new &= not isinstance(chunk, TinyChunk)
 
@@ -144,24 +177,31 @@ class OrderChecker:
             fail(BitstreamError, 32, offset, what)
         check_frame_count(chunk.end_frame, header.rate, offset, self.limits)
 
-    def _accept_motion_tables(self, chunk: MotionTablesChunk, offset: int) -> None:
-        if self.motion_tables is not None and chunk != self.motion_tables:
-            fail(BitstreamError, 61, offset, "a repeated MOTION_TABLES differs from the first")
-        if self.strict and self.motion_tables is None and self._keyframe is not None:
-            fail(BitstreamError, 61, offset, "MOTION_TABLES for the first time after a keyframe")
-        self.motion_tables = chunk
+    def _accept_tables(self, chunk: Tables, offset: int) -> None:
+        what, first = _ANNOUNCED[type(chunk)], self._announced.get(type(chunk))
+        if first is not None and chunk != first:
+            fail(BitstreamError, what.changed, offset, f"a repeated {what.layer.NAME}_TABLES differs from the first")
+        if self.strict and first is None and self._keyframe is not None:
+            fail(BitstreamError, what.changed, offset, f"{what.layer.NAME}_TABLES for the first time after a keyframe")
+        self._announced[type(chunk)] = chunk
 
-    def _accept_motion(self, chunk: MotionChunk, offset: int, header: StreamHeader) -> None:
-        if self.motion_tables is None:
-            fail(BitstreamError, 63, offset, "motion in a stream without MOTION_TABLES")
-        if chunk.first_frame < self.next_motion:
-            fail(BitstreamError, 64, offset, f"second MOTION chunk for frame {chunk.first_frame}")
-        self._check_layer(chunk, self.next_frame, 64, offset, header)
-        self.next_motion = chunk.end_frame
+    def _accept_announced(self, chunk: LayerChunk, offset: int, header: StreamHeader) -> None:
+        tables = _ANNOUNCED_BY[type(chunk)]
+        what = _ANNOUNCED[tables]
+        if tables not in self._announced:
+            fail(BitstreamError, what.unannounced, offset, f"{what.name} in a stream without {what.layer.NAME}_TABLES")
+        if chunk.first_frame < self._ahead[type(chunk)]:
+            fail(BitstreamError, what.place, offset, f"second {chunk.NAME} chunk for frame {chunk.first_frame}")
+        self._check_layer(chunk, self.next_frame, what.place, offset, header)
+        self._ahead[type(chunk)] = chunk.end_frame
 
-    def _check_motion_used(self, offset: int) -> None:
-        if self.strict and self.next_motion > self.next_frame:
-            fail(BitstreamError, 65, offset, f"motion up to {self.next_motion}, tiny frames up to {self.next_frame}")
+    def _check_used(self, offset: int) -> None:
+        for layer, end in self._ahead.items():
+            if self.strict and end > self.next_frame:
+                what = _ANNOUNCED[_ANNOUNCED_BY[layer]]
+                fail(
+                    BitstreamError, what.left, offset, f"{what.name} up to {end}, tiny frames up to {self.next_frame}"
+                )  # fmt: skip
 
     def _accept_speech(self, chunk: SpeechChunk, offset: int, header: StreamHeader) -> None:
         audio = header.audio
@@ -198,7 +238,7 @@ class OrderChecker:
             fail(BitstreamError, 35, offset, "a stream without frames")
         if self._keyframe_is_new:
             fail(BitstreamError, 35, offset, "a keyframe without tiny frames")
-        self._check_motion_used(offset)
+        self._check_used(offset)
         packets = None if header.audio is None else header.audio.packets_for(chunk.audio_samples or 0)
         if self.strict and (chunk.frame_count != self.next_frame or packets not in (None, self.next_packet)):
             fail(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tfcodec.bitstream.chunks import (
+    DisplacementChunk,
+    DisplacementTablesChunk,
     EndChunk,
     InterKeyframeChunk,
     KeyframeChunk,
@@ -21,6 +23,7 @@ from tfcodec.bitstream.chunks import (
     SpeechChunk,
     TinyChunk,
 )
+from tfcodec.bitstream.framing import CRITICAL
 from tfcodec.bitstream.header import StreamHeader
 from tfcodec.bitstream.limits import Limits
 from tfcodec.bitstream.meta import MetaChunk, PaddingChunk, UnknownChunk
@@ -30,6 +33,7 @@ Chunk: TypeAlias = (
     StreamHeader
     | KeyframeChunk
     | MotionTablesChunk
+    | DisplacementTablesChunk
     | LayerChunk
     | SpeechChunk
     | EndChunk
@@ -58,6 +62,14 @@ class Part:
     announced_by: Any = None
     """Of layers: the class of the chunk behind HEADER that says that a stream has the layer; None: all streams do."""
 
+    in_calls: bool = True
+    """Of layers: whether calls may have it, too."""
+
+    @property
+    def ancillary(self) -> bool:
+        """Whether a reader that does not know its chunks skips them."""
+        return not self.chunk.TYPE & CRITICAL
+
     @property
     def layer(self) -> bool:
         """Whether its chunks hold consecutive frames under a keyframe, with a state that goes from one to the next."""
@@ -85,6 +97,12 @@ PARTS = (
         announced_by=MotionTablesChunk,
     ),
     Part("TINY", TinyChunk, "max_tiny_bytes", 0, "tiny", lambda chunk: len(chunk.payload)),
+    Part("DISPLACEMENT_TABLES", DisplacementTablesChunk, "max_header_bytes"),
+    # After the tiny frames, which change where the network draws.
+    Part(
+        "DISPLACEMENT", DisplacementChunk, "max_displacement_bytes", 0, "displacement",
+        lambda chunk: len(chunk.payload), announced_by=DisplacementTablesChunk, in_calls=False,
+    ),
     Part("SPEECH", SpeechChunk, "max_speech_bytes", 0, "audio", lambda chunk: len(chunk.to_bytes())),
     Part(
         "HEADER", StreamHeader, "max_header_bytes", 0, "audio",

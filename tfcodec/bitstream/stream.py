@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfcodec.bitstream.chunks import (
+    DisplacementChunk,
+    DisplacementTablesChunk,
     EndChunk,
     KeyframeChunk,
     MotionChunk,
@@ -61,6 +63,15 @@ class ParsedStream:
     def motion_tables(self) -> MotionTablesChunk | None:
         """What the motion layer is coded with; None without one."""
         return next((chunk for chunk in self.chunks if isinstance(chunk, MotionTablesChunk)), None)
+
+    @property
+    def displacement(self) -> list[DisplacementChunk]:
+        return [chunk for chunk in self.chunks if isinstance(chunk, DisplacementChunk)]
+
+    @property
+    def displacement_tables(self) -> DisplacementTablesChunk | None:
+        """What the displacement layer is coded with; None without one."""
+        return next((chunk for chunk in self.chunks if isinstance(chunk, DisplacementTablesChunk)), None)
 
     @property
     def speech(self) -> list[SpeechChunk]:

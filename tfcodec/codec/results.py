@@ -138,7 +138,8 @@ class StreamInfo:
         keyframes: number of keyframes.
         inter_keyframes: which of them, counted from 0, are coded as differences from the one before.
         has_audio: whether there is speech.
-        bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``audio``, which sum to the ``total``, exactly.
+        bytes: ``container``, ``keyframe``, ``motion``, ``tiny``, ``displacement``, ``audio``, which sum to the
+            ``total``, exactly.
         damaged: what could not be read, one sentence each; only with ``errors="conceal"``.
         speech: the speech codec: ``"Opus"``, ``"Codec2 1200"``, ``"Lyra 3600"``; empty without speech.
         warnings: what of the source could be read, but not as it was meant, one sentence each; only from
@@ -174,7 +175,7 @@ class StreamInfo:
 
     @property
     def video_bpp(self) -> float:
-        """Bits per pixel of the video: container, keyframes, motion and tiny frames over all pixels."""
+        """Bits per pixel of the video: container, keyframes, motion, tiny frames and displacement over all pixels."""
         return self.video_bytes * 8 / (self.frames * PIXELS)
 
     @property

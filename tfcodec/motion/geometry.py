@@ -14,15 +14,14 @@ The numbers are in units of 1/1024. The components are integers in a file of the
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
 
 from tfcodec.errors import MediaError, WeightsError
+from tfcodec.tinyframe.tables import packaged
 
 POINTS = 70
 UNIT = 1024  # numbers are in 1/1024
@@ -104,19 +103,7 @@ def load_bases() -> Bases:
 
 def bases_content() -> bytes:
     """The file of components, checked. Raises WeightsError as :func:`load_bases`."""
-    return packaged("bases", BASES_SHA256)
-
-
-def packaged(name: str, sha256: str) -> bytes:
-    """The package's file `name`.bin. Raises WeightsError if it is missing or its hash is another."""
-    try:
-        content = resources.files("tfcodec.motion").joinpath(f"{name}.bin").read_bytes()
-    except OSError as error:
-        raise WeightsError(f"the motion {name} are missing from the installation: {error}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256:
-        raise WeightsError(f"motion/{name}.bin is damaged: SHA-256 {digest}, expected {sha256}")
-    return content
+    return packaged("motion", "bases", BASES_SHA256)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-"""The motion coder's integer tables: a file of the layout of the tiny frames' tables, for rows of 16 numbers.
-
-`inverse` is diagonal and holds each number's nominal quantiser step. Coefficients are numbers in units of 1/128 of that
-step: so one common step for all coefficients gives every number a step of its own.
-"""
+"""The motion coder's integer tables, for rows of 16 numbers."""
 
 from __future__ import annotations
 
@@ -10,13 +6,14 @@ import hashlib
 from functools import cache
 
 from tfcodec.errors import UnsupportedVersion
-from tfcodec.motion.geometry import NUMBERS, bases_content, packaged
-from tfcodec.tinyframe.tables import Tables, layout, parse_tables
+from tfcodec.motion.geometry import NUMBERS, bases_content
+from tfcodec.tinyframe.numbers import numbers_layout
+from tfcodec.tinyframe.tables import Tables, packaged, parse_tables
 
 MOTION_ID = 1  # of these tables together with the components
 TABLES_SHA256 = "b31b75e6d081dbf0bc84de6052dad92565b3e47de9060a32757faf93d72fa89f"
 MAGIC = b"TFMOTTA1"
-LAYOUT = tuple((name, ">i4" if name == "forward" else kind, shape) for name, kind, shape in layout(NUMBERS))
+LAYOUT = numbers_layout(NUMBERS)
 
 
 @cache
@@ -26,13 +23,13 @@ def load_tables() -> Tables:
     Raises:
         WeightsError: the file is missing or is not the one this version was made with.
     """
-    return parse_tables(packaged("tables", TABLES_SHA256), LAYOUT, MAGIC)
+    return parse_tables(packaged("motion", "tables", TABLES_SHA256), LAYOUT, MAGIC)
 
 
 @cache
 def motion_hash() -> bytes:
     """What a stream names components and tables by: 4 bytes of the SHA-256 of bases.bin followed by tables.bin."""
-    return hashlib.sha256(bases_content() + packaged("tables", TABLES_SHA256)).digest()[:4]
+    return hashlib.sha256(bases_content() + packaged("motion", "tables", TABLES_SHA256)).digest()[:4]
 
 
 def check_motion(motion_id: int, named: bytes) -> None:

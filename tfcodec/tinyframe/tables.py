@@ -107,6 +107,22 @@ def parse_tables(content: bytes, arrangement: Layout = LAYOUT, magic: bytes = MA
     return Tables(arrays, hashlib.sha256(content).hexdigest())
 
 
+def packaged(package: str, name: str, sha256: str) -> bytes:
+    """The file `name`.bin of one of the library's packages.
+
+    Raises:
+        WeightsError: it is missing or is not the one this version was made with.
+    """
+    try:
+        content = resources.files(f"tfcodec.{package}").joinpath(f"{name}.bin").read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{package}/{name}.bin is missing from the installation: {error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise WeightsError(f"{package}/{name}.bin is damaged: SHA-256 {digest}, expected {sha256}")
+    return content
+
+
 @cache
 def load_tables() -> Tables:
     """The tables that come with the package.
@@ -114,14 +130,7 @@ def load_tables() -> Tables:
     Raises:
         WeightsError: the file is missing or is not the one this version was made with.
     """
-    try:
-        content = resources.files("tfcodec.tinyframe").joinpath("tables.bin").read_bytes()
-    except OSError as error:
-        raise WeightsError(f"the tiny-frame tables are missing from the installation: {error}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != TABLES_SHA256:
-        raise WeightsError(f"tinyframe/tables.bin is damaged: SHA-256 {digest}, expected {TABLES_SHA256}")
-    return parse_tables(content)
+    return parse_tables(packaged("tinyframe", "tables", TABLES_SHA256))
 
 
 def tables_sha256() -> str:

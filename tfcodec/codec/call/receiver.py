@@ -264,7 +264,7 @@ class Receiver:
         self._decode()
 
     def _begin(self, header: StreamHeader, parts: list[Chunk]) -> StreamDecoder:
-        decoder = StreamDecoder(header, parts)
+        decoder = StreamDecoder(header, parts, "call")
         if header.audio is not None:
             if header.audio.packet_samples not in CALL_PACKET_SAMPLES:
                 raise BitstreamError(f"speech packets of {header.audio.packet_samples / OPUS_PER_MS:g} ms in a call")

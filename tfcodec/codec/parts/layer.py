@@ -47,6 +47,22 @@ class Trying(Refining, Protocol):
         """Proposals, and how far pictures are off that are drawn from coded ones; arguments as `refine`'s."""
 
 
+class Aligning(Protocol):
+    """Finds out where the pictures lie beside where the network would draw them."""
+
+    def fit(
+        self, keyframe: Frames, frames: Frames, tiny: Frames, motion: NDArray[np.int32] | None
+    ) -> NDArray[np.float64]:
+        """Displacement [T, 12] of the frames in 1/32 pixel, unrounded; the numbers' meaning: `tfcodec.displacement`.
+
+        Args:
+            keyframe: what they are drawn from, [256, 256, 3] uint8.
+            frames: [T, 256, 256, 3] uint8.
+            tiny: what the layer of tiny frames says of them, [T, 8, 8, 3] uint8.
+            motion: what the layer of motion says of them, [T, 17]; None without it.
+        """
+
+
 @dataclass(frozen=True)
 class Sending:
     """How a stream is sent: what a layer's encoder is made for."""
@@ -63,6 +79,8 @@ class Sending:
     """Follows the face; None: the one that comes with the network."""
     device: str = "cpu"
     """Where that one computes, as torch calls it."""
+    aligner: Aligning | None = None
+    """Finds the displacement of a file's pictures; None: none is sent."""
 
 
 def follow(motion: bool | FaceTracker) -> tuple[bool, FaceTracker | None]:
@@ -93,7 +111,8 @@ class LayerEncoder(Protocol):
     def encode(self, frames: Frames, beside: Said) -> bytes:
         """The payload of consecutive frames [n, 256, 256, 3] uint8, 1 to 128 of them.
 
-        ``beside``: what the layers before this one, in the order of the registry, say of the same frames.
+        ``beside``: what the layers before this one, in the order of the registry, say of the same frames. An empty
+        payload of an ancillary layer is not sent: the decoder makes up for the frames as for lost ones.
         """
 
     def encode_into(self, coder: RangeEncoder, frames: Frames, beside: Said) -> None:

@@ -20,6 +20,7 @@ from ...bitstream import (
     KeyframeChunk,
     LayerChunk,
     StreamHeader,
+    TinyChunk,
 )
 from ...errors import UnsupportedVersion
 from ...keyframe import encode_inter_keyframe, encode_keyframe
@@ -28,7 +29,7 @@ from ...tinyframe import TABLES_ID
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .keyframes import Chain, KeyframeDecoder
-from .layer import Frames, LayerDecoder, LayerEncoder, Looking, Sending, State, layer
+from .layer import Frames, LayerDecoder, LayerEncoder, Looking, Mode, Sending, State, layer
 
 Values = dict[str, NDArray[Any]]
 """What each layer says of some frames, [n, ...], by the layer's name."""
@@ -148,9 +149,12 @@ class StreamEncoder(_Layers):
     def chunks(self, frames: Frames, first: int) -> list[LayerChunk]:
         """`encode`, as chunks of a file; ``first``: the number of the first frame."""
         payloads = self.encode(frames)
-        return [
-            part.chunk(first, len(frames), payloads[part.key], self.tag) for part in LAYERS if part.key in payloads
-        ]  # fmt: skip
+        chunks: list[LayerChunk] = [
+            part.chunk(first, len(frames), payloads[part.key], self.tag)
+            for part in LAYERS
+            if part.key in payloads and (payloads[part.key] or not part.ancillary)
+        ]
+        return sorted(chunks, key=lambda chunk: isinstance(chunk, TinyChunk))  # with tiny frames a file ends
 
     def unit(self, frames: Frames) -> tuple[bytes, dict[str, int]]:
         """The payload of a call's unit of frames [n, 256, 256, 3] uint8, all layers in one range coder; and how many
@@ -171,18 +175,19 @@ class StreamDecoder(_Layers):
     Args:
         header: the stream's.
         chunks: those between HEADER and the first keyframe, which announce layers; others among them do not matter.
+        mode: of the stream: some layers are in files only.
 
     Raises UnsupportedVersion if the stream's tables are not here.
     """
 
-    def __init__(self, header: StreamHeader, chunks: Iterable[Chunk] = ()) -> None:
+    def __init__(self, header: StreamHeader, chunks: Iterable[Chunk] = (), mode: Mode = "file") -> None:
         if header.tables_id != TABLES_ID:
             raise UnsupportedVersion(f"the stream uses entropy tables {header.tables_id}; this version has {TABLES_ID}")
         said = {type(chunk): chunk for chunk in chunks}
         self.layers: dict[str, LayerDecoder] = {
             part.key: layer(part.key).decoder(said.get(part.announced_by))
             for part in LAYERS
-            if part.announced_by is None or part.announced_by in said
+            if (part.announced_by is None or part.announced_by in said) and (mode == "file" or part.in_calls)
         }
         self.tag: int | None = None
         """Of the last keyframe."""

@@ -1,7 +1,7 @@
-"""A second decoder of the motion layer, in plain Python, written from bitstream_spec.md and not from the package.
+"""Second decoders of the layers of numbers, in plain Python, written from bitstream_spec.md and not from the package.
 
-The specification says that motion is coded as tiny frames are, with rows of 16 and other tables; so this builds on the
-second decoder of tiny frames.
+The specification says that motion and displacement are coded as tiny frames are, with rows of 16 and 12 and other
+tables; so these build on the second decoder of tiny frames.
 """
 
 from __future__ import annotations
@@ -14,24 +14,52 @@ from reference_decoder import Coder, Malformed, ReferenceDecoder
 
 def read_motion_tables(path: Path) -> dict[str, list]:  # type: ignore[type-arg]
     """Section 22.2: the arrays of section 10.2 with 16 for 96, and `forward` of 32 bits."""
+    return _read_tables(path, b"TFMOTTA1", 16)
+
+
+def read_displacement_tables(path: Path) -> dict[str, list]:  # type: ignore[type-arg]
+    """Section 23.2: the same with 12."""
+    return _read_tables(path, b"TFDSPTA1", 12)
+
+
+def _read_tables(path: Path, magic: bytes, numbers: int) -> dict[str, list]:  # type: ignore[type-arg]
     shapes = [
-        (name, 4 if name == "forward" else width, tuple(16 if side == 96 else side for side in shape))
+        (name, 4 if name == "forward" else width, tuple(numbers if side == 96 else side for side in shape))
         for name, width, shape in tiny.SHAPES
     ]
-    return tiny.read_arrays(path, b"TFMOTTA1", shapes)
+    return tiny.read_arrays(path, magic, shapes)
 
 
-class ReferenceMotionDecoder(ReferenceDecoder):
-    samples = 16
-
+class _Numbers(ReferenceDecoder):
     def __init__(self, tables: dict[str, list]) -> None:  # type: ignore[type-arg]
         super().__init__(tables)
         self.reset([])
 
     def reset(self, samples: list[int]) -> None:
         del samples  # everything starts from 0
-        self.state = [0] * 16
+        self.state = [0] * self.samples
         self.began = self.known = False
+
+    def output(self, state: list[int]) -> list[int]:
+        return [
+            min(max((sum(w * c for w, c in zip(row, state, strict=True)) + 8192) >> 14, -32767), 32767)
+            for row in self.t["inverse"]
+        ]
+
+
+class ReferenceDisplacementDecoder(_Numbers):
+    """Section 23.3."""
+
+    samples = 12
+
+    def lose(self, frames: int) -> list[list[int]]:
+        """Section 23.4."""
+        self.began, self.known = True, False
+        return [self.output(self.state)] * frames
+
+
+class ReferenceMotionDecoder(_Numbers):
+    samples = 16
 
     def decode(self, payload: bytes, frames: int) -> tuple[list[list[int]], list[bool]]:  # type: ignore[override]
         """Numbers [frames][16], and whether there is a face, of one payload."""
@@ -69,9 +97,3 @@ class ReferenceMotionDecoder(ReferenceDecoder):
             held = coded.pop(0) if present else held
             numbers.append(held)
         return numbers, there
-
-    def output(self, state: list[int]) -> list[int]:
-        return [
-            min(max((sum(w * c for w, c in zip(row, state, strict=True)) + 8192) >> 14, -32767), 32767)
-            for row in self.t["inverse"]
-        ]
