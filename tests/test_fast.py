@@ -29,7 +29,7 @@ def test_renderers_draw_alike_alone_together_and_recorded(moving_face: tuple[np.
     motion = np.zeros((count, 17), np.int32)
     motion[:, :16] = rng.integers(-60, 60, (count, 16))
     motion[:, 16] = 1, 1, 0, 1, 0
-    said = {"motion": motion, "displacement": rng.integers(-60, 60, (count, 12)).astype(np.int32)}
+    displaced = rng.integers(-60, 60, (count, 12)).astype(np.int32)
     tiny = frames[: count + 4].reshape(-1, 8, 32, 8, 32, 3).mean((2, 4)).astype(np.uint8)
     windows = np.stack([tiny[i : i + 5] for i in range(count)])
     wall = np.ascontiguousarray(np.broadcast_to(frames[0, :1, :1], (256, 256, 3)))
@@ -40,17 +40,17 @@ def test_renderers_draw_alike_alone_together_and_recorded(moving_face: tuple[np.
         for picture in (wall, frames[0]):
             for renderer in (exact, fast):
                 renderer.set_keyframe(picture)
-            wanted = exact.render(windows, mel, **said)
-            drawn = fast.render(windows, mel, **said)
+            wanted = exact.render(windows, mel, motion=motion, displacement=displaced)
+            drawn = fast.render(windows, mel, motion=motion, displacement=displaced)
             assert worst_psnr(drawn, wanted) > NEEDED_DB
         assert worst_psnr(fast.render(windows[:1], mel[:1], True), exact.render(windows[:1], mel[:1], True)) > NEEDED_DB
         assert isinstance(fast._drawings[False], graph.Rearranged)
         fast.prepare()
         for number in (1, 2):
             torch.set_num_threads(number)
-            assert worst_psnr(fast.render(windows, mel, **said), drawn) > 80
-        one = {name: values[3:4] for name, values in said.items()}
-        assert worst_psnr(fast.render(windows[3:4], mel[:1], **one), drawn[3:4]) > 80
+            assert worst_psnr(fast.render(windows, mel, motion=motion, displacement=displaced), drawn) > 80
+        alone = fast.render(windows[3:4], mel[:1], motion=motion[3:4], displacement=displaced[3:4])
+        assert worst_psnr(alone, drawn[3:4]) > 80
     finally:
         torch.set_num_threads(threads)
 

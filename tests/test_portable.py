@@ -58,8 +58,10 @@ def test_onnxruntime_draws_what_torch_draws(
         wanted = graph.picture(model, key_of_each, tiny, torch.zeros(3, 20, 80), marks, False, displaced).numpy()
     given, out = tmp_path / "given.npz", tmp_path / "out.npz"
     keyframe = from_pixels(frames[:1]).numpy()
-    frame = {"tiny": tiny.numpy(), "marks": marks.numpy(), "displacement": displaced.numpy()}
-    np.savez(given, keyframe=keyframe, **frame, names=np.array(card["key"]))
+    np.savez(
+        given, keyframe=keyframe, tiny=tiny.numpy(), marks=marks.numpy(), displacement=displaced.numpy(),
+        names=np.array(card["key"]),
+    )  # fmt: skip
     subprocess.run([sys.executable, "-c", DRAW, str(exported), str(given), str(out)], check=True, cwd=tmp_path)
     found = np.load(out)
     assert found["picture"].shape == (3, 256, 256, 3)

@@ -87,7 +87,6 @@ def test_the_light_network_draws_several_frames_at_once(fast: bool, moving_face:
     motion[:, :16] = np.random.default_rng(7).integers(-60, 60, (count, 16))
     motion[::2, 16] = 1
     displaced = np.arange(12 * count, dtype=np.int32).reshape(count, 12) - 36
-    said = {"motion": motion, "displacement": displaced}
     entry = stand_in(default_model(), "light")
     plain, renderer = Renderer(entry), Renderer(entry, fast=fast)
     threads = torch.get_num_threads()
@@ -99,12 +98,14 @@ def test_the_light_network_draws_several_frames_at_once(fast: bool, moving_face:
             pytest.skip("this torch lacks oneDNN's operators")
         for number in (1, 2):
             torch.set_num_threads(number)
-            wanted, drawn = (torch.from_numpy(x.render(windows, mel, **said)) for x in (plain, renderer))
+            wanted, drawn = (
+                torch.from_numpy(x.render(windows, mel, motion=motion, displacement=displaced))
+                for x in (plain, renderer)
+            )
             needed = FAST_DB if fast else LOW_DB
             assert worst_psnr(drawn, wanted) > needed
-            one = {name: values[2:3] for name, values in said.items()}
-            alone = torch.from_numpy(renderer.render(windows[2:3], mel[2:3], **one))
-            assert psnr(alone, drawn[2:3]) > WHOLE_DB
+            alone = renderer.render(windows[2:3], mel[2:3], motion=motion[2:3], displacement=displaced[2:3])
+            assert psnr(torch.from_numpy(alone), drawn[2:3]) > WHOLE_DB
     finally:
         torch.set_num_threads(threads)
 
