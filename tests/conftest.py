@@ -38,6 +38,8 @@ settings.load_profile("repeatable")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes of tests have a core each; threads beyond that would only get into each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Where a test asks for two, they wait without working: half of what was counted was waiting.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class _NoTorch:
