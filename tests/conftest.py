@@ -195,19 +195,20 @@ def moving_face() -> tuple[np.ndarray, np.ndarray]:
     for t in range(60):
         cx, cy = 128 + 14 * np.sin(t / 9), 130 + 5 * np.cos(t / 7)
 
-        def disc(px: float, py: float, rx: float, ry: float) -> np.ndarray:
-            r = ((x - px) / rx) ** 2 + ((y - py) / ry) ** 2
-            return np.clip((1 - r) * min(rx, ry) / 2, 0, 1)[..., None]
+        def disc(px: float, py: float, rx: float, ry: float) -> tuple[tuple[slice, slice], np.ndarray]:
+            place = slice(int(py - ry), int(py + ry) + 2), slice(int(px - rx), int(px + rx) + 2)
+            r = ((x[place] - px) / rx) ** 2 + ((y[place] - py) / ry) ** 2
+            return place, np.clip((1 - r) * min(rx, ry) / 2, 0, 1)[..., None]
 
-        picture = wall.copy()
+        picture = wall.astype(np.float64)
         for px, py, rx, ry, colour in (
             (cx, cy, 62, 82, (205, 160, 135)),
             (cx - 24, cy - 20, 10, 6, (250, 250, 250)), (cx + 24, cy - 20, 10, 6, (250, 250, 250)),
             (cx - 24, cy - 20, 4, 4, (40, 30, 30)), (cx + 24, cy - 20, 4, 4, (40, 30, 30)),
             (cx, cy + 38, 20, 4 + 12 * opening[t], (120, 40, 45)),
         ):  # fmt: skip
-            a = disc(px, py, rx, ry)
-            picture = picture * (1 - a) + np.array(colour, np.float32) * a
+            place, a = disc(px, py, rx, ry)
+            picture[place] = picture[place] * (1 - a) + np.array(colour, np.float32) * a
         frames[t] = np.clip(picture + rng.normal(0, 1.5, picture.shape), 0, 255)
     time = np.arange(60 * 640) / 16000
     loudness = np.interp(time, np.arange(60) / 25, opening)
