@@ -15,8 +15,9 @@ from pathlib import Path
 
 WANTED = ["-c", "constraints.txt", "-e", ".[dev,demo,train,bench,fast,webrtc,onnx]"]
 SETTINGS = {
-    "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS", "cert": "SSL_CERT_FILE",
-    "trusted-host": "UV_INSECURE_HOST", "constraint": "UV_CONSTRAINT", "default-timeout": "UV_HTTP_TIMEOUT",
+    "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS",
+    "cert": "SSL_CERT_FILE", "trusted-host": "UV_INSECURE_HOST", "constraint": "UV_CONSTRAINT",
+    "default-timeout": "UV_HTTP_TIMEOUT",
 }  # fmt: skip
 """pip's name of a setting -> the variable through which uv takes it."""
 LEVELS = ("global", "install", ":env:")
@@ -55,7 +56,8 @@ def by_pip(python: str) -> None:
     if subprocess.run([*pip, "--version"], capture_output=True).returncode:
         subprocess.run([python, "-m", "ensurepip"], check=True)
     pip += ["install", "--quiet", "--disable-pip-version-check"]
-    # An old pip (23) takes twice as long to choose versions. Modules are compiled when they are imported: most never are.
+    # An old pip (23) takes twice as long to choose versions. Modules are compiled when they are imported: most of them
+    # never are.
     subprocess.run([*pip, "--upgrade", "pip"], check=True)
     subprocess.run([*pip, "--no-compile", *WANTED], check=True)
 

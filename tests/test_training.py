@@ -470,7 +470,7 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
         trainer.update(iter([got]), 0.0)  # heads begin at zero: what is behind them learns from the second step on
         moved = {n for n, v in trainer.model.state_dict().items() if not torch.equal(v, before[n])}
         assert any(n.startswith(("stage1.recall", "stage2.second")) for n in moved)
-        scores = evaluate.measure(trainer.ema, loaded_pack, 2)
+        scores = evaluate.measure(trainer.ema, loaded_pack, 1)
         assert np.isfinite(list(scores.values())).all()
         assert scores["change_key"] > 0
 
