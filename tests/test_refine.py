@@ -43,7 +43,7 @@ def change(a: TinyPlanes, b: TinyPlanes) -> float:
 
 
 def test_pictures_are_better_and_the_stream_hardly_longer(moving_face: Face) -> None:
-    frames = moving_face[0][:24]
+    frames = moving_face[0][:40]
     plain, refined = (tfcodec.encode(frames, fps=25, refine=refine) for refine in (False, True))
     shown = [tfcodec.decode(data).frames for data in (plain, refined)]
     before, after = (float(psnr(frames, x).mean()) for x in shown if x is not None)
