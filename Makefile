@@ -13,14 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 venv: $(STAMP)
 
-# Installed again when what is to be installed changes. An environment without pip (a bare `uv venv`) gets it first. An old
-# pip (23) takes twice as long to choose versions. Modules are compiled when they are imported: most of them never are.
-$(STAMP): pyproject.toml constraints.txt
+# Installed again when what is to be installed changes.
+$(STAMP): pyproject.toml constraints.txt .ci/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfcodec needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev,demo,train,bench,fast,webrtc,onnx]'
+	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) .ci/install.py $(BIN)/python
 	@touch $@
 
 demo: $(STAMP)

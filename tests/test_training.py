@@ -17,7 +17,7 @@ pytest.importorskip("cv2", reason="training needs OpenCV: pip install 'tfcodec[t
 
 import cv2
 import torch
-from conftest import PACK_FRAMES, there
+from conftest import PACK_FRAMES, by_chance, there
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tfcodec.errors import MediaError, TfcodecError
@@ -26,7 +26,7 @@ from tfcodec.model.blocks import box_down, luma_of, refine_chroma
 from tfcodec.model.config import NetworkConfig
 from tfcodec.model.landmarks import MOUTH
 from tfcodec.model.registry import default_model, weights_file
-from tfcodec.model.weights import read_weights
+from tfcodec.model.weights import read_weights, save_weights
 from tfcodec.training import (
     ablate,
     batch,
@@ -443,7 +443,8 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
     of_a_shape = name == "full" or "--shape" in options.VARIANTS[name]
     trainer = train.Trainer(options.parse([*command, *([] if of_a_shape else ["--shape", "narrow"])]))
     before = {n: v.clone() for n, v in trainer.model.state_dict().items()}
-    drawing = dataclasses.replace(trainer.drawing(), keys=1, targets=2)
+    pairs = trainer.drawing().pairs
+    drawing = dataclasses.replace(trainer.drawing(), keys=1, targets=1 + pairs)
     got = batch.make_batch(loaded_pack, plans.Sampler(loaded_pack, drawing).plan(0))
     trainer.update(iter([got]), 0.0)
     values = trainer.read_log()
@@ -469,7 +470,7 @@ def test_every_variant_takes_a_step(loaded_pack: data.Pack, prepared_pack: Path,
         trainer.update(iter([got]), 0.0)  # heads begin at zero: what is behind them learns from the second step on
         moved = {n for n, v in trainer.model.state_dict().items() if not torch.equal(v, before[n])}
         assert any(n.startswith(("stage1.recall", "stage2.second")) for n in moved)
-        scores = evaluate.measure(trainer.ema, loaded_pack, 2)
+        scores = evaluate.measure(trainer.ema, loaded_pack, 1)
         assert np.isfinite(list(scores.values())).all()
         assert scores["change_key"] > 0
 
@@ -494,30 +495,31 @@ def test_a_second_keyframe_is_of_another_frame(loaded_pack: data.Pack) -> None:
 
 
 @needs_metrics
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_frozen_prior_stays_as_it_is(
     loaded_pack: data.Pack, prepared_pack: Path, tmp_path: Path, frozen: bool
 ) -> None:
     # With motion the prior is never asked to learn beside the rest.
-    more = ["--without", "motion", *(["--freeze-prior"] if frozen else [])]
+    more = ["--without", "motion", "--shape", "narrow", *(["--freeze-prior"] if frozen else [])]
     args = options.parse([str(prepared_pack), str(tmp_path), "--threads", "1", "--warm-up", "1", *more])
     trainer = train.Trainer(args)
     prior = trainer.model.stage1.prior
     assert prior is not None
     before = {n: v.clone() for n, v in prior.state_dict().items()}
-    got = batch.make_batch(loaded_pack, plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=2)).plan(0))
+    got = batch.make_batch(loaded_pack, plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=1)).plan(0))
     trainer.update(iter([got]), 0.0)
     assert all(torch.equal(v, before[n]) for n, v in prior.state_dict().items()) == frozen
     assert ("prior" in trainer.read_log()) == (not frozen)
 
 
 @needs_metrics
+@pytest.mark.usefixtures("narrow")
 def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
     loaded_pack: data.Pack, prepared_pack: Path, tmp_path: Path
 ) -> None:
-    args = options.parse(
-        [str(prepared_pack), str(tmp_path), "--threads", "1", "--loss", "adversarial=0.1", "temporal=1"]
-    )
+    command = [str(prepared_pack), str(tmp_path), "--threads", "1", "--shape", "narrow"]
+    args = options.parse([*command, "--loss", "adversarial=0.1", "temporal=1"])
     trainer = train.Trainer(args)
     good = batch.make_batch(
         loaded_pack, plans.Sampler(loaded_pack, plans.Drawing(keys=1, targets=2, pairs=True)).plan(0)
@@ -550,22 +552,26 @@ def test_a_step_that_blows_up_changes_nothing_and_nothing_waits(
     waits = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero", "masked_select", "unique")
     assert not [name for name in seen if any(w in name for w in waits)]
     assert any("convolution" in name for name in seen)
-    assert trainer.count_flops(loaded_pack, plans.Drawing(keys=2, targets=2)) > 2 * 2 * 3 * 3e9
+    assert trainer.count_flops(loaded_pack, plans.Drawing(keys=2, targets=2)) > 2 * 2 * 3 * 1.5e9
 
 
 @needs_metrics
+@pytest.mark.usefixtures("narrow")
 def test_ablations_make_a_table(prepared_pack: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start" / "narrow.safetensors"
+    start.parent.mkdir()
+    save_weights(by_chance("narrow"), start)
     command = [
         str(prepared_pack), str(tmp_path / "out"), "--steps", "1", "--variants", "full", "no-closeups",
         "--results", str(tmp_path), "--keys", "1", "--targets", "1", "--quiet", "--targets-measured", "1",
-        "--threads", "1", "--weights", str(weights_file(default_model())), "--name", "tuned",
+        "--threads", "1", "--shape", "narrow", "--weights", str(start), "--name", "tuned",
     ]  # fmt: skip
     ablate.main([*command, "--call-minutes", "0"])
     assert not (tmp_path / "tuned.json").exists()
     ablate.main(command)
     text = (tmp_path / "tuned.json").read_text()
     assert str(tmp_path) not in text
-    assert str(weights_file(default_model()).parent) not in text
+    assert start.name in text
     result = json.loads(text)
     assert list(result["variants"]) == ["full", "no-closeups"]
     assert result["variants"]["no-closeups"]["network"]["closeups"] is False
@@ -593,7 +599,7 @@ def test_two_processes_train_one_network(carried: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
         "tfcodec.training.train", str(carried), str(tmp_path), "--keys", "1", "--targets", "1", "--steps", "2",
-        "--coarse-only", "--threads", "1",
+        "--coarse-only", "--threads", "1", "--shape", "light",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr[-2000:]
