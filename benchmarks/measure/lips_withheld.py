@@ -25,8 +25,9 @@ from benchmarks.common import clip_list, clips, data_folder, environment, read_c
 from tfcodec.codec import policy
 from tfcodec.codec.file.decoder import read_exact, render_exact
 from tfcodec.keyframe import decode_keyframe, encode_keyframe
-from tfcodec.metrics.faces import FaceMeter, mouth_distance, mouth_opening
+from tfcodec.metrics.faces import FaceMeter, mouth_distance, mouth_opening, mouth_shape_distance
 from tfcodec.metrics.openings import opening_correlation
+from tfcodec.model import mouth
 from tfcodec.model.blocks import from_pixels
 from tfcodec.model.lips import MOUTH_PART, load_lips
 from tfcodec.model.logmel import log_mel
@@ -63,9 +64,9 @@ def curves(path: Path, frames: NDArray[np.uint8], sound: NDArray[np.float32], tr
     numbers = analyse(stands.marks, ((guess + 1) * HALF).numpy())
     mel = torch.from_numpy(log_mel(decode_speech(encode_speech(sound, QUALITY)), count))
     said = lips.of_stream(mel, 0, count)
-    mouth, told = numbers[:, MOUTH_PART.numbers].copy(), UNIT * said[:, :4].double().numpy()
-    ways = {"still": 0 * mouth, "guess": mouth, "speech": lips.relative(said, stands.marks)}
-    ways |= {f"both {share}": mouth + share * told for share in SHARES}
+    guessed, told = numbers[:, MOUTH_PART.numbers].copy(), UNIT * said[:, :4].double().numpy()
+    ways = {"still": 0 * guessed, "guess": guessed, "speech": lips.relative(said, stands.marks)}
+    ways |= {f"both {share}": guessed + share * told for share in SHARES}
     wanted = mouth_opening(synthesise(stands.marks, analyse(stands.marks, truth))[:, :68].astype(np.float64))
     row: dict[str, Any] = {"clip": path.name}
     for name, moved in ways.items():
@@ -92,6 +93,44 @@ def pictures(frames: NDArray[np.uint8], sound: NDArray[np.float32], meter: FaceM
     return row
 
 
+def gains(clips_wanted: int, tried: list[float], every: int) -> None:
+    """On clips of `train`, one a person: mouths in pictures by `mouth.GAIN`."""
+    folder, meter = data_folder(), FaceMeter()
+    items = [item for item in find_items(folder) if item[0].kind == "train" and 100 <= item[0].frames <= 200]
+    rows: list[dict[str, Any]] = []
+    people: set[str] = set()
+    for i in np.random.default_rng(4).permutation(len(items)).tolist():
+        (item, path), person = items[i], items[i][1].name.split("_")[0]
+        sound = None if person in people else read_sound(path, item.frames)
+        if sound is None:
+            continue
+        frames = read_clip(path)
+        data = tfcodec.encode(frames, fps=25, audio=sound[: 640 * len(frames)], sample_rate=16000, quality=QUALITY,
+                              motion=False)  # fmt: skip
+        parts, at = read_exact(data), np.arange(0, len(frames), every)
+        source = meter.landmarks(frames[at])
+        wanted, row = mouth_opening(source), {}
+        for gain in tried:
+            mouth.GAIN = gain
+            found = meter.landmarks(np.concatenate(list(render_exact(parts, only=at))))
+            opening = mouth_opening(found)
+            row[str(gain)] = {"r": round(opening_correlation(opening, wanted), 4),
+                              "amplitude": round(float(np.nanstd(opening) / np.nanstd(wanted)), 4),
+                              "opening": round(float(np.nanmean(opening) - np.nanmean(wanted)), 4),
+                              "distance": round(float(np.nanmean(mouth_distance(found, source))), 4),
+                              "shape": round(float(np.nanmean(mouth_shape_distance(found, source))), 4)}  # fmt: skip
+        rows.append({"clip": path.name, **row})
+        people.add(person)
+        print(rows[-1], flush=True)
+        if len(rows) == clips_wanted:
+            break
+    mean = {gain: {name: round(float(np.mean([row[gain][name] for row in rows])), 4) for name in rows[0][gain]}
+            for gain in map(str, tried)}  # fmt: skip
+    print(mean)
+    write("lips_gain", {"environment": environment(), "quality": QUALITY, "share": HEARD, "judged_every": every,
+                        "train_pictures": mean, "rows": rows})  # fmt: skip
+
+
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean correlation, error as a share of a still mouth's, median amplitude, by way."""
     frozen = sum(row["still"]["error"] for row in rows)
@@ -107,8 +146,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, default=40, help="clips of train")
     parser.add_argument("--every", type=int, default=2, help="judge every n-th picture")
+    parser.add_argument("--gains", type=float, nargs="+", help="try these on `train`, in pictures, in place of the rest")
+    parser.add_argument("--clips", type=int, default=10, help="clips of train to try gains on")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.gains:
+        gains(args.clips, args.gains, args.every)
+        return
     folder, meter = data_folder(), FaceMeter()
     marks = read_landmarks(folder)
     rows: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
