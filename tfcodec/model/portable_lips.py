@@ -53,9 +53,9 @@ class PortableLips(nn.Module):
         reference = (key_marks + 1) * HALF
         head, rest = self._analyse(reference, (marks + 1) * HALF)
         said, first = self._said(mel)[:, :MOUTH_NUMBERS], MOUTH_PART.first - HEAD
-        key = self._key_state(reference)
-        away = said + guessed * (rest[:, first : first + MOUTH_NUMBERS] + key + (HEARD - 1) * said)
-        mouth = GAIN * away - key
+        beside = rest[:, first : first + MOUTH_NUMBERS] + GAIN * HEARD * said
+        alone = GAIN * said - self._key_state(reference)
+        mouth = alone + guessed * (beside - alone)
         rest = torch.cat((rest[:, :first], mouth, rest[:, first + MOUTH_NUMBERS :]), 1)
         return self._synthesise(reference, head, rest) / HALF - 1
 
