@@ -120,7 +120,8 @@ def main() -> None:
     kept = args.rows.read_text().splitlines() if args.rows and args.rows.exists() else []
     known = {row["clip"]: row for row in map(json.loads, kept)}
     items = [item for item in find_items(folder) if item[0].kind in rows]
-    for i in np.random.default_rng(3).permutation(len(items)).tolist():
+    order = np.random.default_rng(3).permutation(len(items)).tolist()
+    for i in sorted(order, key=lambda i: items[i][0].kind == "train"):
         (item, path), split = items[i], items[i][0].kind
         if (split == "train" and len(rows[split]) == args.train) or item.frames < 75:
             continue

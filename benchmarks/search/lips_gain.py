@@ -1,14 +1,17 @@
 """How many times as far as the speech says the mouth should move, where its motion is not sent.
 
-    python -m benchmarks.search.lips_gain [--gains 1 2 3] [--clips 10] [--every 3]
+    python -m benchmarks.search.lips_gain [--gains 1 2 3] [--clips 10] [--every 3] [--rows FILE]
 
 Clips of `train` with speech, of as many people, quality 5, without the motion layer and without search; mouths in the
-decoded pictures, by PFLD. Sets `tfcodec.model.mouth.GAIN`.
+decoded pictures, by PFLD. Sets `tfcodec.model.mouth.GAIN`. `--rows FILE` keeps each
+clip's figures there as they come, and goes on from them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +35,10 @@ def main() -> None:
     parser.add_argument("--gains", type=float, nargs="+", default=[1.0, 2.0, 3.0])
     parser.add_argument("--clips", type=int, default=10)
     parser.add_argument("--every", type=int, default=3, help="judge every n-th picture")
+    parser.add_argument("--rows", type=Path, help="JSON lines of an earlier run that was broken off")
     args = parser.parse_args()
+    kept = args.rows.read_text().splitlines() if args.rows and args.rows.exists() else []
+    done = {row["clip"]: row for row in map(json.loads, kept)}
     meter = FaceMeter()
     known = find_items(data_folder())
     items = [(item, path) for item, path in known if item.kind == "train" and SHORTEST <= item.frames <= 200]
@@ -46,8 +52,14 @@ def main() -> None:
             continue
         people.add(person)
         paths.append(path)
-        rows.append({"clip": path.name, **openings(read_clip(path)[:LONGEST], sound, args.gains, args.every, meter)})
-        print(rows[-1], flush=True)
+        if path.name not in done:
+            drawn = openings(read_clip(path)[:LONGEST], sound, args.gains, args.every, meter)
+            done[path.name] = {"clip": path.name, **drawn}
+            if args.rows:
+                with args.rows.open("a") as file:
+                    file.write(json.dumps(done[path.name]) + "\n")
+            print(done[path.name], flush=True)
+        rows.append(done[path.name])
         if len(rows) == args.clips:
             break
     mean = {gain: {name: round(float(np.mean([row[gain][name] for row in rows])), 4) for name in rows[0][gain]}
