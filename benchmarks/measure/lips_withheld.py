@@ -1,6 +1,6 @@
 """Mouths whose motion is not sent: what the tiny frames say of them, what the speech says, and both.
 
-    python -m benchmarks.measure.lips_withheld [--train 40] [--every 2]
+    python -m benchmarks.measure.lips_withheld [--train 40] [--every 2] [--rows FILE]
 
 *Numbers*, clips of `train` and of `val` with speech: the opening of the mouth by landmarks that are moved by the tiny
 frames' guess, by the speech in its place, and by both, the speech counting a share beside the guess; against the
@@ -12,6 +12,7 @@ Clips: TFCODEC_DATA, else ../shared/data beside the repository.
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from tfcodec.model.blocks import from_pixels
 from tfcodec.model.lips import MOUTH_PART, load_lips
 from tfcodec.model.logmel import log_mel
 from tfcodec.model.marks import standing
-from tfcodec.model.mouth import HEARD
+from tfcodec.model.mouth import GAIN, HEARD, moved
 from tfcodec.model.places import HALF
 from tfcodec.model.registry import default_model
 from tfcodec.model.renderer import tiny_windows
@@ -43,7 +44,7 @@ from tfcodec.training.lips_data import find_items, read_landmarks, read_sound
 
 QUALITY = 5
 LONGEST = 250
-SHARES = (0.3, 0.5, 0.7, 1.0)
+SHARES = (0.3, 0.5, 0.7, 1.0, 1.4)
 Floats = NDArray[np.float64]
 
 
@@ -64,18 +65,20 @@ def curves(path: Path, frames: NDArray[np.uint8], sound: NDArray[np.float32], tr
     mel = torch.from_numpy(log_mel(decode_speech(encode_speech(sound, QUALITY)), count))
     said = lips.of_stream(mel, 0, count)
     mouth, told = numbers[:, MOUTH_PART.numbers].copy(), UNIT * said[:, :4].double().numpy()
-    ways = {"still": 0 * mouth, "guess": mouth, "speech": lips.relative(said, stands.marks)}
+    alone, all_of = lips.relative(said, stands.marks), np.ones(count, bool)
+    ways = {"still": 0 * mouth, "guess": mouth, "speech": alone}
+    ways["drawn"] = moved(mouth, said.numpy(), alone, all_of)
+    ways["lost"] = moved(mouth, said.numpy(), alone, ~all_of)
     ways |= {f"both {share}": mouth + share * told for share in SHARES}
     wanted = mouth_opening(synthesise(stands.marks, analyse(stands.marks, truth))[:, :68].astype(np.float64))
     row: dict[str, Any] = {"clip": path.name}
-    for name, moved in ways.items():
-        numbers[:, MOUTH_PART.numbers] = moved
+    for name, there in ways.items():
+        numbers[:, MOUTH_PART.numbers] = there
         opening = mouth_opening(synthesise(stands.marks, numbers)[:, :68].astype(np.float64))
         row[name] = {"r": round(opening_correlation(opening, wanted), 4),
                      "error": float(np.square(opening - wanted).sum()),
                      "amplitude": round(float(opening.std() / max(wanted.std(), 1e-6)), 4)}  # fmt: skip
     return row
-
 
 
 def pictures(frames: NDArray[np.uint8], sound: NDArray[np.float32], meter: FaceMeter, every: int) -> dict[str, float]:
@@ -88,6 +91,7 @@ def pictures(frames: NDArray[np.uint8], sound: NDArray[np.float32], meter: FaceM
         drawn = np.concatenate(list(render_exact(replace(parts, audio=audio), only=at)))
         found = meter.landmarks(drawn)
         row[f"r_{name}"] = round(opening_correlation(mouth_opening(found), mouth_opening(source)), 4)
+        row[f"amplitude_{name}"] = round(float(np.nanstd(mouth_opening(found)) / np.nanstd(mouth_opening(source))), 4)
         row[f"distance_{name}"] = round(float(np.nanmean(mouth_distance(found, source))), 4)
     return row
 
@@ -107,15 +111,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, default=40, help="clips of train")
     parser.add_argument("--every", type=int, default=2, help="judge every n-th picture")
+    parser.add_argument("--rows", type=Path, help="JSON lines of an earlier run that was broken off")
     args = parser.parse_args()
     torch.set_num_threads(1)
     folder, meter = data_folder(), FaceMeter()
     marks = read_landmarks(folder)
     rows: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
+    kept = args.rows.read_text().splitlines() if args.rows and args.rows.exists() else []
+    known = {row["clip"]: row for row in map(json.loads, kept)}
     items = [item for item in find_items(folder) if item[0].kind in rows]
-    for i in np.random.default_rng(3).permutation(len(items)).tolist():
+    order = np.random.default_rng(3).permutation(len(items)).tolist()
+    for i in sorted(order, key=lambda i: items[i][0].kind == "train"):
         (item, path), split = items[i], items[i][0].kind
         if (split == "train" and len(rows[split]) == args.train) or item.frames < 75:
+            continue
+        if path.name in known:
+            rows[split].append(known[path.name])
             continue
         sound = read_sound(path, item.frames)
         if sound is None:
@@ -128,11 +139,14 @@ def main() -> None:
         if split == "val":
             row["pictures"] = pictures(frames, sound, meter, args.every)
         rows[split].append(row)
+        if args.rows:
+            with args.rows.open("a") as file:
+                file.write(json.dumps(row) + "\n")
         print(split, row, flush=True)
     mean = {name: round(float(np.mean([row["pictures"][name] for row in rows["val"]])), 4)
             for name in rows["val"][0]["pictures"]}  # fmt: skip
-    result = {"quality": QUALITY, "share": HEARD, "judged_every": args.every, "train": summary(rows["train"]),
-              "val": summary(rows["val"]), "val_pictures": mean}  # fmt: skip
+    result = {"quality": QUALITY, "share": HEARD, "gain": GAIN, "judged_every": args.every,
+              "train": summary(rows["train"]), "val": summary(rows["val"]), "val_pictures": mean}  # fmt: skip
     print(result)
     paths = [path for path in clips() if path.name in {row["clip"] for row in rows["val"]}]
     write("lips_withheld", {"environment": environment(), **result, "clip_list": clip_list(paths), "rows": rows})

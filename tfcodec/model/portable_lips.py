@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..motion.geometry import HEAD, MIN_DISTANCE, POINTS, load_bases
 from .inputs import MEL_PER_FRAME
 from .lips import FUTURE, MOUTH_NUMBERS, MOUTH_PART, OUTPUTS, PAST, STEADY, Lips
-from .mouth import HEARD
+from .mouth import GAIN, HEARD
 from .places import HALF
 
 
@@ -53,8 +53,8 @@ class PortableLips(nn.Module):
         reference = (key_marks + 1) * HALF
         head, rest = self._analyse(reference, (marks + 1) * HALF)
         said, first = self._said(mel)[:, :MOUTH_NUMBERS], MOUTH_PART.first - HEAD
-        beside = rest[:, first : first + MOUTH_NUMBERS] + HEARD * said
-        alone = said - self._key_state(reference)
+        beside = rest[:, first : first + MOUTH_NUMBERS] + GAIN * HEARD * said
+        alone = GAIN * said - self._key_state(reference)
         mouth = alone + guessed * (beside - alone)
         rest = torch.cat((rest[:, :first], mouth, rest[:, first + MOUTH_NUMBERS :]), 1)
         return self._synthesise(reference, head, rest) / HALF - 1
