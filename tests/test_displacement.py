@@ -265,7 +265,8 @@ class Known:
         self, keyframe: Frames, frames: Frames, tiny: Frames, motion: npt.NDArray[np.int32] | None
     ) -> npt.NDArray[np.float64]:
         assert (keyframe.shape, frames.shape) == ((256, 256, 3), (len(frames), 256, 256, 3))
-        assert (tiny.shape, tiny.dtype) == ((len(frames), 8, 8, 3), np.uint8)
+        assert tiny.shape == (len(frames), 8, 8, 3)
+        assert tiny.dtype == np.uint8
         assert motion is None
         self.at += len(frames)
         return self.numbers[self.at - len(frames) : self.at]
@@ -303,7 +304,8 @@ def stream() -> tuple[list[Any], IntArray]:
 def test_a_file_holds_what_the_aligner_found(stream: tuple[list[Any], IntArray]) -> None:
     chunks, said = stream
     got = read_exact(joined(chunks)).layers["displacement"]
-    assert (got.shape, got.dtype) == ((60, NUMBERS), np.int32)
+    assert got.shape == (60, NUMBERS)
+    assert got.dtype == np.int32
     assert np.array_equal(got, said)
     assert np.abs(got - walk(60, 2)).max() < 2 * 40
     assert chunks[1] == DisplacementTablesChunk(DISPLACEMENT_ID, displacement_hash())
@@ -385,7 +387,7 @@ def test_other_tables_are_refused(stream: tuple[list[Any], IntArray]) -> None:
     for changed in (replace(chunks[1], displacement_id=2), replace(chunks[1], displacement_hash=b"else")):
         for errors in ("raise", "conceal"):
             with pytest.raises(UnsupportedVersion, match=r"displacement tables .*\[R73\]"):
-                read_exact(joined([chunks[0], changed, *chunks[2:]]), errors=errors)  # type: ignore[arg-type]
+                read_exact(joined([chunks[0], changed, *chunks[2:]]), errors=errors)
 
 
 def test_frames_that_stay_are_not_sent() -> None:
