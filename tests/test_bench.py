@@ -34,7 +34,7 @@ from tfcodec.media import write_video
 from tfcodec.metrics.lpips import lpips_of_frames
 from tfcodec.web import page as web
 
-if not all(map(find_spec, ("bjontegaard", "matplotlib"))):  # they are imported when they are needed: a second and a half
+if not all(map(find_spec, ("bjontegaard", "matplotlib"))):  # imported when needed: 1.5 s
     pytest.skip("needs the extra bench", allow_module_level=True)
 
 COUNT = 9
