@@ -51,7 +51,7 @@ def tab(browser: Any, folder: Path) -> Iterator[Any]:
         tab.close()
 
 
-def test_what_is_no_card_closed_clips_and_times_that_are_none(tab: Any) -> None:
+def test_cards_that_are_none_or_old_closed_clips_and_times_that_are_none(tab: Any) -> None:
     tab.goto(tab.address)
     tab.wait_for_function("window.tfc?.error")
     error = tab.evaluate("tfc.error")
@@ -60,6 +60,12 @@ def test_what_is_no_card_closed_clips_and_times_that_are_none(tab: Any) -> None:
     assert tab.evaluate(TRY, "tfc.clip.keyframe(0).then(({ first }) => first)") == 0
     assert tab.evaluate(TRY, "tfc.clip.player(document.createElement('canvas')).time = NaN")[0] == "RangeError"
     assert tab.evaluate(TRY, "tfc.clip.close().then(() => tfc.clip.exact(0))") == ["MediaError", "the clip is closed"]
+    file = {"file": "x", "sha256": "y"}
+    parts = {"keyframe": file, "frame": {**file, "inputs": [{"name": "tiny"}, {"name": "marks"}]}}
+    card = json.dumps({"network": file, "graphs": parts, "programs": {"files": parts}})
+    earlier = f"import('./tfc/network.js').then(({{ cardOf }}) => cardOf(new TextEncoder().encode('{card}'), 'model/'))"
+    message = "the network was exported by an earlier version: export it again"
+    assert tab.evaluate(TRY, earlier) == ["WeightsError", message]
 
 
 def test_a_stream_s_name_may_have_anything_in_it(tab: Any, folder: Path) -> None:

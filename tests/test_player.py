@@ -24,13 +24,14 @@ import numpy as np
 import pytest
 from conftest import psnr, there
 from test_spec import DATA as EXAMPLE
-from web_streams import SPEECH_FRAMES, chained, other_speech, pausing, speech_without_a_decoder
+from web_streams import SPEECH_FRAMES, chained, displaced, other_speech, pausing, speech_without_a_decoder
 
 import tfcodec
 from tfcodec.bench import folder as beside
 from tfcodec.bench.arms import Arm
 from tfcodec.bench.codecs import codec_of
 from tfcodec.cli import main
+from tfcodec.codec.file.decoder import read_exact
 from tfcodec.codec.parts import speech
 from tfcodec.errors import BitstreamError, MediaError
 from tfcodec.media import write_video
@@ -109,10 +110,16 @@ def _decoded(data: bytes) -> tfcodec.Clip:
 
 
 @pytest.fixture(scope="module")
-def stream(moving_face: tuple[np.ndarray, np.ndarray]) -> bytes:
+def plain(moving_face: tuple[np.ndarray, np.ndarray]) -> bytes:
     """Ten frames with sound, and with motion where the tracker sees a face."""
     frames, sound = moving_face
     return _encoded(FRAMES, frames[:FRAMES].tobytes(), sound[: 640 * FRAMES].tobytes())
+
+
+@pytest.fixture(scope="module")
+def stream(plain: bytes) -> bytes:
+    """The same with displacement."""
+    return displaced(plain)
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +143,18 @@ def player(folder: Path, browser: Any) -> Iterator[Any]:
         tab.close()
 
 
-def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> None:
+def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes, plain: bytes) -> None:
     clip = _decoded(stream)
     found = [np.frombuffer(base64.b64decode(text), np.uint8) for text in player.evaluate(PICTURES, list(range(FRAMES)))]
     drawn = np.stack(found).reshape(FRAMES, 256, 256, 4)
     assert (drawn[..., 3] == 255).all()
     error = np.square(drawn[..., :3].astype(np.float64) - there(clip.frames)).mean((1, 2, 3))
     assert 10 * np.log10(255**2 / max(1e-9, error.max())) >= 46
+    unmoved = player.evaluate(DRAW, [base64.b64encode(plain).decode(), FRAMES - 1])
+    shift = found[-1].astype(np.float64) - np.frombuffer(base64.b64decode(unmoved), np.uint8)
+    assert np.square(shift).mean() > 16 * error.max(), "the displacement does something"
+    numbers = player.evaluate(f"tfc.clip.exact({FRAMES - 1}).then((exact) => Array.from(exact.displacement))")
+    assert numbers == read_exact(stream).layers["displacement"][-1].tolist()
     sound = np.array(player.evaluate("Array.from(tfc.clip.speech)"), np.float32)
     assert clip.audio is not None
     assert sound.shape == clip.audio.shape
@@ -153,6 +165,7 @@ def test_pictures_and_sound_are_those_of_python(player: Any, stream: bytes) -> N
     info = player.evaluate("tfc.clip.info")
     wanted = tfcodec.probe(stream)
     assert (info["frames"], info["keyframes"], info["modelHash"]) == (FRAMES, wanted.keyframes, wanted.model_hash)
+    assert info["hasDisplacement"]
     assert info["bytes"] == wanted.bytes
 
 

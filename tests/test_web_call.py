@@ -31,6 +31,7 @@ from tfcodec.codec.call.conceal import Scene
 from tfcodec.codec.parts import keyframes
 from tfcodec.errors import BitstreamError
 from tfcodec.simulator import Link
+from tfcodec.web.page import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 NODE = shutil.which("node")
@@ -307,10 +308,7 @@ def answers(calls: dict[str, Watched], tmp_path_factory: pytest.TempPathFactory)
         pictures[name] = str(folder / f"{sha(name.encode())}.rgb")
         Path(pictures[name]).write_bytes(picture.tobytes())
     job = {
-        "tables": {
-            "tiny": str(package / "tinyframe/tables.bin"), "motion": str(package / "motion/tables.bin"),
-            "bases": str(package / "motion/bases.bin"),
-        },
+        "tables": {name: str(path) for name, path in TABLES.items()},
         "pictures": pictures, "packets": [packet.hex() for packet in payloads()], "parts": parts(),
         "calls": [{"events": w.events, "lookahead": w.lookahead} for w in calls.values()],
     }  # fmt: skip

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import reference_chain
 from test_spec import DATA as EXAMPLE
-from web_streams import CHAIN, chained, other_speech, speech_without_a_decoder
+from web_streams import CHAIN, chained, displaced, file_of, other_speech, speech_without_a_decoder
 
 from tfcodec import bitstream as bs
 from tfcodec.bitstream.framing import build_chunk
@@ -30,6 +30,7 @@ from tfcodec.bitstream.parts import BY_TYPE
 from tfcodec.codec.file.decoder import read_exact
 from tfcodec.codec.file.encoder import FileEncoder, finish_file
 from tfcodec.codec.options import EncodeOptions
+from tfcodec.displacement import DisplacementDecoder, DisplacementEncoder
 from tfcodec.errors import BitstreamError
 from tfcodec.keyframe import av1, decode_inter_keyframe, decode_keyframe, encode_keyframe
 from tfcodec.keyframe.colour import to_rgb
@@ -41,6 +42,7 @@ from tfcodec.speech import packet_duration_ms
 from tfcodec.speech.comfort import ComfortNoise
 from tfcodec.tinyframe import TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames, tiny_to_rgb
 from tfcodec.tinyframe.rangecoder import RangeDecoder
+from tfcodec.web.page import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = ROOT / "tfcodec/web/module"
@@ -79,6 +81,8 @@ def chunk(c: Any) -> list[Any]:
         return [c.NAME, c.first_frame, c.frame_count, c.keyframe_tag, c.payload.hex()]
     if isinstance(c, bs.MotionTablesChunk):
         return ["MOTION_TABLES", c.motion_id, c.motion_hash.hex()]
+    if isinstance(c, bs.DisplacementTablesChunk):
+        return ["DISPLACEMENT_TABLES", c.displacement_id, c.displacement_hash.hex()]
     if isinstance(c, bs.SpeechChunk):
         return ["SPEECH", c.first_packet, [packet.hex() for packet in c.packets]]
     if isinstance(c, bs.EndChunk):
@@ -127,16 +131,29 @@ def resealed(data: bytes, rng: random.Random) -> bytes:
 
 
 def broken_streams() -> list[bytes]:
-    """All vectors; each cut, with bits inverted, and with fields changed under good checksums, at places of a seed."""
+    """All vectors; each cut, with bits inverted, and with fields changed under good checksums, at places of a seed; and
+    one with its chunks in other orders."""
     rng = random.Random(16)
     found = [b"", EXAMPLE]
-    for data in [EXAMPLE, chained(), *(path.read_bytes() for path in FILES)]:
+    for data in [EXAMPLE, chained(), displaced(chained()), *(path.read_bytes() for path in FILES)]:
         found.append(data)
         found += [data[: rng.randrange(len(data) + 1)] for _ in range(6)]
         found += [flipped(data, rng) for _ in range(6)]
         found += [resealed(data, rng) for _ in range(8)]
         found.append(data + rng.randbytes(3))
-    return found
+    _, tables, key, *_ = bs.read_stream(displaced(chained())).chunks
+    ahead = bs.DisplacementChunk(0, 4, b"")
+    found.append(file_of(bs.StreamHeader(), tables, key, ahead, bs.TinyChunk(0, 2, b""), bs.EndChunk(2)))
+    return found + reordered(displaced(chained()))
+
+
+def reordered(data: bytes) -> list[bytes]:
+    """A file with each of its chunks left out, twice, and after the one behind it."""
+    c = bs.read_stream(data).chunks
+    found = []
+    for i in range(len(c)):
+        found += [[*c[:i], *c[i + 1 :]], [*c[: i + 1], *c[i:]], [*c[:i], *c[i + 1 : i + 2], c[i], *c[i + 2 :]]]
+    return [file_of(*chunks) for chunks in found]
 
 
 def layer_result(decode: Any, coder: Any = None) -> dict[str, Any]:
@@ -153,6 +170,10 @@ def motion_values(decoder: MotionDecoder, payload: bytes, frames: int) -> np.nda
     return np.concatenate((numbers, there[:, None]), 1).astype("<i2")
 
 
+def displacement_values(decoder: DisplacementDecoder, payload: bytes | None, frames: int) -> np.ndarray:
+    return (decoder.conceal(frames) if payload is None else decoder.decode(payload, frames)).astype("<i2")
+
+
 @cache
 def motion_runs() -> list[list[tuple[bytes, int]]]:
     rng = random.Random(22)
@@ -161,6 +182,24 @@ def motion_runs() -> list[list[tuple[bytes, int]]]:
     payload, frames = runs[0][0]
     runs += [[(flipped(payload, rng, 2), frames), (payload, frames)] for _ in range(8)]
     return runs + [[(payload[: rng.randrange(len(payload))], frames)] for _ in range(4)]
+
+
+@cache
+def displacement_runs() -> list[list[tuple[bytes | None, int]]]:
+    """Payloads of numbers from small to beyond their limit; some left out, in another order, damaged or cut."""
+    rng, noise = random.Random(23), np.random.default_rng(23)
+    runs: list[list[tuple[bytes | None, int]]] = []
+    for quality, size in ((0, 10), (5, 4), (5, 400), (10, 20000)):
+        encoder = DisplacementEncoder(quality)
+        numbers = np.cumsum(noise.normal(0, size, (60, 12)), 0)
+        runs.append([(encoder.encode(numbers[a:b]), b - a) for a, b in ((0, 45), (45, 60))])
+        encoder.leave_out(7)
+        runs[-1] += [(None, 7), (encoder.encode(numbers[:9]), 9)]
+    (first, count), (second, rest), *_ = runs[1]
+    assert first is not None
+    runs += [[(second, rest), (first, count), (None, 2), (second, rest), (first, count)], [(b"", 128)]]
+    runs += [[(flipped(first, rng, 2), count), (first, count)] for _ in range(8)]
+    return runs + [[(first[: rng.randrange(len(first))], count)] for _ in range(4)]
 
 
 @cache
@@ -189,7 +228,7 @@ def tiny_runs() -> list[tuple[TinyPlanes, list[tuple[bytes | None, int]]]]:
 
 
 def clip() -> tuple[bytes, list[np.ndarray]]:
-    """A file of two keyframes with motion and speech, and its keyframes as pictures."""
+    """A file of two keyframes with motion, displacement and speech, and its keyframes as pictures."""
     y, x = np.mgrid[:256, :256]
     base = [128 + 60 * np.sin((x + 2 * y) / s) for s in (30, 50, 70)]
     frames = np.stack([np.stack([b + 10 * np.sin(t / 3) for b in base], -1) for t in range(20)]).astype(np.uint8)
@@ -213,8 +252,7 @@ def clip() -> tuple[bytes, list[np.ndarray]]:
             present = np.arange(c.frame_count) % 5 != 3
             out.append(bs.MotionChunk(c.first_frame, c.frame_count, coder.encode(values, present), c.keyframe_tag))
         out.append(c)
-    data = bs.write_signature() + b"".join(c.to_bytes() for c in out)
-    return data, [decode_keyframe(c.data) for c in out if isinstance(c, bs.KeyframeChunk)]
+    return displaced(file_of(*out)), [decode_keyframe(c.data) for c in out if isinstance(c, bs.KeyframeChunk)]
 
 
 def exact_result(path: Path) -> dict[str, Any]:
@@ -222,8 +260,9 @@ def exact_result(path: Path) -> dict[str, Any]:
         parts = read_exact(path.read_bytes())
     except BitstreamError as error:
         return {"error": type(error).__name__}
-    motion = parts.layers.get("motion")
-    return {"tiny": sha(parts.tiny), "motion": None if motion is None else sha(motion.astype("<i2"))}
+    layers = {name: parts.layers.get(name) for name in ("motion", "displacement")}
+    numbers = {name: None if found is None else sha(found.astype("<i2")) for name, found in layers.items()}
+    return {"tiny": sha(parts.tiny), **numbers}
 
 
 @cache
@@ -297,8 +336,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for i, data in enumerate(CHAIN):
         names.append(folder / f"chain{i}.rgb")
         names[-1].write_bytes((decode_inter_keyframe(data, CHAIN[:i]) if i else decode_keyframe(data)).tobytes())
-    (folder / "chained.tfc").write_bytes(chained())
+    (folder / "chained.tfc").write_bytes(displaced(chained()))
     exact.append((folder / "chained.tfc", names))
+    header, _, *others = bs.read_stream(displaced(EXAMPLE)).chunks
+    unknown = file_of(header, bs.DisplacementTablesChunk(1, bytes(4)), *others)
+    (folder / "r73_displacement.tfc").write_bytes(unknown)
+    exact.append((folder / "r73_displacement.tfc", [example]))
     exact += [(path, [example]) for path in sorted((VECTORS / "layers").glob("*.tfc"))]
     planes = folder / "planes"
     planes.write_bytes(np.random.default_rng(1).integers(0, 256, 98304, dtype=np.uint8).tobytes())
@@ -307,17 +350,17 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     rng = np.random.default_rng(2)
     marks = [(rng.uniform(60, 200, (70, 2)), rng.integers(-900, 900, 16)) for _ in range(3)]
     marks.append((np.full((70, 2), 100.0), rng.integers(-900, 900, 16)))
-    package = ROOT / "tfcodec"
     given = {
-        "tables": {
-            "tiny": str(package / "tinyframe/tables.bin"), "motion": str(package / "motion/tables.bin"),
-            "bases": str(package / "motion/bases.bin"),
-        },
+        "tables": {name: str(path) for name, path in TABLES.items()},
         "pool": str(folder / "pool"),
         "streams": [len(stream) for stream in streams],
         "anySpeech": [data.hex() for data in (other_speech(), EXAMPLE, *speech_without_a_decoder().values())],
         "exact": [{"path": str(path), "pictures": [str(name) for name in found]} for path, found in exact],
         "motion": [[(payload.hex(), frames) for payload, frames in run] for run in motion_runs()],
+        "displacement": [
+            [(None if payload is None else payload.hex(), frames) for payload, frames in run]
+            for run in displacement_runs()
+        ],
         "tiny": [
             {
                 "reference": reference.samples()[0].tolist(),
@@ -363,7 +406,7 @@ def test_containers_are_read_alike(job: dict[str, Any]) -> None:
     for stream, one, other in zip(job["streams"], wanted, found, strict=True):
         assert other == one, stream.hex()
     rules = {one["rule"] for one in wanted if "rule" in one}
-    assert {*range(1, 38), 61, 63, 64, 65, 66, 67} <= rules
+    assert {*range(1, 38), 61, *range(63, 68), 72, 74, 75, 76} <= rules
     assert sum("chunks" in one for one in wanted) > 100
 
 
@@ -391,7 +434,7 @@ def test_layers_of_files(job: dict[str, Any]) -> None:
             assert found == wanted, path
 
 
-def test_motion_payloads(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_motion_and_displacement_payloads(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers, presence and the exact state of the range decoder."""
     coders: list[RangeDecoder] = []
 
@@ -401,17 +444,25 @@ def test_motion_payloads(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
             coders.append(self)
 
     monkeypatch.setattr("tfcodec.tinyframe.numbers.RangeDecoder", Recorded)
-    wanted = []
-    for run in motion_runs():
-        decoder = MotionDecoder()
-        for payload, frames in run:
-            state = lambda: {"range": f"{coders[-1]._range:016x}", "words": coders[-1]._next}  # noqa: E731
-            wanted.append(layer_result(partial(motion_values, decoder, payload, frames), state))
-    found = [answer for run in job["answers_motion"] for answer in run]
-    lower = [answer.pop("lower", None) for answer in found]
-    assert differing(wanted, found) == []
-    assert lower[: sum(map(len, RUNS.values()))] == [x["lower"] for run in RUNS.values() for x in run]
-    assert {50, 51, 52, 53, 54} <= {answer.get("rule") for answer in found}
+    state = lambda: {"range": f"{coders[-1]._range:016x}", "words": coders[-1]._next}  # noqa: E731
+    layers: dict[str, tuple[Any, ...]] = {
+        "motion": (motion_runs(), MotionDecoder, motion_values),
+        "displacement": (displacement_runs(), DisplacementDecoder, displacement_values),
+    }
+    lower, rules = {}, set()
+    for name, (runs, new, values) in layers.items():
+        wanted = []
+        for run in runs:
+            decoder = new()
+            for payload, frames in run:
+                said = None if payload is None else state
+                wanted.append(layer_result(partial(values, decoder, payload, frames), said))
+        found = [answer for run in job[f"answers_{name}"] for answer in run]
+        lower[name] = [answer.pop("lower", None) for answer in found]
+        assert differing(wanted, found) == []
+        rules |= {answer.get("rule") for answer in found}
+    assert lower["motion"][: sum(map(len, RUNS.values()))] == [x["lower"] for run in RUNS.values() for x in run]
+    assert {50, 51, 52, 53, 54} <= rules
 
 
 def test_tiny_payloads(job: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from test_spec import DATA as EXAMPLE
 
 from tfcodec import bitstream as bs
 from tfcodec.bitstream.framing import build_chunk
+from tfcodec.displacement import DISPLACEMENT_ID, DisplacementEncoder, displacement_hash
 from tfcodec.speech import encode_speech
 
 CHAIN = [
@@ -47,6 +48,28 @@ def chained() -> bytes:
     chunks: list[bs.Chunk] = [bs.StreamHeader(frame_count=12)]
     for i, key in enumerate(keys):
         chunks += [key, bs.TinyChunk(4 * i, 4, b"", i)]
+    return file_of(*chunks)
+
+
+def displaced(data: bytes) -> bytes:
+    """A file with a displacement layer beside what it has: the picture sways and swells by some pixels.
+
+    The last two frames of each chunk are left out, if there are more.
+    """
+    chunks: list[bs.Chunk] = []
+    coder: DisplacementEncoder | None = None
+    for chunk in bs.read_stream(data).chunks:
+        if isinstance(chunk, bs.KeyframeChunk):
+            if coder is None:
+                chunks.append(bs.DisplacementTablesChunk(DISPLACEMENT_ID, displacement_hash()))
+            coder = DisplacementEncoder()
+        if isinstance(chunk, bs.TinyChunk) and coder is not None:
+            left = 2 if chunk.frame_count > 2 else 0
+            frames = np.arange(chunk.first_frame, chunk.end_frame - left)
+            payload = coder.encode(64 * np.sin(frames[:, None] / 4 + np.arange(12)))
+            coder.leave_out(left)
+            chunks.append(bs.DisplacementChunk(chunk.first_frame, len(frames), payload, chunk.keyframe_tag))
+        chunks.append(chunk)
     return file_of(*chunks)
 
 

@@ -11,7 +11,7 @@ const { chainPackets } = await use("chain");
 const { decoderInput, packetsOf, lostPacket } = await use("speech");
 const { fillGaps, filterOf } = await use("comfort");
 const { LogMel } = await use("mel");
-const { TinyDecoder, MotionDecoder } = await use("layers");
+const { TinyDecoder, MotionDecoder, DisplacementDecoder } = await use("layers");
 const { planesToRgb, tinyOfPicture, tinyToRgb } = await use("planes");
 const { synthesise } = await use("marks");
 
@@ -43,6 +43,8 @@ function chunk(c) {
     TINY: () => layer(c),
     MOTION: () => layer(c),
     MOTION_TABLES: () => [c.kind, c.motionId, hex(c.motionHash)],
+    DISPLACEMENT: () => layer(c),
+    DISPLACEMENT_TABLES: () => [c.kind, c.displacementId, hex(c.displacementHash)],
     SPEECH: () => [c.kind, c.firstPacket, c.packets.map(hex)],
     END: () => [c.kind, c.frameCount, c.audioSamples],
     META: () => [
@@ -70,14 +72,20 @@ async function exact(path, pictures) {
     });
     const tiny = [];
     const motion = [];
+    const displacement = [];
     for (let frame = 0; frame < found.frameCount; frame++) {
       const group = groupAt(groups, frame);
       await group.upTo(frame + 1);
       tiny.push(...tinyToRgb(group.tinyOf(frame)));
       motion.push(...group.motionOf(frame));
+      displacement.push(...group.displacementOf(frame));
     }
     if (found.header.audio) packetsOf(found);
-    return { tiny: sha(Uint8Array.from(tiny)), motion: found.motionTables ? sha(Int16Array.from(motion)) : null };
+    const numbers = (there, values) => (there ? sha(Int16Array.from(values)) : null);
+    return {
+      tiny: sha(Uint8Array.from(tiny)), motion: numbers(found.motionTables, motion),
+      displacement: numbers(found.displacementTables, displacement),
+    };
   } catch (error) {
     return failed(error);
   }
@@ -88,11 +96,11 @@ const state = ({ lowerHigh, lowerLow, rangeHigh, rangeLow, words }) => {
   return { lower: whole(lowerHigh, lowerLow), range: whole(rangeHigh, rangeLow), words };
 };
 
-function motionRun(run) {
-  const decoder = new MotionDecoder(tables.motion);
+function numbersRun(decoder, run) {
   return run.map(([payload, frames]) => attempt(() => {
-    const found = decoder.decode(bytes(payload), frames);
-    return { values: sha(Int16Array.from(found.flatMap((frame) => [...frame]))), ...state(decoder.coder) };
+    const found = payload === null ? decoder.lose(frames) : decoder.decode(bytes(payload), frames);
+    const said = payload === null ? {} : state(decoder.coder);
+    return { values: sha(Int16Array.from(found.flatMap((frame) => [...frame]))), ...said };
   }));
 }
 
@@ -116,7 +124,8 @@ const answers = {
   }),
   anySpeech: job.anySpeech.map((text) => attempt(() => stream(bytes(text), { anySpeech: true }))),
   exact: [],
-  motion: job.motion.map(motionRun),
+  motion: job.motion.map((run) => numbersRun(new MotionDecoder(tables.motion), run)),
+  displacement: job.displacement.map((run) => numbersRun(new DisplacementDecoder(tables.displacement), run)),
   tiny: job.tiny.map(tinyRun),
   chains: job.chains.map((chain) => attempt(() => chainPackets(chain.map(bytes)).map(hex))),
   lost: job.lost.map(([config, samples]) => hex(lostPacket(config, samples))),

@@ -24,6 +24,14 @@ MODEL_FILES = (
 )
 EXPORT = 6
 """Counts up when the export changes, so that an earlier one in a user's cache is not taken for it."""
+TABLES = {
+    name: HERE.parent / f"{source}.bin"
+    for name, source in (
+        ("tiny", "tinyframe/tables"), ("motion", "motion/tables"), ("displacement", "displacement/tables"),
+        ("bases", "motion/bases"),
+    )
+}  # fmt: skip
+"""The integer tables of the package, by the names under which the module fetches them."""
 HEADERS_NOTE = (
     "With the response headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: "
     "require-corp` browsers let it use several threads."
@@ -102,9 +110,8 @@ def copy_module(folder: Path) -> None:
     """The module, its worker in one file, with the integer tables that it fetches."""
     shutil.copytree(HERE / "module", folder, dirs_exist_ok=True)
     (folder / "worker.js").write_text(flatten(HERE / "module", "worker"), encoding="utf-8")
-    package = HERE.parent
-    for name, source in (("tiny", "tinyframe/tables"), ("motion", "motion/tables"), ("bases", "motion/bases")):
-        shutil.copyfile(package / f"{source}.bin", folder / f"{name}.bin")
+    for name, source in TABLES.items():
+        shutil.copyfile(source, folder / f"{name}.bin")
 
 
 def kept_model(network: str | None = None) -> Path:

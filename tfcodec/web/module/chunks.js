@@ -23,6 +23,7 @@ export const LIMITS = Object.freeze({
   keyframeBytes: 1048576,
   tinyBytes: 65536,
   motionBytes: 65536,
+  displacementBytes: 65536,
   speechBytes: 65536,
   speechPacketBytes: 4000,
   ancillaryBytes: 65536,
@@ -48,6 +49,8 @@ export const KINDS = new Map([
   [0x8a, { name: "MOTION_TABLES", longest: (l) => l.headerBytes, read: readMotionTables }],
   [0xcc, { name: "KEYFRAME_INTER", longest: (l) => l.keyframeBytes + 16, read: readInterKeyframe }],
   [0x8b, { name: "MOTION", longest: (l) => l.motionBytes, read: readLayer }],
+  [0x0d, { name: "DISPLACEMENT_TABLES", longest: (l) => l.headerBytes, read: readDisplacementTables }],
+  [0x0e, { name: "DISPLACEMENT", longest: (l) => l.displacementBytes, read: readLayer }],
 ]);
 const RESERVED = new Map([[0xc3, "KEYFRAME_PART"], [0x09, "KEYFRAME_REQUEST"]]);
 
@@ -56,6 +59,9 @@ const nameOf = (type) => KINDS.get(type)?.name ?? RESERVED.get(type) ?? `chunk o
 
 /** Whether a chunk is a keyframe, of either kind. */
 export const isKeyframe = ({ kind }) => kind === "KEYFRAME" || kind === "KEYFRAME_INTER";
+
+/** Whether a chunk holds frames of a layer under a keyframe. */
+export const isLayer = ({ kind }) => ["TINY", "MOTION", "DISPLACEMENT"].includes(kind);
 
 /**
  * The chunk at `offset`: { kind, type, size, offset, ...fields }, of `size` bytes with framing. Kinds that are not known
@@ -247,6 +253,13 @@ function readMotionTables(f) {
   const motionHash = f.take(HASH_BYTES, "motion_hash");
   f.finish("MOTION_TABLES");
   return { motionId, motionHash };
+}
+
+function readDisplacementTables(f) {
+  const displacementId = f.varint("displacement_id");
+  const displacementHash = f.take(HASH_BYTES, "displacement_hash");
+  f.finish("DISPLACEMENT_TABLES");
+  return { displacementId, displacementHash };
 }
 
 function readSpeech(f, limits) {

@@ -56,7 +56,7 @@ export class Clip extends EventTarget {
     return new ImageData(pixels, SIDE, SIDE);
   }
 
-  /** What is exact of a frame: { tiny: samples [96] in 1/16 grey level, motion: [17], keyframe }. */
+  /** What is exact of a frame: { tiny: [96] in 1/16 grey level, motion: [17], displacement: [12] in 1/32 pixel, keyframe }. */
   exact(frame) {
     return this.remote.call("exact", { clip: this.number, frame });
   }

@@ -2,17 +2,25 @@
 
 import { crc16, hex, sameBytes, varintBytes } from "./bytes.js";
 import { MAX_CHAIN } from "./chain.js";
-import { LIMITS, checkFrameCount, isKeyframe, packetsFor, readChunk } from "./chunks.js";
+import { LIMITS, checkFrameCount, isKeyframe, isLayer, packetsFor, readChunk } from "./chunks.js";
 import { BitstreamError, LimitExceeded, TruncatedError, fail } from "./errors.js";
 
 const SIGNATURE = Uint8Array.of(0xc6, 0x54, 0x0d, 0x0a);
 const OPUS_RATE = 48000;
+/**
+ * Layers that a stream has if a chunk names their tables, and the rules of their order: for tables that are changed or late,
+ * chunks without tables, in another place than before their tiny frames, without these. Of `whole` ones no frame is left out.
+ */
+const ANNOUNCED = {
+  MOTION: { name: "motion", changed: 61, without: 63, place: 64, left: 65, whole: true },
+  DISPLACEMENT: { name: "displacement", changed: 72, without: 74, place: 75, left: 76, whole: false },
+};
 
 /**
  * Read a whole file.
  *
- * Gives { header, chunks, frameCount, motionTables, audioSamples, bytes }, `bytes` being the account of section 16.
- * Throws BitstreamError or one of its kinds, with the rule that is broken.
+ * Gives { header, chunks, frameCount, motionTables, displacementTables, audioSamples, bytes }; `bytes` is the account
+ * of section 16. Throws BitstreamError or one of its kinds, with the rule that is broken.
  */
 export function read(source, limits = {}) {
   const data = source instanceof Uint8Array ? source : new Uint8Array(source);
@@ -33,10 +41,12 @@ export function read(source, limits = {}) {
   if (!order.header || !order.ended) {
     fail(TruncatedError, 33, offset, `the stream ends after ${order.nextFrame} frames, before its end`);
   }
-  const { header, motionTables, nextFrame: frameCount } = order;
+  const { header, nextFrame: frameCount } = order;
+  const [motionTables, displacementTables] = ["MOTION", "DISPLACEMENT"].map((kind) => order.layers.get(kind).tables);
   const end = chunks.find((chunk) => chunk.kind === "END");
   const audioSamples = header.audio ? header.audio.totalSamples || end?.audioSamples || 0 : null;
-  return { header, chunks, frameCount, motionTables, audioSamples, bytes: account(chunks, data.length) };
+  const bytes = account(chunks, data.length);
+  return { header, chunks, frameCount, motionTables, displacementTables, audioSamples, bytes };
 }
 
 function trailing(data, offset) {
@@ -58,16 +68,15 @@ function checkSignature(data) {
 
 /** Where a file's bytes go, section 16. */
 function account(chunks, total) {
-  const bytes = { keyframe: 0, motion: 0, tiny: 0, audio: 0 };
+  const bytes = { keyframe: 0, motion: 0, tiny: 0, displacement: 0, audio: 0 };
   for (const chunk of chunks) {
     if (isKeyframe(chunk)) bytes.keyframe += chunk.data.length;
-    else if (chunk.kind === "MOTION") bytes.motion += chunk.data.length;
-    else if (chunk.kind === "TINY") bytes.tiny += chunk.data.length;
+    else if (isLayer(chunk)) bytes[chunk.kind.toLowerCase()] += chunk.data.length;
     else if (chunk.kind === "SPEECH") bytes.audio += chunk.size;
     else if (chunk.kind === "HEADER") bytes.audio += chunk.audio?.bytes ?? 0;
     else if (chunk.kind === "END" && chunk.audioSamples !== null) bytes.audio += varintBytes(chunk.audioSamples);
   }
-  const media = bytes.keyframe + bytes.motion + bytes.tiny + bytes.audio;
+  const media = Object.values(bytes).reduce((sum, part) => sum + part);
   return { container: total - media, ...bytes, total };
 }
 
@@ -77,9 +86,10 @@ class Order {
     this.limits = limits;
     this.data = data;
     this.header = null;
-    this.motionTables = null;
+    /** Of layers that are announced: their tables, and the frame after their last. */
+    const layers = Object.entries(ANNOUNCED).map(([kind, rules]) => [kind, { ...rules, tables: null, next: 0 }]);
+    this.layers = new Map(layers);
     this.nextFrame = 0;
-    this.nextMotion = 0;
     this.nextPacket = 0;
     this.ended = false;
     this.keyframe = null;
@@ -101,9 +111,9 @@ class Order {
         fail(BitstreamError, 22, offset, "a repeated HEADER differs from the first");
       }
     } else if (isKeyframe(chunk)) this.acceptKeyframe(chunk);
-    else if (kind === "MOTION_TABLES") this.acceptMotionTables(chunk);
-    else if (kind === "MOTION") this.acceptMotion(chunk);
     else if (kind === "TINY") this.acceptTiny(chunk);
+    else if (this.layers.has(kind)) this.acceptLayer(chunk, this.layers.get(kind));
+    else if (kind.endsWith("_TABLES")) this.acceptTables(chunk, this.layers.get(kind.replace("_TABLES", "")));
     else if (kind === "SPEECH") this.acceptSpeech(chunk);
     else if (kind === "END") this.acceptEnd(chunk);
     else {
@@ -150,7 +160,7 @@ class Order {
     if (this.header.frameCount && frame >= this.header.frameCount) {
       fail(BitstreamError, 32, offset, `keyframe at ${frame} in a stream of ${this.header.frameCount}`);
     }
-    this.checkMotionUsed(offset);
+    this.checkLayersUsed(offset);
     if (chunk.kind === "KEYFRAME_INTER") this.checkReference(chunk);
     else this.chain = 0;
     this.chain++;
@@ -175,8 +185,10 @@ class Order {
     this.checkTag(chunk);
     this.within(end, offset, "frames");
     checkFrameCount(end, this.header.rate, offset, this.limits);
-    if (this.motionTables && end > this.nextMotion) {
-      fail(BitstreamError, 65, offset, `tiny frames up to ${end}, motion up to ${this.nextMotion}`);
+    for (const { name, tables, next, whole, left } of this.layers.values()) {
+      if (whole && tables && end > next) {
+        fail(BitstreamError, left, offset, `tiny frames up to ${end}, ${name} up to ${next}`);
+      }
     }
     this.nextFrame = end;
     this.keyframeIsNew = false;
@@ -188,32 +200,35 @@ class Order {
     }
   }
 
-  acceptMotionTables(chunk) {
-    const { offset } = chunk;
-    if (this.motionTables && !this.same(chunk, this.motionTables)) {
-      fail(BitstreamError, 61, offset, "a repeated MOTION_TABLES differs from the first");
+  acceptTables(chunk, layer) {
+    const { kind, offset } = chunk;
+    if (layer.tables && !this.same(chunk, layer.tables)) {
+      fail(BitstreamError, layer.changed, offset, `a repeated ${kind} differs from the first`);
     }
-    if (!this.motionTables && this.keyframe) {
-      fail(BitstreamError, 61, offset, "MOTION_TABLES for the first time after a keyframe");
+    if (!layer.tables && this.keyframe) {
+      fail(BitstreamError, layer.changed, offset, `${kind} for the first time after a keyframe`);
     }
-    this.motionTables = chunk;
+    layer.tables = chunk;
   }
 
-  acceptMotion(chunk) {
-    const { offset, frame, end } = chunk;
-    if (!this.motionTables) fail(BitstreamError, 63, offset, "motion in a stream without MOTION_TABLES");
-    if (!this.keyframe) fail(BitstreamError, 23, offset, "motion before the first keyframe");
-    if (frame < this.nextMotion) fail(BitstreamError, 64, offset, `second MOTION chunk for frame ${frame}`);
-    this.due(frame, this.nextFrame, offset, 64, "MOTION chunk");
+  acceptLayer(chunk, layer) {
+    const { kind, offset, frame, end } = chunk;
+    const { name, without, place } = layer;
+    if (!layer.tables) fail(BitstreamError, without, offset, `${name} in a stream without ${kind}_TABLES`);
+    if (!this.keyframe) fail(BitstreamError, 23, offset, `${name} before the first keyframe`);
+    if (frame < layer.next) fail(BitstreamError, place, offset, `second ${kind} chunk for frame ${frame}`);
+    this.due(frame, this.nextFrame, offset, place, `${kind} chunk`);
     this.checkTag(chunk);
-    this.within(end, offset, "motion");
+    this.within(end, offset, name);
     checkFrameCount(end, this.header.rate, offset, this.limits);
-    this.nextMotion = end;
+    layer.next = end;
   }
 
-  checkMotionUsed(offset) {
-    if (this.nextMotion > this.nextFrame) {
-      fail(BitstreamError, 65, offset, `motion up to ${this.nextMotion}, tiny frames up to ${this.nextFrame}`);
+  checkLayersUsed(offset) {
+    for (const { name, next, left } of this.layers.values()) {
+      if (next > this.nextFrame) {
+        fail(BitstreamError, left, offset, `${name} up to ${next}, tiny frames up to ${this.nextFrame}`);
+      }
     }
   }
 
@@ -241,7 +256,7 @@ class Order {
     }
     if (frameCount === 0) fail(BitstreamError, 35, offset, "a stream without frames");
     if (this.keyframeIsNew) fail(BitstreamError, 35, offset, "a keyframe without tiny frames");
-    this.checkMotionUsed(offset);
+    this.checkLayersUsed(offset);
     const counted = audio && !audio.unknown;
     const packets = counted ? packetsFor(audio, audioSamples) : 0;
     if (frameCount !== this.nextFrame || (counted && packets !== this.nextPacket)) {

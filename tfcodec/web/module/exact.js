@@ -1,25 +1,30 @@
-// What a file says, exactly: keyframes, tiny frames and motion, decoded as they are needed.
+// What a file says, exactly: keyframes and the layers under them, decoded as they are needed.
 
 import { hex } from "./bytes.js";
 import { isKeyframe } from "./chunks.js";
 import { UnsupportedVersion } from "./errors.js";
-import { MotionDecoder, NO_MOTION, TinyDecoder } from "./layers.js";
+import { DisplacementDecoder, MotionDecoder, NO_MOTION, TinyDecoder } from "./layers.js";
 import { tinyOfPicture } from "./planes.js";
-import { MOTION, TINY_ID } from "./tables.js";
+import { DISPLACEMENT, MOTION, TINY_ID } from "./tables.js";
 
 /** Throw UnsupportedVersion unless the stream's tables are those of this module. */
-export function checkTables({ header, motionTables }) {
+export function checkTables({ header, motionTables, displacementTables = null }) {
   if (header.tablesId !== TINY_ID) {
     throw new UnsupportedVersion(`the stream uses entropy tables ${header.tablesId}; this reader has ${TINY_ID} [R40]`);
   }
-  if (!motionTables) return;
-  const named = hex(motionTables.motionHash);
-  if (motionTables.motionId !== MOTION.id || named !== MOTION.hash) {
-    throw new UnsupportedVersion(
-      `the stream needs motion tables ${motionTables.motionId} (${named}); this reader has ${MOTION.id} (${MOTION.hash}) ` +
-        "[R62]",
-    );
+  if (motionTables) checkNamed("motion", motionTables.motionId, motionTables.motionHash, MOTION, 62);
+  if (displacementTables) {
+    const { displacementId, displacementHash } = displacementTables;
+    checkNamed("displacement", displacementId, displacementHash, DISPLACEMENT, 73);
   }
+}
+
+function checkNamed(layer, id, named, here, rule) {
+  const hash = hex(named);
+  if (id === here.id && hash === here.hash) return;
+  throw new UnsupportedVersion(
+    `the stream needs ${layer} tables ${id} (${hash}); this reader has ${here.id} (${here.hash}) [R${rule}]`,
+  );
 }
 
 /** The frames of one keyframe. */
@@ -33,8 +38,8 @@ export class Group {
     this.next = 0;
     this.tables = tables;
     this.decode = decode;
-    this.tiny = [];
-    this.motion = [];
+    /** What is decoded so far of each layer, by the kind of its chunks. */
+    this.values = { TINY: [], MOTION: [], DISPLACEMENT: [] };
     this.opened = null;
     this.failure = null;
   }
@@ -47,9 +52,13 @@ export class Group {
 
   async open() {
     const picture = await this.decode(this.chain);
-    this.tinyDecoder = new TinyDecoder(this.tables.tiny);
-    this.tinyDecoder.reset(tinyOfPicture(picture));
-    this.motionDecoder = new MotionDecoder(this.tables.motion);
+    const { tiny, motion, displacement } = this.tables;
+    this.decoders = {
+      TINY: new TinyDecoder(tiny),
+      MOTION: new MotionDecoder(motion),
+      DISPLACEMENT: new DisplacementDecoder(displacement),
+    };
+    this.decoders.TINY.reset(tinyOfPicture(picture));
     return picture;
   }
 
@@ -57,28 +66,40 @@ export class Group {
   async upTo(frame) {
     await this.picture();
     const wanted = Math.min(frame, this.end) - this.first;
-    while (this.tiny.length < wanted) {
+    while (this.values.TINY.length < wanted) {
       if (this.failure) throw this.failure;
-      const chunk = this.chunks[this.next];
-      const layer = chunk.kind === "MOTION" ? this.motionDecoder : this.tinyDecoder;
+      const { kind, data, count } = this.chunks[this.next];
       try {
-        (chunk.kind === "MOTION" ? this.motion : this.tiny).push(...layer.decode(chunk.data, chunk.count));
+        this.values[kind].push(...this.decoders[kind].decode(data, count));
       } catch (error) {
         this.failure = error; // the layer's state is lost
         throw error;
       }
       this.next++;
+      if (kind === "TINY") this.hold();
     }
+  }
+
+  /** Displacement that was not sent with the tiny frames is that of the frame before. */
+  hold() {
+    const { TINY, DISPLACEMENT } = this.values;
+    const missing = TINY.length - DISPLACEMENT.length;
+    if (missing > 0) DISPLACEMENT.push(...this.decoders.DISPLACEMENT.lose(missing));
   }
 
   /** Samples [96] of a frame, or of the nearest that the keyframe has. */
   tinyOf(frame) {
-    return this.tiny[Math.min(Math.max(frame, this.first), this.end - 1) - this.first];
+    return this.values.TINY[Math.min(Math.max(frame, this.first), this.end - 1) - this.first];
   }
 
   /** The motion [17] of a frame; zeros where the stream has none. */
   motionOf(frame) {
-    return this.motion[frame - this.first] ?? NO_MOTION;
+    return this.values.MOTION[frame - this.first] ?? NO_MOTION;
+  }
+
+  /** The displacement [12] of a frame in 1/32 pixel; zeros where the stream has none. */
+  displacementOf(frame) {
+    return this.values.DISPLACEMENT[frame - this.first];
   }
 }
 
@@ -89,6 +110,7 @@ export function groupsOf(stream, tables, decode) {
   let chunks = [];
   let keyframe = null;
   let chain = [];
+  const announced = { TINY: true, MOTION: stream.motionTables, DISPLACEMENT: stream.displacementTables };
   const close = (end) => {
     if (keyframe) groups.push(new Group(keyframe, groups.length, end, chain, chunks, tables, decode));
     chunks = [];
@@ -98,7 +120,7 @@ export function groupsOf(stream, tables, decode) {
       close(chunk.frame);
       keyframe = chunk;
       chain = chunk.kind === "KEYFRAME" ? [chunk.data] : [...chain, chunk.data];
-    } else if (chunk.kind === "TINY" || (chunk.kind === "MOTION" && stream.motionTables)) chunks.push(chunk);
+    } else if (announced[chunk.kind]) chunks.push(chunk);
   }
   close(stream.frameCount);
   return groups;

@@ -8,6 +8,7 @@ const SIDE = 256;
 const POINTS = 70;
 const WINDOW = 5;
 const BANDS = 80;
+const NUMBERS = 12; // of a displacement
 const ON_CPU = ["key_marks", "key_face"];
 
 /** Whether there is a graphics card to compute with; `backend` "webgpu" takes an adapter in software, too. */
@@ -91,7 +92,10 @@ export class Graphs {
     return (await this.sessions.lips.run({ mel, key_marks, marks: this.marks(marks), guessed })).heard.data;
   }
 
-  async frame({ tensors }, tiny, marks) {
-    return (await this.sessions.frame.run({ tiny: this.tiny(tiny), marks: this.marks(marks), ...tensors })).picture.data;
+  async frame({ tensors }, tiny, marks, displacement) {
+    const given = {
+      tiny: this.tiny(tiny), marks: this.marks(marks), displacement: this.tensor(displacement, [NUMBERS]), ...tensors,
+    };
+    return (await this.sessions.frame.run(given)).picture.data;
   }
 }

@@ -1,4 +1,4 @@
-// Tiny frames and motion: sections 10 and 22 of the specification, in integers.
+// Tiny frames, motion and displacement: sections 10, 22 and 23 of the specification, in integers.
 
 import { BitstreamError } from "./errors.js";
 import { RangeDecoder, TOTAL } from "./rangecoder.js";
@@ -178,26 +178,9 @@ class RowDecoder {
     return Math.min(2 ** zeros + coder.bits(zeros) + 14, 32768);
   }
 
-  /** What the coefficients stand for, limited. */
-  synthesise(coefficients, low, high) {
-    return Int16Array.from({ length: this.samples }, (_, i) =>
-      clip(product(this.t.inverse, i * this.samples, coefficients), low, high));
-  }
-}
-
-/** Payloads of TINY to samples: 64 luma, 16 Cb, 16 Cr, in 1/16 grey level. */
-export class TinyDecoder extends RowDecoder {
-  /** Start a keyframe's frames; `samples` [96] are the keyframe's own tiny frame. */
-  reset(samples) {
-    const coefficients = new Int32Array(96);
-    for (let k = 0; k < 96; k++) coefficients[k] = product(this.t.forward, k * 96, samples);
-    this.state = { coefficients, began: false, known: false, step: 0 };
-    this.shown = Int16Array.from(samples);
-  }
-
-  /** Samples [96] of each of `frames` frames. Throws BitstreamError and leaves the state if the payload is malformed. */
+  /** What `frames` frames hold. Throws BitstreamError and leaves the state if the payload is malformed. */
   decode(payload, frames) {
-    const coder = new RangeDecoder(payload, "tiny");
+    const coder = new RangeDecoder(payload, this.layer);
     this.coder = coder;
     const said = this.read(coder, this.state, frames);
     if (!said) return this.lose(frames);
@@ -212,7 +195,7 @@ export class TinyDecoder extends RowDecoder {
     const begun = this.begin(coder, before);
     if (!begun) return null;
     const { found, state } = this.groups(coder, begun, frames);
-    return { values: found.map((coefficients) => this.synthesise(coefficients, 0, SAMPLE_LIMIT)), state };
+    return { values: found.map((coefficients) => this.synthesise(coefficients)), state };
   }
 
   /** Stand-ins for frames that are lost: the last one, held. */
@@ -220,30 +203,61 @@ export class TinyDecoder extends RowDecoder {
     this.state = { ...this.state, began: true, known: false };
     return new Array(frames).fill(this.shown);
   }
+
+  /** What the coefficients stand for, limited. */
+  synthesise(coefficients) {
+    const [low, high] = this.range;
+    return Int16Array.from({ length: this.samples }, (_, i) =>
+      clip(product(this.t.inverse, i * this.samples, coefficients), low, high));
+  }
 }
 
-/** Payloads of MOTION to numbers and whether there is a face: Int16Array [17] of each frame. */
-export class MotionDecoder extends RowDecoder {
+/** Payloads of TINY to samples: 64 luma, 16 Cb, 16 Cr, in 1/16 grey level. */
+export class TinyDecoder extends RowDecoder {
+  layer = "tiny";
+  range = [0, SAMPLE_LIMIT];
+
+  /** Start a keyframe's frames; `samples` [96] are the keyframe's own tiny frame. */
+  reset(samples) {
+    const coefficients = new Int32Array(96);
+    for (let k = 0; k < 96; k++) coefficients[k] = product(this.t.forward, k * 96, samples);
+    this.state = { coefficients, began: false, known: false, step: 0 };
+    this.shown = Int16Array.from(samples);
+  }
+}
+
+/** Payloads of numbers that are all 0 at a keyframe, Int16Array [samples] of each frame. */
+class NumberDecoder extends RowDecoder {
+  range = [-NUMBER_LIMIT, NUMBER_LIMIT];
+
   constructor(tables) {
     super(tables);
     this.reset();
   }
 
+  /** Start a keyframe's frames. */
   reset() {
-    this.state = { coefficients: new Int32Array(16), began: false, known: false, step: 0, present: true };
+    this.state = { coefficients: new Int32Array(this.samples), began: false, known: false, step: 0 };
+    this.shown = new Int16Array(this.samples);
+  }
+}
+
+/** Payloads of DISPLACEMENT: Int16Array [12] of each frame, in 1/32 pixel. */
+export class DisplacementDecoder extends NumberDecoder {
+  layer = "displacement";
+}
+
+/** Payloads of MOTION to numbers and whether there is a face: Int16Array [17] of each frame. */
+export class MotionDecoder extends NumberDecoder {
+  layer = "motion";
+
+  reset() {
+    super.reset();
+    this.state.present = true;
+    this.shown = this.frame(this.shown, true);
   }
 
-  decode(payload, frames) {
-    const coder = new RangeDecoder(payload, "motion");
-    this.coder = coder;
-    const said = this.read(coder, this.state, frames);
-    if (!said) return this.lose(frames);
-    coder.finish();
-    this.state = said.state;
-    return said.values;
-  }
-
-  /** As TinyDecoder's. */
+  /** As RowDecoder's; each frame's presence comes before the groups, which are of the frames with a face. */
   read(coder, before, frames) {
     const begun = this.begin(coder, before);
     if (!begun) return null;
@@ -259,23 +273,16 @@ export class MotionDecoder extends RowDecoder {
     let next = 0;
     const values = there.map((face) => {
       if (face) coefficients = found[next++];
-      return this.frame(coefficients, face);
+      return this.frame(this.synthesise(coefficients), face);
     });
     return { values, state: { ...state, present } };
   }
 
-  lose(frames) {
-    this.state = { ...this.state, began: true, known: false };
-    return new Array(frames).fill(this.frame(this.state.coefficients, this.state.present));
-  }
-
-  frame(coefficients, face) {
-    const out = new Int16Array(17);
-    out.set(this.synthesise(coefficients, -NUMBER_LIMIT, NUMBER_LIMIT));
-    out[16] = face ? 1 : 0;
-    return out;
+  frame(numbers, face) {
+    return Int16Array.of(...numbers, face ? 1 : 0);
   }
 }
 
-/** Motion of frames of which nothing was sent. */
+/** Motion of frames of which nothing was sent, and their displacement. */
 export const NO_MOTION = new Int16Array(17);
+export const NO_DISPLACEMENT = new Int16Array(12);

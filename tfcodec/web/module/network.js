@@ -3,6 +3,7 @@
 import { hex } from "./bytes.js";
 import { MediaError, WeightsError } from "./errors.js";
 import { Graphs, hasWebGpu } from "./graphs.js";
+import { NO_DISPLACEMENT } from "./layers.js";
 import { synthesise } from "./marks.js";
 import { tinyToRgb } from "./planes.js";
 import { Programs } from "./programs.js";
@@ -12,9 +13,13 @@ const SIDE = 256;
 const REACH = 2; // tiny frames on either side of the one to draw
 const HALF = SIDE / 2;
 const [ABSENT, SENT] = [0, 1]; // behind a frame's motion numbers: there are none; they are its own
+const PIXEL = 32; // a displacement's numbers are in parts of one
 const THREADS = 4;
 
-/** An export's card. Throws WeightsError if it is none, as where a server answers with a page of its own. */
+/**
+ * An export's card. Throws WeightsError if it is none, as where a server answers with a page of its own, or that of an
+ * earlier version.
+ */
 export function cardOf(content, model) {
   let card = null;
   try {
@@ -26,6 +31,9 @@ export function cardOf(content, model) {
   const whole = (parts) => ["keyframe", "frame"].every((name) => file(parts?.[name]));
   if (!card?.network?.sha256 || !whole(card.graphs) || (card.programs && !whole(card.programs.files))) {
     throw new WeightsError(`${model}card.json is no card of a network that \`tfcodec export onnx\` wrote`);
+  }
+  if (!card.programs || !card.graphs.frame.inputs?.some(({ name }) => name === "displacement")) {
+    throw new WeightsError("the network was exported by an earlier version: export it again");
   }
   return card;
 }
@@ -51,7 +59,7 @@ export class Network {
       loading.catch(() => {}); // it is waited for below
       return loading;
     };
-    const begun = backend !== "webgpu" && card.programs ? begin(stop.signal) : null;
+    const begun = backend !== "webgpu" ? begin(stop.signal) : null;
     if (await asked) {
       stop.abort();
       try {
@@ -60,7 +68,6 @@ export class Network {
         if (backend === "webgpu" || !(error instanceof MediaError)) throw error; // otherwise the files may not be there
       }
     }
-    if (!card.programs) throw new WeightsError("the network was exported by an earlier version: export it again");
     return new Network(await (stop.signal.aborted ? begin() : begun), card);
   }
 
@@ -118,8 +125,10 @@ export class Network {
   async draw(group, frame, synthesis, mel) {
     await group.upTo(frame + REACH + 1);
     const motion = group.motionOf(frame);
+    const displacement = group.displacementOf(frame);
     const sound = this.hears(motion) && mel ? mel.window(frame) : null;
-    return this.drawFrom(group, { windows: this.windows(group, frame), motion, sound }, synthesis);
+    const windows = this.windows(group, frame);
+    return this.drawFrom(group, { windows, motion, displacement, sound }, synthesis);
   }
 
   /** Whether the sound moves the lips of a frame with this motion. */
@@ -128,10 +137,10 @@ export class Network {
   }
 
   /**
-   * Draw from a keyframe (whatever has a `picture()`), the tiny frames around the frame [5 * 192], its motion [17], and
-   * log-mel [148 * 80] or null.
+   * Draw from a keyframe (whatever has a `picture()`), the tiny frames around the frame [5 * 192], its motion [17], its
+   * displacement [12] if it has one, and log-mel [148 * 80] or null.
    */
-  async drawFrom(group, { windows, motion, sound }, synthesis) {
+  async drawFrom(group, { windows, motion, displacement = NO_DISPLACEMENT, sound }, synthesis) {
     const key = await this.keyOf(group);
     const tiny = new Float32Array(windows.length);
     for (let at = 0; at < windows.length; at++) {
@@ -142,7 +151,8 @@ export class Network {
     if (sound && key.face && this.hears(motion)) {
       marks = await this.backend.lips(key, sound, marks, motion[16] === ABSENT);
     }
-    const picture = await this.backend.frame(key, tiny, marks);
+    const pixels = Float32Array.from(displacement, (number) => number / PIXEL);
+    const picture = await this.backend.frame(key, tiny, marks, pixels);
     const out = new Uint8ClampedArray(SIDE * SIDE * 4);
     for (let i = 0, at = 0; i < out.length; i += 4) {
       out[i] = picture[at++];

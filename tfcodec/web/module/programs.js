@@ -258,10 +258,10 @@ export class Programs {
     return this.output("lips", "heard").slice();
   }
 
-  /** A picture [256 * 256 * 3] in 0..255. */
-  async frame(key, tiny, marks) {
+  /** A picture [256 * 256 * 3] in 0..255; the displacement [12] is in pixels. */
+  async frame(key, tiny, marks, displacement) {
     this.use(key);
-    this.run("frame", { tiny, marks });
+    this.run("frame", { tiny, marks, displacement });
     return this.output("frame", "picture");
   }
 }

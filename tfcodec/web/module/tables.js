@@ -1,4 +1,4 @@
-// The integer tables of sections 10.2 and 22.2, fetched as they are published.
+// The integer tables of sections 10.2, 22.2 and 23.2, fetched as they are published.
 
 import { sha256 } from "./bytes.js";
 import { MediaError, WeightsError } from "./errors.js";
@@ -6,10 +6,14 @@ import { MediaError, WeightsError } from "./errors.js";
 const FILES = {
   tiny: { sha256: "db62244356a4cfc14570c79d0995fa1301283c0f8f02a971fd89155a34acd44c", magic: "TFTABLE1", samples: 96 },
   motion: { sha256: "b31b75e6d081dbf0bc84de6052dad92565b3e47de9060a32757faf93d72fa89f", magic: "TFMOTTA1", samples: 16 },
+  displacement: {
+    sha256: "17feef6765214ac7139962df0afd57909651bb561fc291b7732505beb0242daf", magic: "TFDSPTA1", samples: 12,
+  },
   bases: { sha256: "46cf9973260bcdee59b9ed64667a66999f1e80ec88c896c86cff779b772395a6", magic: "TFMOTBA1" },
 };
-/** `motion_id` and `motion_hash` of the files above. */
+/** `motion_id` and `motion_hash` of the files above, and what stands for them of displacement. */
 export const MOTION = { id: 1, hash: "9c3198e9" };
+export const DISPLACEMENT = { id: 1, hash: FILES.displacement.sha256.slice(0, 8) };
 export const TINY_ID = 1;
 
 const layout = (n, forward) => [
@@ -43,7 +47,7 @@ function parseTables(name, content) {
   const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
   const tables = { samples };
   let at = FILES[name].magic.length;
-  for (const [key, width, count] of layout(samples, name === "motion" ? 4 : 2)) {
+  for (const [key, width, count] of layout(samples, name === "tiny" ? 2 : 4)) {
     tables[key] = numbers(view, at, width, count);
     at += width * count;
   }
@@ -56,10 +60,11 @@ function parseBases(content) {
   return Float64Array.from(numbers(view, FILES.bases.magic.length + 2 * 12 * 140, 2, 12 * 140), (x) => x / 16384);
 }
 
-/** Tables out of the contents of the three files. Throws WeightsError if one is not what it should be. */
-export async function makeTables({ tiny, motion, bases }) {
-  await Promise.all([check("tiny", tiny), check("motion", motion), check("bases", bases)]);
-  return { tiny: parseTables("tiny", tiny), motion: parseTables("motion", motion), synthesis: parseBases(bases) };
+/** Tables out of the files' contents, by name. Throws WeightsError if one is not what it should be. */
+export async function makeTables({ bases, ...layers }) {
+  await Promise.all(Object.entries({ bases, ...layers }).map(([name, content]) => check(name, content)));
+  const parsed = Object.entries(layers).map(([name, content]) => [name, parseTables(name, content)]);
+  return { ...Object.fromEntries(parsed), synthesis: parseBases(bases) };
 }
 
 const coming = new Map(); // promises of files that the page fetches for this worker, by address
@@ -90,8 +95,8 @@ let loading = null;
 
 /** The tables beside this module. */
 export function loadTables(base = new URL(".", import.meta.url)) {
-  loading ??= Promise.all(Object.keys(FILES).map((name) => fetchBytes(new URL(`${name}.bin`, base))))
-    .then(([tiny, motion, bases]) => makeTables({ tiny, motion, bases }));
+  const fetched = async (name) => [name, await fetchBytes(new URL(`${name}.bin`, base))];
+  loading ??= Promise.all(Object.keys(FILES).map(fetched)).then((found) => makeTables(Object.fromEntries(found)));
   loading.catch(() => (loading = null));
   return loading;
 }

@@ -18,6 +18,7 @@ export interface Limits {
   keyframeBytes: number;
   tinyBytes: number;
   motionBytes: number;
+  displacementBytes: number;
   speechBytes: number;
   speechPacketBytes: number;
   ancillaryBytes: number;
@@ -36,14 +37,15 @@ export interface Account {
   keyframe: number;
   motion: number;
   tiny: number;
+  displacement: number;
   audio: number;
   total: number;
 }
 
 export interface Chunk {
   kind:
-    | "HEADER" | "KEYFRAME" | "KEYFRAME_INTER" | "MOTION_TABLES" | "MOTION" | "TINY" | "SPEECH" | "END" | "META" | "PADDING"
-    | "unknown";
+    | "HEADER" | "KEYFRAME" | "KEYFRAME_INTER" | "MOTION_TABLES" | "MOTION" | "TINY" | "DISPLACEMENT_TABLES"
+    | "DISPLACEMENT" | "SPEECH" | "END" | "META" | "PADDING" | "unknown";
   type: number;
   /** Place in the file, and bytes with framing. */
   offset: number;
@@ -57,6 +59,7 @@ export interface Stream {
   chunks: Chunk[];
   frameCount: number;
   motionTables: Chunk | null;
+  displacementTables: Chunk | null;
   /** Length of the speech at 48 kHz; null without speech. */
   audioSamples: number | null;
   bytes: Account;
@@ -76,6 +79,7 @@ export interface Info {
   interKeyframes: number[];
   hasAudio: boolean;
   hasMotion: boolean;
+  hasDisplacement: boolean;
   bytes: Account;
   /** What a user should be told, such as that the speech cannot be decoded; null if there is nothing. */
   notice: string | null;
@@ -125,7 +129,7 @@ export declare class Clip extends EventTarget {
   /** Decoded speech at 16 kHz; null without any. */
   readonly speech: Float32Array | null;
   /** Bytes of each part of the stream, by second. */
-  readonly seconds: { keyframe: number; motion: number; tiny: number; audio: number }[];
+  readonly seconds: { keyframe: number; motion: number; tiny: number; displacement: number; audio: number }[];
   /** Load the network; `picture`, `frames` and `play` do so by themselves. */
   load(): Promise<{
     threads: number;
@@ -135,8 +139,11 @@ export declare class Clip extends EventTarget {
   picture(frame: number): Promise<ImageData>;
   /** Frames one after another. */
   frames(first?: number, end?: number): AsyncGenerator<Frame>;
-  /** What is exact of a frame: samples [96] in 1/16 grey level, motion numbers [16] and whether there is a face. */
-  exact(frame: number): Promise<{ tiny: Int16Array; motion: Int16Array; keyframe: number }>;
+  /**
+   * What is exact of a frame: samples [96] in 1/16 grey level, motion numbers [16] and whether there is a face, the
+   * picture's displacement [12] in 1/32 pixel.
+   */
+  exact(frame: number): Promise<{ tiny: Int16Array; motion: Int16Array; displacement: Int16Array; keyframe: number }>;
   /** The decoded keyframe that a frame is drawn from, RGB [256 * 256 * 3]. */
   keyframe(frame: number): Promise<{ first: number; number: number; pixels: Uint8Array }>;
   /** Play on a canvas. */

@@ -1,7 +1,7 @@
 // Decodes and draws away from the page's own thread. Messages are { id, method, args }; answers { id, result } or
 // { id, error: { name, message } }.
 
-import { OPUS, isKeyframe } from "./chunks.js";
+import { OPUS, isKeyframe, isLayer } from "./chunks.js";
 import { read } from "./container.js";
 import { MediaError, TfcodecError } from "./errors.js";
 import { groupAt, groupsOf } from "./exact.js";
@@ -68,14 +68,14 @@ function bytesBySecond(stream) {
   const [over, under] = stream.header.rate;
   const { audio } = stream.header;
   const seconds = Array.from({ length: Math.ceil((stream.frameCount * under) / over) }, () => ({
-    keyframe: 0, motion: 0, tiny: 0, audio: 0,
+    keyframe: 0, motion: 0, tiny: 0, displacement: 0, audio: 0,
   }));
   const put = (kind, time, bytes) => {
     seconds[Math.min(Math.max(Math.floor(time), 0), seconds.length - 1)][kind] += bytes;
   };
   for (const chunk of stream.chunks) {
     if (isKeyframe(chunk)) put("keyframe", (chunk.frame * under) / over, chunk.size);
-    else if (chunk.kind === "TINY" || chunk.kind === "MOTION") {
+    else if (isLayer(chunk)) {
       for (let i = 0; i < chunk.count; i++) {
         put(chunk.kind.toLowerCase(), ((chunk.frame + i) * under) / over, chunk.size / chunk.count);
       }
@@ -120,6 +120,7 @@ const methods = {
       modelHash: Array.from(header.modelHash, (byte) => byte.toString(16).padStart(2, "0")).join(""),
       keyframes: groups.length, interKeyframes: groups.flatMap(({ chain, number }) => (chain.length > 1 ? number : [])),
       hasAudio: audio !== null, hasMotion: stream.motionTables !== null,
+      hasDisplacement: stream.displacementTables !== null,
       bytes: stream.bytes, notice,
     };
     return [{ clip, info, speech, seconds: bytesBySecond(stream) }, speech ? [speech.buffer] : []];
@@ -141,11 +142,12 @@ const methods = {
     return [{ pixels }, [pixels.buffer]];
   },
 
-  /** What is exact of a frame: its tiny frame's samples, its motion, its keyframe's number. */
+  /** What is exact of a frame: its tiny frame's samples, its motion and displacement, its keyframe's number. */
   async exact({ clip, frame }) {
     const group = groupAt(clipOf(clip).groups, frame);
     await group.upTo(frame + 1);
-    return [{ tiny: group.tinyOf(frame), motion: group.motionOf(frame), keyframe: group.number }, []];
+    const [tiny, motion, displacement] = [group.tinyOf(frame), group.motionOf(frame), group.displacementOf(frame)];
+    return [{ tiny, motion, displacement, keyframe: group.number }, []];
   },
 
   /** A frame's keyframe as decoded, RGB [256 * 256 * 3]. */

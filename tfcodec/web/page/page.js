@@ -4,7 +4,9 @@ import { about as asked, beside, stream } from "./start.js";
 import { Clips as Tfc } from "./tfc/clip.js";
 
 const $ = (id) => document.getElementById(id);
-const PARTS = { keyframe: "keyframes", motion: "motion", tiny: "tiny frames", audio: "speech" };
+const PARTS = {
+  keyframe: "keyframes", motion: "motion", tiny: "tiny frames", displacement: "displacement", audio: "speech",
+};
 const canvas = $("picture");
 const state = { clip: null, player: null, error: null, ready: false, threads: 0, Tfc };
 window.tfc = state;
