@@ -119,6 +119,7 @@ def test_speech_and_tiny_frames_both_move_the_mouth() -> None:
     """
     from tfcodec.model.marks import frame_marks
     from tfcodec.model.places import HALF
+    from tfcodec.model.portable_lips import PortableLips
     from tfcodec.model.registry import default_model
     from tfcodec.model.weights import load_model
     from tfcodec.motion.geometry import ABSENT, LOST
@@ -143,6 +144,11 @@ def test_speech_and_tiny_frames_both_move_the_mouth() -> None:
     mouth[0] = told[0] - 1024 * lips.key_state(reference)
     mouth[1:] += HEARD * told[1:]
     np.testing.assert_allclose(marks(sound), synthesise(reference, numbers), atol=1e-2)
+    # The graph that is exported does the same.
+    keys, before = (torch.from_numpy(x) / HALF - 1 for x in (np.stack([reference] * 3), marks(None)))
+    with torch.no_grad():
+        graph = PortableLips(lips)(torch.from_numpy(sound), keys, before, torch.tensor([[0.0], [1.0], [1.0]]))
+    np.testing.assert_allclose((graph.numpy() + 1) * HALF, marks(sound), atol=1e-2)
 
 
 def test_weights_are_those_of_their_hash(tmp_path: Path, network: Lips) -> None:

@@ -32,8 +32,8 @@ const save = (name, values) => fs.writeFileSync(`${out}/${name}.f32`, new Uint8A
 const key = await programs.keyframe(floats("keyframe"));
 save("key_marks", key.marks);
 const other = await programs.keyframe(floats("other")); // and back
-save("other", await programs.frame(other, floats("tiny"), floats("marks")));
-save("picture", await programs.frame(key, floats("tiny"), floats("marks")));
+save("other", await programs.frame(other, floats("tiny"), floats("marks"), floats("displacement")));
+save("picture", await programs.frame(key, floats("tiny"), floats("marks"), floats("displacement")));
 save("guess", await programs.guess(key, floats("tiny")));
 save("held", await programs.lips(key, floats("mel"), floats("marks"), false));
 save("heard", await programs.lips(key, floats("mel"), floats("marks"), true));
@@ -71,9 +71,10 @@ def test_engine_draws_what_onnxruntime_draws(
     of_lips = {"mel": mel, "key_marks": key["key_marks"], "marks": marks}
     held, heard = (run("lips", {**of_lips, "guessed": np.full((1, 1), x, np.float32)})[0] for x in (0, 1))
     assert np.abs(held - heard).max() > 1e-3
-    wanted = [run("frame", {"tiny": tiny, "marks": marks, **k})[0].astype(np.float64).ravel() for k in keys]
+    frame = {"tiny": tiny, "marks": marks, "displacement": np.linspace(-3, 3, 12, dtype=np.float32)[None]}
+    wanted = [run("frame", {**frame, **k})[0].astype(np.float64).ravel() for k in keys]
 
-    given = {"keyframe": pictures[0], "other": pictures[1], "tiny": tiny, "marks": marks, "mel": mel}
+    given = {"keyframe": pictures[0], "other": pictures[1], "mel": mel, **frame}
     for name, values in given.items():
         values.astype("<f4").tofile(tmp_path / f"{name}.f32")
     script = tmp_path / "run.mjs"
