@@ -28,11 +28,12 @@ from tfcodec.model.registry import default_model
 
 ARMS: dict[str, tuple[int, Alignment] | None] = {
     "without the layer": None,
-    "quality 5, every 3rd frame": (5, Alignment()),
-    "quality 4, every 3rd frame": (4, Alignment()),
-    "quality 6, every 3rd frame": (6, Alignment()),
+    "as it ships: quality 6": (6, Alignment()),
+    "quality 5": (5, Alignment()),
+    "quality 8": (8, Alignment()),
     "quality 6, every 2nd frame": (6, Alignment(stride=2)),
-    "quality 5, calmer": (5, Alignment(calm=6e-5)),
+    "quality 5, less calm": (5, Alignment(calm=1.5e-5)),
+    "quality 6, calmer": (6, Alignment(calm=1e-4)),
 }
 """Quality of the layer, and how displacements are looked for."""
 
