@@ -29,6 +29,7 @@ from tfcodec.metrics.frechet import Backbone, find_backbone
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
 from tfcodec.metrics.openings import EYE_NOISE, FPS, MOUTH_NOISE, BlinkCount, compare_blinks, moves, opening_correlation
 from tfcodec.model.blocks import from_pixels, to_pixels
+from tfcodec.model.displacement import in_pixels
 from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from tfcodec.model.logmel import log_mel
 from tfcodec.model.marks import frame_marks
@@ -96,6 +97,7 @@ class Network:
         if speech and parts.audio is not None:
             mel = log_mel(parts.audio, len(parts.tiny), parts.header.fps)
         moved = parts.layers.get("motion") if motion else None
+        displaced = parts.layers.get("displacement") if motion else None  # it was found with the motion
         fine, coarse = [], []
         starts = [0, *(first for first, _ in parts.keyframes[1:]), len(parts.tiny)]
         with torch.inference_mode():
@@ -112,6 +114,9 @@ class Network:
                     out = self.model(
                         key.select(torch.zeros(len(some), dtype=torch.long)), around,
                         torch.from_numpy(mel_windows(mel, some)), marks=marks if self.model.config.motion else None,
+                        displacement=torch.from_numpy(
+                            in_pixels(None if displaced is None else displaced[some], len(some))
+                        ),
                     )  # fmt: skip
                     fine.append(_pixels(out.frame if closeups or out.plain is None else out.plain))
                     coarse.append(_pixels(_enlarge(out.coarse.picture)))

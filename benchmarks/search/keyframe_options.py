@@ -26,7 +26,7 @@ ARMS: dict[str, tuple[int, dict[str, str]]] = {
     "before": (2, {"ac-bias": "2"}), "slowest": (0, {"ac-bias": "2"}), "bias": (2, {}), "slowest, bias": (0, {}),
     "slowest, bias, sharper": (0, {"sharpness": "5"}), "fast, before": (5, {"ac-bias": "2"}), "fast, bias": (5, {}),
 }  # fmt: skip
-"""Preset, and options in place of those that ship; ratios are to the first, of fast ones to the first fast one."""
+"""Preset, and options in place of those that ship; ratios are to the first arm, of fast arms to the first of those."""
 
 
 def options(changed: dict[str, str]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .keyframing import Keyframes
     from .marks import Standing
     from .stage1 import KeyframeFeatures
+    from .upsampler import Upsampler
 
 MEL_SILENCE = -1.0
 BATCH = 8
@@ -58,7 +59,7 @@ class Renderer:
     """The network with one keyframe.
 
     Args:
-        entry: which network.
+        entry: which network; or the network itself, where ``device`` is.
         fast: compute in bfloat16 where this processor has instructions for it, which takes less than half of the
             time; elsewhere without effect. Pixels move by a grey level or two: a test holds it above 54 dB, and the
             specification asks a decoder for 48.
@@ -71,7 +72,7 @@ class Renderer:
     """
 
     def __init__(
-        self, entry: ModelEntry, *, fast: bool = False, device: str = "cpu", keyframes: Keyframes | None = None
+        self, entry: ModelEntry | Upsampler, *, fast: bool = False, device: str = "cpu", keyframes: Keyframes | None = None
     ) -> None:
         import torch
 
@@ -82,7 +83,7 @@ class Renderer:
         self._torch, self._graph, self._marks = torch, graph, marks
         self._device = torch.device(device)
         with self._explained():
-            self._model = load_model(entry, device)
+            self._model = load_model(entry, device) if isinstance(entry, ModelEntry) else entry
         self.fast = fast and has_bfloat16(device)
         self._key: KeyframeFeatures | None = None
         self._stands: Standing | None = None

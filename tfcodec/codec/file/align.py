@@ -22,6 +22,8 @@ from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Renderer, tiny_w
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...model.upsampler import Upsampler
+
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
@@ -48,13 +50,13 @@ class Aligner:
     """Finds the displacements of a keyframe's frames.
 
     Args:
-        entry: the receiver's network.
+        network: the receiver's: which, or the network itself.
         how: settings.
         device: where it draws, as torch calls it.
     """
 
-    def __init__(self, entry: ModelEntry, how: Alignment | None = None, device: str = "cpu") -> None:
-        self._entry, self._how, self._device = entry, how or Alignment(), device
+    def __init__(self, network: ModelEntry | Upsampler, how: Alignment | None = None, device: str = "cpu") -> None:
+        self._network, self._how, self._device = network, how or Alignment(), device
         self._drawer: Renderer | None = None
 
     def fit(
@@ -84,7 +86,7 @@ class Aligner:
         """What draws ``count`` frames of this keyframe."""
         drawer = self._drawer
         if drawer is None:
-            drawer = self._drawer = Renderer(self._entry, fast=True, device=self._device)
+            drawer = self._drawer = Renderer(self._network, fast=True, device=self._device)
         if count >= PREPARE_FROM // 2:
             drawer.prepare()
         if drawer.keyframe is not keyframe:

@@ -225,7 +225,10 @@ def _refiner(options: EncodeOptions) -> Refining | None:
 
 def _aligner(options: EncodeOptions) -> Aligning | None:
     """Who looks at what will be drawn also says how far that is displaced."""
-    return Aligner(default_model(), device=options.where()) if options.refine else None
+    if not options.refine:
+        return None
+    network = options.refine.model if isinstance(options.refine, Refiner) else default_model()
+    return Aligner(network, device=options.where())
 
 
 def encode_clip(

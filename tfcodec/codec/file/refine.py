@@ -104,6 +104,11 @@ class Refiner:
         self._descent, self._device, self._fast = descent or Descent(), torch.device(device), has_bfloat16(device)
         self._known: tuple[Frames, KeyframeFeatures] | None = None  # the last keyframe
 
+    @property
+    def model(self) -> Upsampler:
+        """The receiver's network."""
+        return self._model
+
     def refine(
         self, keyframe: Frames, frames: Frames, planes: TinyPlanes, motion: NDArray[np.int32] | None = None
     ) -> TinyPlanes:
