@@ -72,8 +72,9 @@ class Renderer:
     """
 
     def __init__(
-        self, entry: ModelEntry | Upsampler, *, fast: bool = False, device: str = "cpu", keyframes: Keyframes | None = None
-    ) -> None:
+        self, entry: ModelEntry | Upsampler, *, fast: bool = False, device: str = "cpu",
+        keyframes: Keyframes | None = None,
+    ) -> None:  # fmt: skip
         import torch
 
         from . import graph, keyframing, marks
