@@ -23,7 +23,8 @@ from tfcodec.metrics.pixels import psnr
 
 CRFS = (54, 51, 48)
 ARMS: dict[str, tuple[int, dict[str, str]]] = {
-    "before": (2, {"ac-bias": "2"}), "slowest": (0, {"ac-bias": "2"}), "bias": (2, {}), "slowest, bias": (0, {}),
+    "before": (2, {"ac-bias": "2"}), "slower": (1, {"ac-bias": "2"}), "slowest": (0, {"ac-bias": "2"}),
+    "bias": (2, {}), "slower, bias": (1, {}), "slowest, bias": (0, {}),
     "slowest, bias, sharper": (0, {"sharpness": "5"}), "fast, before": (5, {"ac-bias": "2"}), "fast, bias": (5, {}),
 }  # fmt: skip
 """Preset, and options in place of those that ship; ratios are to the first arm, of fast arms to the first of those."""

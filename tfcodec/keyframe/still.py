@@ -42,8 +42,8 @@ _SVT_OPTIONS = (
     "avif=1:lp=1:tune=1:enable-variance-boost=1:variance-boost-strength=3:variance-octile=4:variance-boost-curve=2"
     ":enable-qm=1:qm-min=2:max-tx-size=32:sharpness=4:ac-bias=3:key-frame-chroma-qindex-offset=-24"
 )
-_PRESET, _FAST_PRESET = 0, 5
-_COARSE, _COARSE_PRESET = 2.5, 2  # below this quality the slowest preset costs LPIPS (lowest_keyframe.json)
+_PRESET, _FAST_PRESET = 1, 5
+_COARSE, _COARSE_PRESET = 2.5, 2  # below this quality slower presets cost LPIPS (lowest_keyframe.json)
 
 
 def encode_keyframe(picture: npt.NDArray[np.uint8], quality: float = 5, *, fast: bool = False) -> bytes:
