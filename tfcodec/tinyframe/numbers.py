@@ -19,7 +19,7 @@ from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState, History, Model
 from tfcodec.tinyframe.payload import REFRESH, check_settings, read_groups, read_head, write_groups, write_head
 from tfcodec.tinyframe.planes import IntArray
 from tfcodec.tinyframe.rangecoder import RangeDecoder, RangeEncoder
-from tfcodec.tinyframe.search import Search
+from tfcodec.tinyframe.search import Group, Search
 from tfcodec.tinyframe.tables import SIZES, Layout, Tables, layout
 
 BoolArray = npt.NDArray[np.bool_]
@@ -190,9 +190,13 @@ class NumbersEncoder(ABC, Generic[State, Result]):
         )
         write_head(coder, self._step, fresh, before.first, before.step)
         beside(fresh)
-        history = write_groups(coder, self._model, self._step, groups, history)
+        history = self._write(coder, groups, history)
         self._since_fresh = (0 if fresh else self._since_fresh) + frames
         return np.concatenate([before.coefficients[None], *(g.state for g in groups)]), history
+
+    def _write(self, coder: RangeEncoder, groups: list[Group], history: History) -> History:
+        """The groups; gives the history after them."""
+        return write_groups(coder, self._model, self._step, groups, history)
 
     def _checked(self, numbers: npt.ArrayLike) -> npt.NDArray[np.float64]:
         values, samples = np.asarray(numbers, np.float64), self._model.samples
