@@ -77,8 +77,9 @@ def encode(
         quality: 0 (fewest bits) to 10; None: 5, or what fits ``kbps``.
         crop: ``"auto"`` finds the face and keeps a steady square around it; ``"none"`` takes the centre square. A
             256x256 source is taken as it is.
-        refine: let the network choose the tiny frames that it draws best from, in place of box means. False is up
-            to twice as fast and costs a few tenths of a dB.
+        refine: look at what the network will draw: choose the tiny frames that it draws best from, in place of box
+            means, and say how far its pictures are displaced (in about 4 bits a frame). False is up to three times as
+            fast and costs half a dB to one.
         motion: say how the face moves, in about 10 bits a frame. Without it mouth and eyes hardly move, since 8x8
             pixels cannot show them. With neither ``refine`` nor ``motion`` encoding needs no network.
         inter_keyframes: code later keyframes as differences from the one before, where that is cheaper. Readers from
