@@ -2,7 +2,8 @@
 
 Layers of calls: tiny frames at their qualities 1 (`call_loss`) and 5 (`tiny_rate`), others by the step between them;
 motion by `motion_rate`. Headers: `call_live`. Files: keyframe (`keyframe_rate`), layers and container put together in
-the same way, and then brought to what whole files of qualities 0 and 5 take (`speech_val`). Speech: `speech_val`; of
+the same way, and then brought to what whole files of qualities 0 and 5 take (`speech_val`); beside them displacement
+(`align_search`), which those did not have yet. Speech: `speech_val`; of
 Opus, whose packets are the same since, `val/results` has all qualities.
 """
 
@@ -12,6 +13,7 @@ import json
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.common import RESULTS
 from tfcodec.codec import policy
@@ -66,7 +68,14 @@ def files() -> list[float]:
     means = load("speech_val")["mean"]
     wanted = {q: next(m["video_kbps"] for n, m in means.items() if f"quality {q}," in n) for q in (0, 5)}
     share = np.interp(QUALITIES, [0, 5], [wanted[q] / sums[q] for q in (0, 5)])
-    return [round(float(kbps), 2) for kbps in share * sums]
+    return [round(float(kbps), 2) for kbps in share * sums + displacement()]
+
+
+def displacement() -> NDArray[np.float64]:
+    """kbit/s of the layer of displacement, by quality; on clips of `train`."""
+    found = {name.partition(":")[0]: row["displacement_bits"] for name, row in load("align_search")["mean"].items()}
+    octaves = np.polyfit([5, 6, 8], np.log2([found["quality 5"], found["as it ships"], found["quality 8"]]), 1)
+    return 2 ** np.polyval(octaves, [policy.displacement_quality(q) for q in QUALITIES]) * FPS / 1000
 
 
 def speech() -> dict[str, dict[str, dict[int, float]]]:

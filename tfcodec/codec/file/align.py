@@ -98,7 +98,7 @@ class Aligner:
         (1981) did it, over all frames together, since what changes costs bits."""
         import torch
 
-        found = torch.zeros(len(drawn), NUMBERS, dtype=torch.float64)
+        found = torch.zeros(len(drawn), NUMBERS, dtype=torch.float64, device="cpu")
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             for _ in range(self._how.steps):
                 parts = [
@@ -131,7 +131,8 @@ def _normal(drawn: Frames, source: Frames, at: Tensor) -> tuple[Tensor, Tensor]:
     # By how much a colour changes from one half side to the next, to the right and down.
     dx = SIDE / 4 * F.pad(moved[..., 2:] - moved[..., :-2], (1, 1, 0, 0)).flatten(2)
     dy = SIDE / 4 * F.pad(moved[..., 2:, :] - moved[..., :-2, :], (0, 0, 1, 1)).flatten(2)
-    shapes = field(torch.eye(NUMBERS))[: NUMBERS // 2, 0].flatten(1)  # of a pixel of each number, [6, 64 * 64]
+    every = torch.eye(NUMBERS, dtype=torch.float32, device="cpu")
+    shapes = field(every)[: NUMBERS // 2, 0].flatten(1)  # of a pixel of each number, [6, 64 * 64]
     count = error.shape[1] * error.shape[2]
 
     def products(weight: Tensor) -> Tensor:
