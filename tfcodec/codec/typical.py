@@ -18,7 +18,7 @@ from .results import Packet
 Latency = Literal["call", "file"]
 
 # By quality 0...10, in kbit/s; put together by benchmarks/publish/typical.py.
-FILE_KBPS = (1.11, 1.18, 1.33, 1.5, 1.72, 2.03, 2.48, 3.2, 4.43, 6.02, 8.07)
+FILE_KBPS = (1.13, 1.21, 1.36, 1.55, 1.8, 2.11, 2.58, 3.33, 4.59, 6.23, 8.32)
 """Pictures in files of 8 s, all told: half of it is the keyframe."""
 LAYERS_KBPS = (0.56, 0.61, 0.65, 0.76, 0.82, 0.89, 0.95, 1.11, 1.27, 1.48, 1.93)
 """Motion and tiny frames in calls."""
