@@ -18,7 +18,7 @@ from .results import Packet
 Latency = Literal["call", "file"]
 
 # By quality 0...10, in kbit/s; put together by benchmarks/publish/typical.py.
-FILE_KBPS = (1.13, 1.21, 1.36, 1.55, 1.8, 2.11, 2.58, 3.33, 4.59, 6.23, 8.32)
+FILE_KBPS = (1.13, 1.21, 1.38, 1.57, 1.83, 2.11, 2.64, 3.4, 4.69, 6.36, 8.5)
 """Pictures in files of 8 s, all told: half of it is the keyframe."""
 LAYERS_KBPS = (0.56, 0.61, 0.65, 0.76, 0.82, 0.89, 0.95, 1.11, 1.27, 1.48, 1.93)
 """Motion and tiny frames in calls."""
