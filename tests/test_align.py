@@ -84,17 +84,16 @@ def test_the_banded_system_is_the_whole_one() -> None:
 
 
 def test_files_say_it_and_pictures_lie_better(moving_face: Face) -> None:
-    frames = moving_face[0][:40]
+    frames, some = moving_face[0][:24], np.arange(1, 24, 4)
     data = tfcodec.encode(frames, fps=25)
     parts = read_exact(data)
-    assert parts.layers["displacement"].shape == (40, NUMBERS)
+    assert parts.layers["displacement"].shape == (24, NUMBERS)
     assert parts.layers["displacement"].any()
     assert tfcodec.probe(data).bytes["displacement"] > 0
-    aligned = np.concatenate(list(render_exact(parts)))
-    np.testing.assert_array_equal(aligned, tfcodec.decode(data).frames)
+    aligned = np.concatenate(list(render_exact(parts, only=some)))
     del parts.layers["displacement"]
-    plain = np.concatenate(list(render_exact(parts)))
-    assert psnr(frames, aligned).mean() > psnr(frames, plain).mean() + 0.1
+    plain = np.concatenate(list(render_exact(parts, only=some)))
+    assert psnr(frames[some], aligned).mean() > psnr(frames[some], plain).mean() + 0.1
 
 
 def test_without_looking_nothing_is_said(moving_face: Face) -> None:
