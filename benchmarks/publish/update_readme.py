@@ -109,6 +109,11 @@ def against(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
+def displacement(rows: list[dict[str, Any]]) -> float:
+    """Mean over clips, in bits a frame."""
+    return sum(8 * row["bytes"].get("displacement", 0) / row["frames"] for row in rows) / len(rows)
+
+
 def table() -> str:
     codec, speed, quality = load("codec_val"), load("speed"), load("quality_val")
     summary = codec["summary"]
@@ -126,6 +131,7 @@ def table() -> str:
         ("... if they were box means", f"{mean['box_means_bits_per_frame']:.1f} bits/frame"),
         ("tiny frames, call mode", f"{mean['call_tiny_bits_per_frame']:.1f} bits/frame"),
         *motion(mean),
+        ("displacement layer (files)", f"{displacement(codec['rows']):.1f} bits/frame"),
         ("keyframe", f"{mean['keyframe_bytes']:.0f} bytes, {mean['keyframe_psnr']:.1f} dB"),
         ("container and checksums, of the video's bytes, 5 s and more", f"{100 * long['container_share']:.1f} %"),
         ("PSNR: decoded / frozen keyframe", f"{mean['psnr']:.2f} / {mean['frozen_psnr']:.2f} dB"),
