@@ -33,9 +33,8 @@ from tfcodec.files import write_json
 from tfcodec.media import open_source
 from tfcodec.metrics.pixels import psnr
 from tfcodec.model.device import find_device
-from tfcodec.model.inputs import MEL_BANDS, MEL_COLUMNS
 from tfcodec.model.registry import default_model
-from tfcodec.model.renderer import MEL_SILENCE, Renderer, tiny_windows
+from tfcodec.model.renderer import Renderer, silent_windows, tiny_windows
 
 LEAST_DB = 48
 CHECKED = 48
@@ -104,12 +103,8 @@ def operations(entry: Any) -> float:
     renderer.set_keyframe(np.full((256, 256, 3), 128, np.uint8))
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
-        renderer.render(np.full((1, 5, 8, 8, 3), 128, np.uint8), silence(1), motion=np.zeros((1, 17), np.int32))
+        renderer.render(np.full((1, 5, 8, 8, 3), 128, np.uint8), silent_windows(1), motion=np.zeros((1, 17), np.int32))
     return float(counter.get_total_flops())
-
-
-def silence(count: int) -> np.ndarray:
-    return np.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
 
 
 def timed(card: Card, run: Callable[[], Any]) -> float:
@@ -132,7 +127,7 @@ def drawing(card: Card, data: bytes, batch: int, fast: bool) -> Callable[[], int
         waiting, seen = None, None
         for at in range(0, len(parts.tiny), batch):
             frames = np.arange(at, min(at + batch, len(parts.tiny)))
-            begun = renderer.begin(tiny_windows(parts.tiny, frames), silence(len(frames)), motion=motion[frames])
+            begun = renderer.begin(tiny_windows(parts.tiny, frames), silent_windows(len(frames)), motion=motion[frames])
             if waiting is not None:
                 waiting()
             waiting = begun

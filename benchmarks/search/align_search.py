@@ -38,6 +38,10 @@ ARMS: dict[str, tuple[int, Alignment] | None] = {
 """Quality of the layer, and how displacements are looked for."""
 
 
+TEXT = ("clip", "arm", "frames")
+"""What of a row is no figure."""
+
+
 def measure(judge: LPIPS, source: NDArray[np.uint8], arm: tuple[int, Alignment] | None) -> dict[str, Any]:
     ladder = policy._DISPLACEMENT_LADDER
     chosen = None if arm is None else Aligner(default_model(), arm[1])
@@ -79,8 +83,6 @@ def main() -> None:
     for name, figures in mean.items():
         print(name, figures)
 
-
-TEXT = ("clip", "arm", "frames")
 
 if __name__ == "__main__":
     main()

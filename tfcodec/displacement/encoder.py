@@ -58,4 +58,4 @@ class DisplacementEncoder(NumbersEncoder[CoderState, IntArray]):
     def leave_out(self, frames: int) -> None:
         """Send nothing of so many frames: the decoder holds the last one."""
         self._state = held(self._state)
-        self._reconstruction = np.repeat(numbers_of(self._model, self._state.coefficients[None]), frames, axis=0)
+        self._reconstruction = self._held(frames)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from tfcodec.errors import UnsupportedVersion
-from tfcodec.tinyframe.numbers import numbers_layout
+from tfcodec.tinyframe.numbers import check_named, numbers_layout
 from tfcodec.tinyframe.tables import Tables, packaged, parse_tables
 
 NUMBERS = 12
@@ -37,8 +36,4 @@ def check_displacement(displacement_id: int, named: bytes) -> None:
     Raises:
         UnsupportedVersion: it names others.
     """
-    if (displacement_id, named) != (DISPLACEMENT_ID, displacement_hash()):
-        raise UnsupportedVersion(
-            f"the stream needs displacement tables {displacement_id} ({named.hex()}); "
-            f"this reader has {DISPLACEMENT_ID} ({displacement_hash().hex()}) [R73]"
-        )
+    check_named("displacement", (displacement_id, named), (DISPLACEMENT_ID, displacement_hash()), 73)

@@ -235,12 +235,17 @@ def tiny_windows(tiny: NDArray[np.uint8], frames: NDArray[np.int64]) -> NDArray[
     return tiny[np.clip(frames[:, None] + offsets, 0, len(tiny) - 1)]
 
 
+def silent_windows(count: int) -> NDArray[np.float32]:
+    """Windows as `mel_windows` gives them of silence, [count, 20, 80]."""
+    return np.full((count, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+
+
 def mel_windows(mel: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[np.float32]:
     """Windows [N, 20, 80], 0.2 s centred on the given frames, of ``mel`` [4 T, 80]; silence outside."""
     first = MEL_PER_FRAME * frames + MEL_PER_FRAME // 2 - MEL_COLUMNS // 2
     index = first[:, None] + np.arange(MEL_COLUMNS)
     inside = (index >= 0) & (index < len(mel))
-    out = np.full((len(frames), MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+    out = silent_windows(len(frames))
     out[inside] = mel[index[inside]]
     return out
 

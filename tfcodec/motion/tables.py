@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 
-from tfcodec.errors import UnsupportedVersion
 from tfcodec.motion.geometry import NUMBERS, bases_content
-from tfcodec.tinyframe.numbers import numbers_layout
+from tfcodec.tinyframe.numbers import check_named, numbers_layout
 from tfcodec.tinyframe.tables import Tables, packaged, parse_tables
 
 MOTION_ID = 1  # of these tables together with the components
@@ -38,8 +37,4 @@ def check_motion(motion_id: int, named: bytes) -> None:
     Raises:
         UnsupportedVersion: it names others.
     """
-    if (motion_id, named) != (MOTION_ID, motion_hash()):
-        raise UnsupportedVersion(
-            f"the stream needs motion tables {motion_id} ({named.hex()}); "
-            f"this reader has {MOTION_ID} ({motion_hash().hex()}) [R62]"
-        )
+    check_named("motion", (motion_id, named), (MOTION_ID, motion_hash()), 62)

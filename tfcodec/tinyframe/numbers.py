@@ -14,7 +14,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tfcodec.errors import BitstreamError, TfcodecError
+from tfcodec.errors import BitstreamError, TfcodecError, UnsupportedVersion
 from tfcodec.tinyframe.entropy import MAX_FRAMES, CoderState, History, Model
 from tfcodec.tinyframe.payload import REFRESH, check_settings, read_groups, read_head, write_groups, write_head
 from tfcodec.tinyframe.planes import IntArray
@@ -39,11 +39,21 @@ def numbers_of(model: Model, states: IntArray) -> IntArray:
     return np.clip(model.synthesise(states), -NUMBER_LIMIT, NUMBER_LIMIT)
 
 
-class NumbersDecoder(ABC, Generic[State, Result]):
-    """Payloads back to numbers; exact on every machine.
+def check_named(layer: str, named: tuple[int, bytes], here: tuple[int, bytes], rule: int) -> None:
+    """Raise unless a stream names the tables, by number and hash, that this package has.
 
-    A new decoder is in the state after :meth:`reset`.
+    Raises:
+        UnsupportedVersion: it names others.
     """
+    if named != here:
+        raise UnsupportedVersion(
+            f"the stream needs {layer} tables {named[0]} ({named[1].hex()}); "
+            f"this reader has {here[0]} ({here[1].hex()}) [R{rule}]"
+        )
+
+
+class _Carrying(Generic[State]):
+    """Either end of a layer: the state that goes from payload to payload. A new one is in that after :meth:`reset`."""
 
     def __init__(self, tables: Tables, start: State, name: str) -> None:
         self._model = Model(tables)
@@ -51,7 +61,7 @@ class NumbersDecoder(ABC, Generic[State, Result]):
         self._name = name
 
     def reset(self) -> None:
-        """Start a keyframe group: all numbers are 0."""
+        """Start a keyframe group: predict from the keyframe, where all numbers are 0."""
         self._state = self._start
 
     @property
@@ -60,8 +70,16 @@ class NumbersDecoder(ABC, Generic[State, Result]):
         return self._state
 
     def restore(self, state: State) -> None:
-        """Go on from an earlier state, as the encoder did."""
+        """Go on from an earlier state, as the other end has to."""
         self._state = state
+
+    def _held(self, frames: int) -> IntArray:
+        """The last frame's numbers, [frames, N]."""
+        return np.repeat(numbers_of(self._model, self._state.coefficients[None]), frames, axis=0)
+
+
+class NumbersDecoder(_Carrying[State], ABC, Generic[State, Result]):
+    """Payloads back to numbers; exact on every machine."""
 
     def decode(self, payload: bytes, frames: int) -> Result:
         """What one payload of 1..128 frames says.
@@ -103,10 +121,6 @@ class NumbersDecoder(ABC, Generic[State, Result]):
         base = self._state.coefficients
         return np.concatenate([base[None], *read_groups(coder, self._model, step, frames, base, history)])
 
-    def _held(self, frames: int) -> IntArray:
-        """The last frame's numbers, [frames, N]."""
-        return np.repeat(numbers_of(self._model, self._state.coefficients[None]), frames, axis=0)
-
 
 class Course(NamedTuple):
     """How a layer is coded in one of the modes, "file" and "call"."""
@@ -117,7 +131,7 @@ class Course(NamedTuple):
     """Price of a bit, in squared quantiser steps."""
 
 
-class NumbersEncoder(ABC, Generic[State, Result]):
+class NumbersEncoder(_Carrying[State], ABC, Generic[State, Result]):
     """Numbers to payloads: at a fixed step for each quality, with the levels that are worth their bits.
 
     Args:
@@ -141,12 +155,11 @@ class NumbersEncoder(ABC, Generic[State, Result]):
         mode: Literal["file", "call"], course: Course, refresh: int = REFRESH,
     ) -> None:  # fmt: skip
         check_settings(quality, mode, refresh)
+        super().__init__(tables, start, name)
         self._call, self._refresh = mode == "call", refresh
-        self._model = Model(tables)
         self._search = Search(self._model)
-        self._weights, self._name, self._course = np.array(weights, np.float64), name, course
+        self._weights, self._course = np.array(weights, np.float64), course
         self.set_quality(quality)
-        self._start = self._state = start
         self._since_fresh = 0
 
     def set_quality(self, quality: int) -> None:
@@ -158,19 +171,6 @@ class NumbersEncoder(ABC, Generic[State, Result]):
     @abstractmethod
     def reconstruction(self) -> Result:
         """What the decoder gets from the last payload."""
-
-    def reset(self) -> None:
-        """Start a keyframe group: predict from the keyframe, where all numbers are 0."""
-        self._state = self._start
-
-    @property
-    def state(self) -> State:
-        """What the next payload would be predicted from."""
-        return self._state
-
-    def restore(self, state: State) -> None:
-        """Predict the next payload from an earlier state, which the decoder has to restore too."""
-        self._state = state
 
     def _code(
         self, coder: RangeEncoder, values: IntArray, frames: int, beside: Callable[[bool], None] = lambda fresh: None

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
 from ...displacement import NUMBERS, UNIT
-from ...model.inputs import MEL_BANDS, MEL_COLUMNS
 from ...model.registry import ModelEntry
-from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Renderer, tiny_windows
+from ...model.renderer import BATCH, PREPARE_FROM, Renderer, silent_windows, tiny_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,9 +111,8 @@ class Aligner:
 
 
 def _draw(drawer: Renderer, tiny: Frames, frames: NDArray[np.int64], motion: NDArray[np.int32] | None) -> Frames:
-    silence = np.full((len(frames), MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
     moved = None if motion is None else motion[frames]
-    return drawer.render(tiny_windows(tiny, frames), silence, motion=moved)
+    return drawer.render(tiny_windows(tiny, frames), silent_windows(len(frames)), motion=moved)
 
 
 def _normal(drawn: Frames, source: Frames, at: Tensor) -> tuple[Tensor, Tensor]:

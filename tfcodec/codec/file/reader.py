@@ -17,10 +17,10 @@ from ...arguments import whole
 from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
 from ...errors import BitstreamError, TfcodecError
 from ...model.device import FRAMES_AT_ONCE, check_batch, check_device, find_device
-from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, REACH
+from ...model.inputs import LIPS_REACH, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, check_network, find_model
-from ...model.renderer import BATCH, MEL_SILENCE, PREPARE_FROM, Drawer, mel_windows, sound_windows, tiny_windows
+from ...model.renderer import BATCH, PREPARE_FROM, Drawer, mel_windows, silent_windows, sound_windows, tiny_windows
 from ...motion import SENT
 from ...rates import SAMPLE_RATE
 from ...runtime import Runtime, check_runtime, device_for, open_renderer
@@ -316,7 +316,7 @@ class Reader:
             self._renderer.set_keyframe(keyframe.picture)
         windows = tiny_windows(waiting.layers["tiny"], places)
         # Networks that are told the motion do not listen; log-mel windows would cost more than all else but drawing.
-        mel = np.full((len(batch), MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+        mel = silent_windows(len(batch))
         if self._renderer.hears and self.speech is not None:
             mel = np.concatenate([self._mel(number) for number in batch])
         others = {name: values[places] for name, values in waiting.layers.items() if name != "tiny"}
@@ -328,7 +328,7 @@ class Reader:
     def _mel(self, number: int, past: int = REACH) -> NDArray[np.float32]:
         """The log-mel window of a frame, [1, 20, 80]; with ``past=LIPS_REACH`` the lips' longer one, [1, 148, 80]."""
         if self.speech is None:
-            return np.full((1, MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
+            return silent_windows(1)
         first, end = max(0, number - past), min(len(self), number + REACH + 1)
         start = self._sample(first) - MARGIN
         known = self.speech.samples(start, self._sample(end) + MARGIN)

@@ -18,10 +18,9 @@ from ...displacement import (
     displacement_hash,
 )
 from ...errors import TfcodecError
-from ...tinyframe import CoderState
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
-from .layer import Aligning, Frames, Said, Sending
+from .layer import Aligning, Carrying, Frames, Said, Sending
 
 Numbers = NDArray[np.int32]
 """[n, 12] in 1/32 pixel."""
@@ -34,7 +33,7 @@ def announcement() -> DisplacementTablesChunk:
     return DisplacementTablesChunk(DISPLACEMENT_ID, displacement_hash())
 
 
-class DisplacementLayerEncoder:
+class DisplacementLayerEncoder(Carrying):
     """Codes what the aligner finds; nothing where that is no displacement at all."""
 
     def __init__(self, coder: DisplacementEncoder, aligner: Aligning) -> None:
@@ -79,16 +78,8 @@ class DisplacementLayerEncoder:
     def said(self) -> Numbers:
         return self._coder.reconstruction.astype(np.int32)
 
-    @property
-    def state(self) -> CoderState:
-        return self._coder.state
 
-    @state.setter
-    def state(self, state: CoderState) -> None:
-        self._coder.restore(state)
-
-
-class DisplacementLayerDecoder:
+class DisplacementLayerDecoder(Carrying):
     """Payloads to numbers [n, 12] int32."""
 
     def __init__(self) -> None:
@@ -106,14 +97,6 @@ class DisplacementLayerDecoder:
 
     def lose(self, frames: int) -> Numbers:
         return self._coder.conceal(frames).astype(np.int32)
-
-    @property
-    def state(self) -> CoderState:
-        return self._coder.state
-
-    @state.setter
-    def state(self, state: CoderState) -> None:
-        self._coder.restore(state)
 
 
 def encoder(sending: Sending) -> DisplacementLayerEncoder | None:

@@ -145,6 +145,21 @@ class LayerDecoder(Protocol):
         """Stand-ins for so many frames that are lost, [frames, ...]; also before the first `reset`."""
 
 
+class Carrying:
+    """An end of a layer whose state is that of its coder."""
+
+    _coder: Any
+
+    @property
+    def state(self) -> State:
+        """As `LayerEncoder` says."""
+        return self._coder.state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._coder.restore(state)
+
+
 class Layer(Protocol):
     """A layer's module."""
 

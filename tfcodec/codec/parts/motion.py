@@ -21,14 +21,13 @@ from ...motion import (
     NUMBERS,
     MotionDecoder,
     MotionEncoder,
-    MotionState,
     analyse,
     check_motion,
     motion_hash,
 )
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
-from .layer import NEVER, Frames, Said, Sending
+from .layer import NEVER, Carrying, Frames, Said, Sending
 
 if TYPE_CHECKING:
     from ...model.tracker import FaceTracker
@@ -64,7 +63,7 @@ def _begun(work: Callable[..., Looking], *args: Any) -> Future[Looking]:
     return done
 
 
-class MotionLayerEncoder:
+class MotionLayerEncoder(Carrying):
     """Tracks the face and codes how it moved."""
 
     def __init__(self, coder: MotionEncoder, tracker: FaceTracker | None, mode: str, device: str) -> None:
@@ -133,16 +132,8 @@ class MotionLayerEncoder:
     def said(self) -> Numbers:
         return self._said
 
-    @property
-    def state(self) -> MotionState:
-        return self._coder.state
 
-    @state.setter
-    def state(self, state: MotionState) -> None:
-        self._coder.restore(state)
-
-
-class MotionLayerDecoder:
+class MotionLayerDecoder(Carrying):
     """Payloads to numbers [n, 17] int32."""
 
     def __init__(self) -> None:
@@ -166,14 +157,6 @@ class MotionLayerDecoder:
         held = numbers(*self._coder.conceal(frames))
         held[:, -1] *= LOST  # so that the speech moves the lips
         return held
-
-    @property
-    def state(self) -> MotionState:
-        return self._coder.state
-
-    @state.setter
-    def state(self, state: MotionState) -> None:
-        self._coder.restore(state)
 
 
 def encoder(sending: Sending) -> MotionLayerEncoder | None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...tinyframe import CoderState, TinyDecoder, TinyEncoder, tiny_from_frames, tiny_to_rgb
+from ...tinyframe import TinyDecoder, TinyEncoder, tiny_from_frames, tiny_to_rgb
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
-from .layer import NEVER, Frames, Refining, Said, Sending, Trying
+from .layer import NEVER, Carrying, Frames, Refining, Said, Sending, Trying
 
 GREY = 128
 WORTH = 0.03
 """The share of the error that a byte for each frame is worth: it makes a stream of quality 5 a tenth longer."""
 
 
-class TinyLayerEncoder:
+class TinyLayerEncoder(Carrying):
     """Tiny frames of pictures: box means, or with a refiner what the network draws best from."""
 
     def __init__(self, coder: TinyEncoder, refiner: Refining | None = None) -> None:
@@ -57,16 +57,8 @@ class TinyLayerEncoder:
     def said(self) -> Frames:
         return tiny_to_rgb(self._coder.reconstruction)
 
-    @property
-    def state(self) -> CoderState:
-        return self._coder.state
 
-    @state.setter
-    def state(self, state: CoderState) -> None:
-        self._coder.restore(state)
-
-
-class TinyLayerDecoder:
+class TinyLayerDecoder(Carrying):
     """Payloads to tiny frames [n, 8, 8, 3] uint8 RGB."""
 
     def __init__(self) -> None:
@@ -87,14 +79,6 @@ class TinyLayerDecoder:
         if not self._begun:
             return np.full((frames, 8, 8, 3), GREY, np.uint8)
         return tiny_to_rgb(self._coder.conceal(frames))
-
-    @property
-    def state(self) -> CoderState:
-        return self._coder.state
-
-    @state.setter
-    def state(self, state: CoderState) -> None:
-        self._coder.restore(state)
 
 
 def encoder(sending: Sending) -> TinyLayerEncoder:

@@ -46,10 +46,10 @@ export const KINDS = new Map([
   [0xc6, { name: "END", longest: (l) => l.headerBytes, read: readEnd }],
   [0x07, { name: "META", longest: (l) => l.ancillaryBytes, read: readMeta }],
   [0x08, { name: "PADDING", longest: (l) => l.ancillaryBytes, read: (f) => ({ length: f.rest().length }) }],
-  [0x8a, { name: "MOTION_TABLES", longest: (l) => l.headerBytes, read: readMotionTables }],
+  [0x8a, { name: "MOTION_TABLES", longest: (l) => l.headerBytes, read: (f) => readTables(f, "motion") }],
   [0xcc, { name: "KEYFRAME_INTER", longest: (l) => l.keyframeBytes + 16, read: readInterKeyframe }],
   [0x8b, { name: "MOTION", longest: (l) => l.motionBytes, read: readLayer }],
-  [0x0d, { name: "DISPLACEMENT_TABLES", longest: (l) => l.headerBytes, read: readDisplacementTables }],
+  [0x0d, { name: "DISPLACEMENT_TABLES", longest: (l) => l.headerBytes, read: (f) => readTables(f, "displacement") }],
   [0x0e, { name: "DISPLACEMENT", longest: (l) => l.displacementBytes, read: readLayer }],
 ]);
 const RESERVED = new Map([[0xc3, "KEYFRAME_PART"], [0x09, "KEYFRAME_REQUEST"]]);
@@ -248,18 +248,11 @@ function readLayer(f, limits, name) {
   return { frame, tag, count, end: frame + count, data: f.rest() };
 }
 
-function readMotionTables(f) {
-  const motionId = f.varint("motion_id");
-  const motionHash = f.take(HASH_BYTES, "motion_hash");
-  f.finish("MOTION_TABLES");
-  return { motionId, motionHash };
-}
-
-function readDisplacementTables(f) {
-  const displacementId = f.varint("displacement_id");
-  const displacementHash = f.take(HASH_BYTES, "displacement_hash");
-  f.finish("DISPLACEMENT_TABLES");
-  return { displacementId, displacementHash };
+function readTables(f, layer) {
+  const id = f.varint(`${layer}_id`);
+  const hash = f.take(HASH_BYTES, `${layer}_hash`);
+  f.finish(`${layer.toUpperCase()}_TABLES`);
+  return { [`${layer}Id`]: id, [`${layer}Hash`]: hash };
 }
 
 function readSpeech(f, limits) {
