@@ -117,6 +117,12 @@ def tiny_from_frames(frames: npt.NDArray[np.uint8]) -> TinyPlanes:
         # 32 rows of at most 255 fit uint16; long contiguous rows are what numpy adds fastest
         rows = part.reshape(len(part), 8, 32, 768).sum(axis=2, dtype=np.uint16)
         sums[start : start + 16] = rows.reshape(len(part), 8, 8, 32, 3).sum(axis=3, dtype=np.int64)
+    return planes_of_sums(sums)
+
+
+def planes_of_sums(sums: IntArray) -> TinyPlanes:
+    """Tiny frames of the sums of their 32x32 pixels, `[T, 8, 8, 3]` RGB."""
+    count = len(sums)
     # sums carry 2^10 pixels, weights 2^16, and 2^4 stays as the scale: shift by 22 (chroma has four times the pixels)
     luma = (_dot(_Y, sums) + (1 << 21)) >> 22
     quads = sums.reshape(count, 4, 2, 4, 2, 3).sum(axis=(2, 4))
