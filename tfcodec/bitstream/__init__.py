@@ -32,6 +32,7 @@ from tfcodec.bitstream.chunks import (
     LayerChunk,
     MotionChunk,
     MotionTablesChunk,
+    MovedTinyChunk,
     SpeechChunk,
     TinyChunk,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "MetaChunk",
     "MotionChunk",
     "MotionTablesChunk",
+    "MovedTinyChunk",
     "PaddingChunk",
     "ParsedStream",
     "Part",

@@ -16,6 +16,8 @@ MAX_CHAIN = 8
 """Keyframes of a chain: one that stands alone, and those after it that refer to the one before."""
 MAX_FRAMES_PER_CHUNK = 128
 """Most frames of one layer's chunk; as a chunk has 6 bytes at least, the size of a file bounds its frames."""
+SHAPES = 128
+"""Ways of a head to take the picture along."""
 TABLES_HASH_BYTES = 4
 _MAX_TAGGED = 1 << 30
 
@@ -119,15 +121,23 @@ class LayerChunk:
 
     def to_bytes(self) -> bytes:
         """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        return build_chunk(self.TYPE, self._head() + self.payload)
+
+    def _head(self) -> bytes:
         if not 1 <= self.frame_count <= MAX_FRAMES_PER_CHUNK:
             held = f"1 to {MAX_FRAMES_PER_CHUNK} frames, not {self.frame_count}"
             raise BitstreamError(f"a {self.NAME} chunk holds {held}")
-        head = _tagged(self.first_frame, self.keyframe_tag) + write_varint(self.frame_count - 1)
-        return build_chunk(self.TYPE, head + self.payload)
+        return _tagged(self.first_frame, self.keyframe_tag) + write_varint(self.frame_count - 1)
 
     @classmethod
     def read(cls, reader: FieldReader, limits: Limits) -> Self:
         """Parse the payload."""
+        first_frame, count, tag = cls._read_head(reader, limits)
+        return cls(first_frame, count, reader.rest(), tag)
+
+    @classmethod
+    def _read_head(cls, reader: FieldReader, limits: Limits) -> tuple[int, int, int]:
+        """First frame, number of frames and tag."""
         start = reader.position
         first_frame, tag = divmod(reader.varint("position"), TAGS)
         position = reader.position
@@ -141,7 +151,7 @@ class LayerChunk:
             )
         if first_frame + count > limits.max_frames:
             fail(LimitExceeded, 21, start, f"{cls.NAME} frames up to {first_frame + count} are past the limit")
-        return cls(first_frame, count, reader.rest(), tag)
+        return first_frame, count, tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +160,41 @@ class TinyChunk(LayerChunk):
 
     TYPE: ClassVar[int] = CRITICAL | 4
     NAME: ClassVar[str] = "TINY"
+
+
+@dataclass(frozen=True, slots=True)
+class MovedTinyChunk(TinyChunk):
+    """Tiny frames coded as a difference from those of the keyframe, moved as the motion says."""
+
+    TYPE: ClassVar[int] = CRITICAL | 15
+    NAME: ClassVar[str] = "TINY_MOVED"
+
+    shape: int = 0
+    """How far the head takes the picture along, 0 to 127."""
+    x: int = 0
+    """Centre of the face in the keyframe, in pixels ..."""
+    y: int = 0
+    distance: int = 1
+    """... and what is between the eyes, 1 to 255."""
+
+    def to_bytes(self) -> bytes:
+        """The whole chunk. Raises BitstreamError if a field cannot be written."""
+        if not (0 <= self.shape < SHAPES and 1 <= self.distance <= 255 and 0 <= self.x <= 255 and 0 <= self.y <= 255):
+            where = f"{self.x}, {self.y} and distance {self.distance}"
+            raise BitstreamError(f"a {self.NAME} chunk cannot have shape {self.shape} at {where}")
+        return build_chunk(self.TYPE, self._head() + bytes((self.shape, self.x, self.y, self.distance)) + self.payload)
+
+    @classmethod
+    def read(cls, reader: FieldReader, limits: Limits) -> MovedTinyChunk:
+        """Parse the payload."""
+        first_frame, count, tag = cls._read_head(reader, limits)
+        position = reader.position
+        if reader.remaining < 4:
+            fail(BitstreamError, 78, position, f"{cls.NAME} chunk without shape and place")
+        shape, x, y, distance = reader.take(4, "shape")
+        if shape >= SHAPES or not distance:
+            fail(BitstreamError, 78, position, f"{cls.NAME} chunk of shape {shape} and distance {distance}")
+        return cls(first_frame, count, reader.rest(), tag, shape, x, y, distance)
 
 
 @dataclass(frozen=True, slots=True)

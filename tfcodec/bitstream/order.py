@@ -16,6 +16,7 @@ from tfcodec.bitstream.chunks import (
     LayerChunk,
     MotionChunk,
     MotionTablesChunk,
+    MovedTinyChunk,
     SpeechChunk,
     TinyChunk,
 )
@@ -157,12 +158,15 @@ class OrderChecker:
             fail(LimitExceeded, 67, offset, f"more than {MAX_CHAIN - 1} keyframes in a row that refer to others")
 
     def _accept_layer(self, chunk: LayerChunk, offset: int, header: StreamHeader) -> None:
-        due = self._positions.get(type(chunk), 0 if self._keyframe is None else self._keyframe.frame_index)
+        kind = TinyChunk if isinstance(chunk, TinyChunk) else type(chunk)
+        due = self._positions.get(kind, 0 if self._keyframe is None else self._keyframe.frame_index)
+        if isinstance(chunk, MovedTinyChunk) and MotionTablesChunk not in self._announced:
+            fail(BitstreamError, 77, offset, f"{chunk.NAME} in a stream without MOTION_TABLES")
         self._check_layer(chunk, due, 26, offset, header)
         moved = self._ahead[MotionChunk]
         if self.strict and MotionTablesChunk in self._announced and chunk.end_frame > moved:
             fail(BitstreamError, 65, offset, f"tiny frames up to {chunk.end_frame}, motion up to {moved}")
-        self._positions[type(chunk)] = chunk.end_frame
+        self._positions[kind] = chunk.end_frame
         self._keyframe_is_new &= not isinstance(chunk, TinyChunk)
 
     def _check_layer(self, chunk: LayerChunk, due: int, rule: int, offset: int, header: StreamHeader) -> None:

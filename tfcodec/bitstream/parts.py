@@ -20,6 +20,7 @@ from tfcodec.bitstream.chunks import (
     LayerChunk,
     MotionChunk,
     MotionTablesChunk,
+    MovedTinyChunk,
     SpeechChunk,
     TinyChunk,
 )
@@ -64,6 +65,8 @@ class Part:
 
     in_calls: bool = True
     """Of layers: whether calls may have it, too."""
+    other: str = ""
+    """Of a layer's second type of chunk: the layer's name."""
 
     @property
     def ancillary(self) -> bool:
@@ -73,12 +76,12 @@ class Part:
     @property
     def layer(self) -> bool:
         """Whether its chunks hold consecutive frames under a keyframe, with a state that goes from one to the next."""
-        return issubclass(self.chunk, LayerChunk)
+        return issubclass(self.chunk, LayerChunk) and not self.other
 
     @property
     def key(self) -> str:
-        """The name in small letters."""
-        return self.name.lower()
+        """The name in small letters; of layers, the layer's."""
+        return (self.other or self.name).lower()
 
     def longest(self, limits: Limits) -> int:
         """Longest payload in bytes."""
@@ -97,6 +100,7 @@ PARTS = (
         announced_by=MotionTablesChunk,
     ),
     Part("TINY", TinyChunk, "max_tiny_bytes", 0, "tiny", lambda chunk: len(chunk.payload)),
+    Part("TINY_MOVED", MovedTinyChunk, "max_tiny_bytes", 4, "tiny", lambda chunk: 4 + len(chunk.payload), other="TINY"),
     Part("DISPLACEMENT_TABLES", DisplacementTablesChunk, "max_header_bytes"),
     # After the tiny frames, which change where the network draws.
     Part(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tfcodec.errors import BitstreamError
 from tfcodec.tinyframe.planes import TinyPlanes, planes_of_sums
 
 Ints = npt.NDArray[np.int32]
@@ -23,7 +22,6 @@ SIDE = 64
 CELL = 256 // SIDE
 SUB = 16
 """Places are in 1/16 of the keyframe's pixels."""
-HEAD_BYTES = 4
 REACHES = (14, 18, 22, 27, 33, 40, 50, 64)
 """Half the ellipse's width, in 1/16 of the distance between the eyes."""
 SHARES = (16, 12, 8, 4)
@@ -37,7 +35,7 @@ _MOST_FRAMES = 16  # moved together
 
 @dataclass(frozen=True)
 class Move:
-    """How a payload's keyframe moves: the head of TINY_MOVED.
+    """How the keyframe of some tiny frames moves.
 
     Attributes:
         shape: 16 times the number of its reach, 4 times that of its share of translation, and that of the other share.
@@ -59,21 +57,6 @@ class Move:
     def shares(self) -> tuple[int, int]:
         """Of the translation, and of turn and change of size, in 1/16."""
         return SHARES[self.shape >> 2 & 3], SHARES[self.shape & 3]
-
-    def to_bytes(self) -> bytes:
-        return bytes((self.shape, self.x, self.y, self.distance))
-
-    @classmethod
-    def read(cls, data: bytes) -> Move:
-        """The head of a payload. Raises BitstreamError if it is none."""
-        if len(data) < HEAD_BYTES:
-            raise BitstreamError(f"moved tiny frames: {len(data)} bytes, at least {HEAD_BYTES} are needed")
-        move = cls(*data[:HEAD_BYTES])
-        if move.shape >= SHAPES or not move.distance:
-            raise BitstreamError(
-                f"moved tiny frames: shape {move.shape} (0 to {SHAPES - 1}), distance {move.distance} (1 to 255)"
-            )
-        return move
 
 
 class MovedKeyframe:
