@@ -137,7 +137,8 @@ def broken_streams() -> list[bytes]:
     one with its chunks in other orders."""
     rng = random.Random(16)
     found = [b"", EXAMPLE]
-    for data in [EXAMPLE, chained(), displaced(chained()), moved(displaced(chained())), *(path.read_bytes() for path in FILES)]:
+    rich = moved(displaced(chained()))
+    for data in [EXAMPLE, chained(), displaced(chained()), rich, *(path.read_bytes() for path in FILES)]:
         found.append(data)
         found += [data[: rng.randrange(len(data) + 1)] for _ in range(6)]
         found += [flipped(data, rng) for _ in range(6)]
@@ -147,14 +148,15 @@ def broken_streams() -> list[bytes]:
     ahead = bs.DisplacementChunk(0, 4, b"")
     found.append(file_of(bs.StreamHeader(), tables, key, ahead, bs.TinyChunk(0, 2, b""), bs.EndChunk(2)))
     found += [file_of(bs.StreamHeader(frame_count=2), *more, bs.MovedTinyChunk(0, 2, b"")) for more in ([], [key])]
-    return found + badly_moved() + reordered(moved(displaced(chained())))
+    return found + badly_moved() + reordered(rich)
 
 
 def badly_moved() -> list[bytes]:
     """Files of a chunk that says in all ways, right and wrong, how the keyframe moves; and of the longest."""
     _, motion_tables, key, motion, *_ = bs.read_stream(moved(chained())).chunks
     start = file_of(bs.StreamHeader(frame_count=4), motion_tables, key, motion)
-    found = [bytes(head) for head in ((128, 0, 0, 1), (255, 9, 9, 9), (127, 0, 0, 0), (0, 255, 0, 1), (127, 0, 255, 255))]
+    heads = ((128, 0, 0, 1), (255, 9, 9, 9), (127, 0, 0, 0), (0, 255, 0, 1), (127, 0, 255, 255))
+    found = [bytes(head) for head in heads]
     found += [found[-1][:size] for size in range(4)] + [found[-1] + bytes(n) for n in (65534, 65535)]
     return [start + build_chunk(bs.MovedTinyChunk.TYPE, b"\0\3" + head) for head in found]
 

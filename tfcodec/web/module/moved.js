@@ -5,6 +5,7 @@ import { tinyOfSums } from "./planes.js";
 const SIDE = 64; // places of a row, each the sum of 4 x 4 pixels
 const REACHES = [14, 18, 22, 27, 33, 40, 50, 64];
 const SHARES = [16, 12, 8, 4];
+const BELOW = 3 * SIDE;
 const BACK = 4194304; // 2^22
 const NO_FACE = [0, 0, 0, 0];
 
@@ -90,13 +91,14 @@ export class MovedKeyframe {
       const j = Math.min(t >> 6, 62);
       const f = s - 64 * i;
       const g = t - 64 * j;
+      const e = 64 - f;
+      const h = 64 - g;
       const cell = cellOf(place);
-      const first = 3 * (SIDE * j + i);
-      for (let c = 0; c < 3; c++) {
-        const at = first + c;
-        const top = (64 - f) * sums[at] + f * sums[at + 3];
-        const bottom = (64 - f) * sums[at + 3 * SIDE] + f * sums[at + 3 * SIDE + 3];
-        cells[cell + c] += (64 - g) * top + g * bottom;
+      let at = 3 * (SIDE * j + i);
+      for (let c = 0; c < 3; c++, at++) {
+        const top = e * sums[at] + f * sums[at + 3];
+        const bottom = e * sums[at + BELOW] + f * sums[at + BELOW + 3];
+        cells[cell + c] += h * top + g * bottom;
       }
     }
     return tinyOfSums(cells.map((sum) => (sum + 2048) >> 12));
