@@ -127,7 +127,8 @@ def call_as_file(frames: Iterable[NDArray[np.uint8]], quality: int, refresh: int
 
     stream, sends = StreamEncoder(Sending(quality, "call")), policy.CallPolicy()
     if refresh is not None:
-        stream.layers["tiny"] = TinyLayerEncoder(TinyEncoder(policy.tiny_quality(quality), "call", refresh=refresh))
+        coder = TinyEncoder(policy.tiny_quality(quality), "call", refresh=refresh)
+        stream.layers["tiny"] = TinyLayerEncoder(coder, moves=False)
     chunks: list[Chunk] = [*stream.announcements]
     count = 0
     for frame in frames:

@@ -36,6 +36,11 @@ class TinyDecoder:
             raise TfcodecError("TinyDecoder.reset must come first")
         return self._state
 
+    @property
+    def known(self) -> bool:
+        """Whether the last frames were decoded, and not made up for those that were lost."""
+        return self.state.history is not None
+
     def restore(self, state: CoderState) -> None:
         """Go on from an earlier state, as the encoder did."""
         self._state = state
@@ -54,7 +59,7 @@ class TinyDecoder:
         coder = RangeDecoder(payload)
         before = self.state, self._last
         planes = self.decode_from(coder, frames)
-        if self.state.history is not None:  # a payload that could not be read was not read to its end
+        if self.known:  # a payload that could not be read was not read to its end
             try:
                 coder.finish()
             except BitstreamError:

@@ -80,6 +80,11 @@ class TinyEncoder:
         self._history, self._first = None, True
 
     @property
+    def step(self) -> float:
+        """About the quantiser's next step, in 1/16 grey level."""
+        return float(self._model.steps[self._step if self._step >= 0 else self._nominal_step])
+
+    @property
     def state(self) -> CoderState:
         """What the next payload would be predicted from. Raises TfcodecError before the first :meth:`reset`."""
         return CoderState(self._base(), self._history, self._sent_step, self._first)

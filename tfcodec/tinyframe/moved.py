@@ -128,7 +128,7 @@ def _between(start: Ints, end: Ints, weight: Ints) -> tuple[Ints, Ints]:
 
 
 def without(planes: TinyPlanes, moved: TinyPlanes, still: TinyPlanes) -> TinyPlanes:
-    """What is coded of tiny frames: they less how those of the moved keyframe differ from those of the ``still`` one."""
+    """What is coded of tiny frames: they less what movement changes in the keyframe's tiny frame, the ``still`` one."""
     return TinyPlanes.from_samples(planes.samples() - moved.samples() + still.samples())
 
 

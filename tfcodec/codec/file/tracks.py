@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bitstream import BY_CLASS, Chunk, KeyframeChunk, LayerChunk, StreamHeader
+from ...bitstream import BY_CLASS, Chunk, KeyframeChunk, LayerChunk, MovedTinyChunk, StreamHeader
 from ...errors import BitstreamError
+from ...tinyframe import Move
 from ..parts import StreamDecoder
 from ..parts.keyframes import Chain
 from ..parts.layer import State
+from ..parts.tiny import TinyLayerDecoder
 
 
 class Track:
@@ -40,8 +42,11 @@ class Track:
             self._note(f"keyframe at frame {chunk.frame_index}", error)
             return None
 
-    def layer(self, chunk: LayerChunk) -> NDArray[Any]:
-        """What the chunk says of its frames: of tiny frames [n, 8, 8, 3] uint8."""
+    def layer(self, chunk: LayerChunk, motion: NDArray[Any] | None = None) -> NDArray[Any]:
+        """What the chunk says of its frames: of tiny frames [n, 8, 8, 3] uint8.
+
+        ``motion``: what the layer of motion says of the same frames, [n, 17].
+        """
         name = BY_CLASS[type(chunk)].key
         layer, held = self._decoder.layers[name], self._decoder.tag
         if held is None or (chunk.keyframe_tag != held and not self.strict):
@@ -50,6 +55,9 @@ class Track:
             self.damaged.append(f"frames from {chunk.first_frame} on: their keyframe is missing")
             return layer.lose(chunk.frame_count)
         try:
+            if isinstance(chunk, MovedTinyChunk) and isinstance(layer, TinyLayerDecoder) and motion is not None:
+                move = Move(chunk.shape, chunk.x, chunk.y, chunk.distance)
+                return layer.decode_moved(chunk.payload, move, motion)
             return layer.decode(chunk.payload, chunk.frame_count)
         except BitstreamError as error:
             self._note(f"{name} frames from {chunk.first_frame} on", error)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bitstream import BY_CLASS, KeyframeChunk, LayerChunk, ParsedStream, TinyChunk
+from ...bitstream import BY_CLASS, KeyframeChunk, LayerChunk, MovedTinyChunk, ParsedStream, TinyChunk
 from ..parts.keyframes import Chain
 from ..parts.layer import State
 from .tracks import Track
@@ -114,13 +114,21 @@ class Walk:
                     yield from self._hold(chunk.first_frame)
                 name, notes = BY_CLASS[type(chunk)].key, len(self._track.damaged)
                 self._fill(name, chunk.first_frame)
-                self._said[name].append(self._track.layer(chunk))
+                self._said[name].append(self._track.layer(chunk, self._motion_of(chunk)))
                 self._reached[name] = chunk.end_frame
                 if isinstance(chunk, TinyChunk):
                     self._between = True
                     yield self._block(chunk.end_frame, len(self._track.damaged) > notes)
                     self._between = False
         yield from self._hold(self._stream.frame_count)
+
+    def _motion_of(self, chunk: LayerChunk) -> NDArray[Any] | None:
+        """What the layer of motion says of the frames of a chunk that is predicted from the moved keyframe."""
+        if not isinstance(chunk, MovedTinyChunk) or "motion" not in self._said:
+            return None
+        self._fill("motion", chunk.end_frame)
+        start = chunk.first_frame - self._emitted
+        return np.concatenate(self._said["motion"])[start : start + chunk.frame_count]
 
     def _hold(self, until: int) -> Iterator[Block]:
         """Blocks that stand in for frames without tiny frames, before ``until``."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ...model.tracker import FaceTracker
-    from ...tinyframe import TinyPlanes
+    from ...tinyframe import Move, TinyPlanes
     from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 
 Frames = NDArray[np.uint8]
@@ -94,6 +94,27 @@ class Looking(Protocol):
 
     def look(self, frames: Frames) -> None:
         """The next `encode` will be of these very frames, [n, 256, 256, 3] uint8."""
+
+
+@runtime_checkable
+class Placing(Protocol):
+    """A layer's encoder that knows where the face is in the keyframe."""
+
+    @property
+    def place(self) -> tuple[int, int, int] | None:
+        """Centre of the face, x and y, and the distance between its eyes, in pixels; None: there is no face."""
+
+
+@runtime_checkable
+class Moving(Protocol):
+    """A layer's encoder that may predict from the moved keyframe (`tfcodec.tinyframe.Move`)."""
+
+    place: tuple[int, int, int] | None
+    """To be set after `reset`: as `Placing` says."""
+
+    @property
+    def move(self) -> Move | None:
+        """How the keyframe was moved for the last payload; None if it was not."""
 
 
 class LayerEncoder(Protocol):

@@ -23,6 +23,7 @@ from ...motion import (
     MotionEncoder,
     analyse,
     check_motion,
+    distance,
     motion_hash,
 )
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
@@ -93,6 +94,14 @@ class MotionLayerEncoder(Carrying):
         marks, scores = self._find(keyframe[None])
         self._reference = marks[0] if scores[0] > self._threshold else None
         self._coder.reset()
+
+    @property
+    def place(self) -> tuple[int, int, int] | None:
+        """See `Placing`."""
+        if self._reference is None:
+            return None
+        x, y = np.clip(np.rint(self._reference.mean(axis=0)), 0, 255).astype(int).tolist()
+        return x, y, int(np.clip(round(distance(self._reference)), 1, 255))
 
     def set_quality(self, quality: int) -> None:
         self._coder.set_quality(policy.motion_quality(quality))

@@ -19,6 +19,7 @@ from ...bitstream import (
     InterKeyframeChunk,
     KeyframeChunk,
     LayerChunk,
+    MovedTinyChunk,
     StreamHeader,
     TinyChunk,
 )
@@ -29,7 +30,7 @@ from ...tinyframe import TABLES_ID
 from ...tinyframe.rangecoder import RangeDecoder, RangeEncoder
 from .. import policy
 from .keyframes import Chain, KeyframeDecoder
-from .layer import Frames, LayerDecoder, LayerEncoder, Looking, Mode, Sending, State, layer
+from .layer import Frames, LayerDecoder, LayerEncoder, Looking, Mode, Moving, Placing, Sending, State, layer
 
 Values = dict[str, NDArray[Any]]
 """What each layer says of some frames, [n, ...], by the layer's name."""
@@ -111,8 +112,13 @@ class StreamEncoder(_Layers):
         decoder = KeyframeDecoder(self.chain)
         picture = decoder.decode(chunk)  # what the receiver will have
         self.chain = decoder.chain
+        place = None
         for coder in self.layers.values():
             coder.reset(picture)
+            if isinstance(coder, Moving):
+                coder.place = place
+            elif isinstance(coder, Placing):
+                place = coder.place
         return chunk
 
     def _code(self, frame: Frames, index: int, serves: int, refer: bool) -> KeyframeChunk:
@@ -149,11 +155,16 @@ class StreamEncoder(_Layers):
     def chunks(self, frames: Frames, first: int) -> list[LayerChunk]:
         """`encode`, as chunks of a file; ``first``: the number of the first frame."""
         payloads = self.encode(frames)
-        chunks: list[LayerChunk] = [
-            part.chunk(first, len(frames), payloads[part.key], self.tag)
-            for part in LAYERS
-            if part.key in payloads and (payloads[part.key] or not part.ancillary)
-        ]
+        chunks: list[LayerChunk] = []
+        for part in LAYERS:
+            payload, coder = payloads.get(part.key, b""), self.layers.get(part.key)
+            if coder is None or (part.ancillary and not payload):
+                continue
+            if isinstance(coder, Moving) and (move := coder.move) is not None:
+                place = (move.shape, move.x, move.y, move.distance)
+                chunks.append(MovedTinyChunk(first, len(frames), payload, self.tag, *place))
+            else:
+                chunks.append(part.chunk(first, len(frames), payload, self.tag))
         return sorted(chunks, key=lambda chunk: isinstance(chunk, TinyChunk))  # with tiny frames a file ends
 
     def unit(self, frames: Frames) -> tuple[bytes, dict[str, int]]:

@@ -1,0 +1,72 @@
+"""How far the encoder lets the head take the keyframe along: the shape of a move that leaves least to be coded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.fft import dct
+
+from tfcodec.tinyframe.entropy import Model
+from tfcodec.tinyframe.moved import REACHES, SHARES, Move, MovedKeyframe, without
+from tfcodec.tinyframe.planes import TinyPlanes
+from tfcodec.tinyframe.tables import load_tables
+
+STRIDE = 4
+"""Only every so many frames are looked at."""
+WORTH = 6.0
+"""Bytes that a move has to save by this estimate, since naming it takes four."""
+_FIRST = 4 * 4 * 3  # the shape to begin with: the middle of the reaches, all of the way
+
+
+class Mover:
+    """Chooses moves of a keyframe.
+
+    Args:
+        keyframe: the decoded picture, [256, 256, 3] uint8.
+        place: x, y and distance of a `Move`.
+    """
+
+    def __init__(self, keyframe: npt.NDArray[np.uint8], place: tuple[int, int, int]) -> None:
+        self._model = Model(load_tables())
+        self.keyframe = MovedKeyframe(keyframe)
+        self._start = Move(_FIRST, *place)
+
+    def choose(
+        self, planes: TinyPlanes, motion: npt.NDArray[np.int32], still: TinyPlanes, step: float
+    ) -> Move | None:
+        """The best move for some tiny frames; None if that is none.
+
+        Args:
+            planes: T tiny frames, as they are.
+            motion: [T, 17] of the same frames.
+            still: the keyframe's tiny frame.
+            step: of the quantiser they will be coded with, in 1/16 grey level.
+        """
+        if not (motion[:, -1] == 1).any():
+            return None
+        planes, motion = TinyPlanes(planes.luma[::STRIDE], planes.chroma[::STRIDE]), motion[::STRIDE]
+        base = self._model.analyse(still.samples())
+        known: dict[Move, float] = {}
+
+        def cost(move: Move) -> float:
+            if move not in known:
+                known[move] = self._bytes(without(planes, self.keyframe.planes(move, motion), still), base, step)
+            return known[move]
+
+        # One after the other: what is best of one hardly depends on the others.
+        best = self._start
+        for _ in range(2):
+            before = best
+            for scale, count in ((16, len(REACHES)), (4, len(SHARES)), (1, len(SHARES))):
+                rest = best.shape - best.shape // scale % count * scale
+                best = min((replace(best, shape=rest + scale * i) for i in range(count)), key=cost)
+            if best == before:
+                break
+        return best if cost(best) + WORTH < self._bytes(planes, base, step) else None
+
+    def _bytes(self, planes: TinyPlanes, base: npt.NDArray[np.int64], step: float) -> float:
+        """About how many bytes tiny frames take: what their spectrum in time exceeds the quantiser's step by."""
+        spectrum = dct((self._model.analyse(planes.samples()) - base).astype(np.float64), axis=0, norm="ortho")
+        return float(np.log2(1 + np.square(spectrum) * (STRIDE / (2 * step) ** 2)).sum()) / 2
