@@ -367,6 +367,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         names[-1].write_bytes((decode_inter_keyframe(data, CHAIN[:i]) if i else decode_keyframe(data)).tobytes())
     (folder / "chained.tfc").write_bytes(displaced(chained()))
     exact.append((folder / "chained.tfc", names))
+    for name, (path, found) in {"clip": exact[0], "chained": exact[-1]}.items():
+        (folder / f"moved_{name}.tfc").write_bytes(moved(path.read_bytes()))
+        exact.append((folder / f"moved_{name}.tfc", found))
     header, _, *others = bs.read_stream(displaced(EXAMPLE)).chunks
     unknown = file_of(header, bs.DisplacementTablesChunk(1, bytes(4)), *others)
     (folder / "r73_displacement.tfc").write_bytes(unknown)
@@ -454,7 +457,7 @@ def test_speech_of_an_unknown_codec_leaves_the_pictures(job: dict[str, Any]) -> 
 
 
 def test_layers_of_files(job: dict[str, Any]) -> None:
-    """Clips of two keyframes and of a chain of three, the specification's example, files whose layers are faulty."""
+    """Clips of two keyframes and of a chain of three, also moved, the specification's example, and faulty layers."""
     for path, found in zip(job["exact"], job["answers_exact"], strict=True):
         wanted = exact_result(path)
         if path.name in ("r45_rubbish.tfc", "r49_lengths.tfc"):
