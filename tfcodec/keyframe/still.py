@@ -39,8 +39,9 @@ _CEILING = (1200, 1500, 1800, 2300, 2800, 3400, 4300, 5700, 7800, 10000, 12000)
 # avif: a still with the reduced header; lp: one thread; variance boost: more bits for smooth areas such as skin;
 # chroma finer than the encoder thinks best, as it is RGB that counts.
 _SVT_OPTIONS = (
-    "avif=1:lp=1:tune=1:enable-variance-boost=1:variance-boost-strength=3:variance-octile=4:variance-boost-curve=2"
+    "avif=1:lp=1:tune=0:enable-variance-boost=1:variance-boost-strength=3:variance-octile=6:variance-boost-curve=2"
     ":enable-qm=1:qm-min=2:max-tx-size=32:sharpness=4:ac-bias=3:key-frame-chroma-qindex-offset=-24"
+    ":enable-restoration=0"
 )
 _PRESET, _FAST_PRESET = 1, 5
 _COARSE, _COARSE_PRESET = 2.5, 2  # below this quality slower presets cost LPIPS (lowest_keyframe.json)
