@@ -76,25 +76,25 @@ def displaced(data: bytes) -> bytes:
 
 
 def moved(data: bytes) -> bytes:
-    """A file whose tiny frames are coded as of a moved keyframe: it turns, and goes beyond its edges.
+    """A file whose tiny frames are a difference from those of the keyframe, moved as its motion says.
 
-    Every fifth frame has no face. The motion that the file has is put out; each shape is another than the one before.
+    Without motion it gets some: the picture turns and goes beyond its edges, and every fifth frame has no face.
     """
     chunks: list[bs.Chunk] = []
-    coder = MotionEncoder(0, "file")
-    for count, chunk in enumerate(bs.read_stream(data).chunks):
-        if isinstance(chunk, (bs.MotionTablesChunk, bs.MotionChunk)):
-            continue
-        if isinstance(chunk, bs.KeyframeChunk):
+    stream, coder = bs.read_stream(data).chunks, MotionEncoder(0, "file")
+    still = not any(isinstance(chunk, bs.MotionTablesChunk) for chunk in stream)
+    for count, chunk in enumerate(stream):
+        if isinstance(chunk, bs.KeyframeChunk) and still:
             if not any(isinstance(other, bs.KeyframeChunk) for other in chunks):
                 chunks.append(bs.MotionTablesChunk(MOTION_ID, motion_hash()))
             coder = MotionEncoder(0, "file")
         if isinstance(chunk, bs.TinyChunk):
             place = (chunk.first_frame, chunk.frame_count)
-            frames = np.arange(chunk.first_frame, chunk.end_frame)
-            numbers = np.zeros((len(frames), 16))
-            numbers[:, :4] = 40 * (frames[:, None] + 1) * np.sin(np.arange(4) + count)
-            chunks.append(bs.MotionChunk(*place, coder.encode(numbers, frames % 5 != 3), chunk.keyframe_tag))
+            if still:
+                frames = np.arange(chunk.first_frame, chunk.end_frame)
+                numbers = np.zeros((len(frames), 16))
+                numbers[:, :4] = 40 * (frames[:, None] + 1) * np.sin(np.arange(4) + count)
+                chunks.append(bs.MotionChunk(*place, coder.encode(numbers, frames % 5 != 3), chunk.keyframe_tag))
             head = (37 * count % SHAPES, 120, 100, 60)
             chunk = bs.MovedTinyChunk(*place, chunk.payload, chunk.keyframe_tag, *head)
         chunks.append(chunk)
