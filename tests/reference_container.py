@@ -144,6 +144,14 @@ def read_speech(f: Fields) -> tuple[int, list[bytes]]:
     return first, [f.take(length) for length in lengths]
 
 
+def read_move(f: Fields) -> tuple[int, int, int, int]:
+    """Section 6.15: shape, x, y, distance."""
+    f.rule_at_end = 78
+    shape, x, y, distance = f.u8(), f.u8(), f.u8(), f.u8()
+    require(shape <= 127 and distance >= 1, 78)
+    return shape, x, y, distance
+
+
 def check_meta(f: Fields) -> None:
     """Section 6.7."""
     while f.data:
@@ -171,7 +179,7 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
     first_header, frame, packet, key, tag, fresh, done, ancillary = b"", 0, 0, -1, 3, False, False, 0
     for kind, payload in split(data[4:]):
         require(not done, 36)
-        number = kind % 64 if kind in (0xC1, 0xC2, 0xC3, 0x84, 0x85, 0xC6, 7, 8, 9, 0x8A, 0x8B, 0xCC, 13, 14) else 0
+        number = kind % 64 if kind in (0xC1, 0xC2, 0xC3, 0x84, 0x85, 0xC6, 7, 8, 9, 0x8A, 0x8B, 0xCC, 13, 14, 0x8F) else 0
         require(number > 0 or kind < 0x80, 9)
         f = Fields(payload, 10)
         if number == 1:
@@ -196,19 +204,21 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
             key, tag, fresh, last = place, turn, True, f.data
             chain = chain + 1 if number == 12 else 1
             result.append(("keyframe", place, turn, f.data, *([reference] if number == 12 else [])))
-        elif number == 4:
+        elif number in (4, 15):
+            require(number == 4 or bool(tables), 77)
             require(key >= 0, 23)
             place, turn = divmod(f.v(), 4)
             count = f.v() + 1
             require(count <= 128, 27)
             require(place == frame, 26)
             require(turn == tag, 25)
+            how = read_move(f) if number == 15 else ()
             frame += count
             require(frame <= (header["frames"] or 1_080_000), 32)
             require(not tables or frame <= moved, 65)
             require(frame * header["rate"][1] <= 43_200 * header["rate"][0], 21)
             fresh = False
-            result.append(("tiny", place, count, turn, f.data))
+            result.append(("tiny" if number == 4 else "tiny moved", place, count, turn, f.data, *how))
         elif number == 5:
             first, packets = read_speech(f)
             require(header["audio"] is not None, 28)

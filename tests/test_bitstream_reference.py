@@ -39,7 +39,10 @@ def outcome(data: bytes) -> list[tuple[Any, ...]] | None:
             result.append(("keyframe", chunk.frame_index, chunk.keyframe_tag, chunk.data, *reference))
         elif isinstance(chunk, bs.TinyChunk):
             fields = (chunk.first_frame, chunk.frame_count, chunk.keyframe_tag, chunk.payload)
-            result.append(("tiny", *fields))
+            if isinstance(chunk, bs.MovedTinyChunk):
+                result.append(("tiny moved", *fields, chunk.shape, chunk.x, chunk.y, chunk.distance))
+            else:
+                result.append(("tiny", *fields))
         elif isinstance(chunk, bs.MotionChunk):
             result.append(("motion", chunk.first_frame, chunk.frame_count, chunk.keyframe_tag, chunk.payload))
         elif isinstance(chunk, bs.DisplacementChunk):
@@ -108,7 +111,13 @@ def test_mutated_fields() -> None:
                 if shifting and rng.random() < 0.5:
                     some = rng.choice([count] * 9 + [1])
                     chunks.append(bs.DisplacementChunk(frame, some, b"shift"[:some], tag).to_bytes())
-                chunks.append(bs.TinyChunk(frame, count, b"tiny", tag).to_bytes())
+                if rng.random() < (0.4 if moving else 0.05):
+                    place = bytes(rng.choice([0, 1, 127, 255]) for _ in range(3))
+                    move = bytes([rng.choice([0, 0, 127, 128])]) + place
+                    head = bs.TinyChunk(frame, count, move[: rng.choice([4] * 9 + [3])], tag).to_bytes()
+                    chunks.append(build_chunk(0x8F, head[2:-2]))
+                else:
+                    chunks.append(bs.TinyChunk(frame, count, b"tiny", tag).to_bytes())
                 frame += count - (rng.random() < 0.05)
             elif kind == 3:
                 chunks.append(bs.SpeechChunk(packet, (b"a", b"b" * rng.randrange(3))).to_bytes())
@@ -117,7 +126,7 @@ def test_mutated_fields() -> None:
                 chunks.append(bs.PaddingChunk(3).to_bytes())
             else:
                 payload = bytes(rng.choice([0, 1, 2, 4, 97, 128, 255]) for _ in range(rng.randrange(1, 9)))
-                types = [0x84, 0x85, 7, 0xC6, 0xC2, 10, 0x8A, 0x8B, 0xCC, 0xAA, 13, 14]
+                types = [0x84, 0x85, 7, 0xC6, 0xC2, 10, 0x8A, 0x8B, 0xCC, 0xAA, 13, 14, 0x8F]
                 chunks.append(build_chunk(rng.choice(types), payload))
             if rng.random() < 0.7 and len(chunks) <= 5 and not any(c[0] == 0xC2 for c in chunks):
                 chunks.insert(1 + moving + shifting, bs.KeyframeChunk(0, b"k", 0).to_bytes())
