@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from conftest import psnr, there
 from test_spec import DATA as EXAMPLE
-from web_streams import SPEECH_FRAMES, chained, displaced, other_speech, pausing, speech_without_a_decoder
+from web_streams import SPEECH_FRAMES, chained, displaced, moved, other_speech, pausing, speech_without_a_decoder
 
 import tfcodec
 from tfcodec.bench import folder as beside
@@ -111,9 +111,9 @@ def _decoded(data: bytes) -> tfcodec.Clip:
 
 @pytest.fixture(scope="module")
 def plain(moving_face: tuple[np.ndarray, np.ndarray]) -> bytes:
-    """Ten frames with sound, and with motion where the tracker sees a face."""
+    """Ten frames with sound, and with motion where the tracker sees a face, by which the keyframe moves."""
     frames, sound = moving_face
-    return _encoded(FRAMES, frames[:FRAMES].tobytes(), sound[: 640 * FRAMES].tobytes())
+    return moved(_encoded(FRAMES, frames[:FRAMES].tobytes(), sound[: 640 * FRAMES].tobytes()))
 
 
 @pytest.fixture(scope="module")
@@ -258,9 +258,10 @@ def test_the_api_of_the_module(player: Any) -> None:
         assert name in info["notice"]
         assert speech is None
         assert failure == "WeightsError", "the stream names no network"
-    info, *_ = player.evaluate(OPEN, base64.b64encode(chained()).decode())
-    assert (info["keyframes"], info["interKeyframes"]) == (3, [1, 2])
-    assert info["bytes"] == tfcodec.probe(chained()).bytes
+    for data in (chained(), moved(chained())):
+        info, *_ = player.evaluate(OPEN, base64.b64encode(data).decode())
+        assert (info["keyframes"], info["interKeyframes"]) == (3, [1, 2])
+        assert info["bytes"] == tfcodec.probe(data).bytes
 
 
 def test_plays_to_the_end_seeks_and_steps(player: Any) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import reference_chain
 from test_spec import DATA as EXAMPLE
-from web_streams import CHAIN, chained, displaced, file_of, other_speech, speech_without_a_decoder
+from web_streams import CHAIN, chained, displaced, file_of, moved, other_speech, speech_without_a_decoder
 
 from tfcodec import bitstream as bs
 from tfcodec.bitstream.framing import build_chunk
@@ -41,6 +41,7 @@ from tfcodec.motion import MotionDecoder, MotionEncoder, motion_hash, synthesise
 from tfcodec.speech import packet_duration_ms
 from tfcodec.speech.comfort import ComfortNoise
 from tfcodec.tinyframe import TinyDecoder, TinyEncoder, TinyPlanes, tiny_from_frames, tiny_to_rgb
+from tfcodec.tinyframe.moved import SHAPES, Move, MovedKeyframe, restored
 from tfcodec.tinyframe.rangecoder import RangeDecoder
 from tfcodec.web.page import TABLES
 
@@ -78,7 +79,8 @@ def chunk(c: Any) -> list[Any]:
     if isinstance(c, bs.KeyframeChunk):
         return ["KEYFRAME", c.frame_index, c.keyframe_tag, c.data.hex()]
     if isinstance(c, bs.LayerChunk):
-        return [c.NAME, c.first_frame, c.frame_count, c.keyframe_tag, c.payload.hex()]
+        head = [c.shape, c.x, c.y, c.distance] if isinstance(c, bs.MovedTinyChunk) else []
+        return [c.NAME, c.first_frame, c.frame_count, c.keyframe_tag, c.payload.hex(), *head]
     if isinstance(c, bs.MotionTablesChunk):
         return ["MOTION_TABLES", c.motion_id, c.motion_hash.hex()]
     if isinstance(c, bs.DisplacementTablesChunk):
@@ -135,7 +137,8 @@ def broken_streams() -> list[bytes]:
     one with its chunks in other orders."""
     rng = random.Random(16)
     found = [b"", EXAMPLE]
-    for data in [EXAMPLE, chained(), displaced(chained()), *(path.read_bytes() for path in FILES)]:
+    rich = moved(displaced(chained()))
+    for data in [EXAMPLE, chained(), displaced(chained()), rich, *(path.read_bytes() for path in FILES)]:
         found.append(data)
         found += [data[: rng.randrange(len(data) + 1)] for _ in range(6)]
         found += [flipped(data, rng) for _ in range(6)]
@@ -144,7 +147,18 @@ def broken_streams() -> list[bytes]:
     _, tables, key, *_ = bs.read_stream(displaced(chained())).chunks
     ahead = bs.DisplacementChunk(0, 4, b"")
     found.append(file_of(bs.StreamHeader(), tables, key, ahead, bs.TinyChunk(0, 2, b""), bs.EndChunk(2)))
-    return found + reordered(displaced(chained()))
+    found += [file_of(bs.StreamHeader(frame_count=2), *more, bs.MovedTinyChunk(0, 2, b"")) for more in ([], [key])]
+    return found + badly_moved() + reordered(rich)
+
+
+def badly_moved() -> list[bytes]:
+    """Files of a chunk that says in all ways, right and wrong, how the keyframe moves; and of the longest."""
+    _, motion_tables, key, motion, *_ = bs.read_stream(moved(chained())).chunks
+    start = file_of(bs.StreamHeader(frame_count=4), motion_tables, key, motion)
+    heads = ((128, 0, 0, 1), (255, 9, 9, 9), (127, 0, 0, 0), (0, 255, 0, 1), (127, 0, 255, 255))
+    found = [bytes(head) for head in heads]
+    found += [found[-1][:size] for size in range(4)] + [found[-1] + bytes(n) for n in (65534, 65535)]
+    return [start + build_chunk(bs.MovedTinyChunk.TYPE, b"\0\3" + head) for head in found]
 
 
 def reordered(data: bytes) -> list[bytes]:
@@ -225,6 +239,21 @@ def tiny_runs() -> list[tuple[TinyPlanes, list[tuple[bytes | None, int]]]]:
     return runs + [
         (planes[0], [(flipped(short, rng, 2), count), (short[: rng.randrange(len(short))], count)]) for _ in range(15)
     ]
+
+
+@cache
+def moves() -> tuple[np.ndarray, np.ndarray, list[Move], np.ndarray]:
+    """A keyframe, coded samples of frames, how it moves, and the frames' motion, from none to what numbers can say."""
+    noise = np.random.default_rng(24)
+    picture = noise.integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    motion = np.zeros((30, 17), np.int32)
+    motion[:, :16] = noise.normal(0, np.array([0, 20, 200, 1000, 5000, 40000]).repeat(5)[:, None], (30, 16)).round()
+    motion[-4:, :4] = [[32767] * 4, [-32767] * 4, [-32767, 32767, -32767, 32767], [32767, -32767, -32767, 32767]]
+    motion = np.clip(motion, -32767, 32767)
+    motion[:, 16] = np.arange(30) % 6 != 3
+    heads = [(0, 0, 0, 1), (127, 255, 255, 255), (112, 0, 255, 255), (15, 255, 0, 1), (113, 128, 128, 127)]
+    heads += [(int(shape), *noise.integers(1, 256, 3).tolist()) for shape in noise.permutation(SHAPES)[:19]]
+    return picture, noise.integers(0, 4081, (30, 96)), [Move(*head) for head in heads], motion
 
 
 def clip() -> tuple[bytes, list[np.ndarray]]:
@@ -338,6 +367,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         names[-1].write_bytes((decode_inter_keyframe(data, CHAIN[:i]) if i else decode_keyframe(data)).tobytes())
     (folder / "chained.tfc").write_bytes(displaced(chained()))
     exact.append((folder / "chained.tfc", names))
+    for name, (path, found) in {"clip": exact[0], "chained": exact[-1]}.items():
+        (folder / f"moved_{name}.tfc").write_bytes(moved(path.read_bytes()))
+        exact.append((folder / f"moved_{name}.tfc", found))
     header, _, *others = bs.read_stream(displaced(EXAMPLE)).chunks
     unknown = file_of(header, bs.DisplacementTablesChunk(1, bytes(4)), *others)
     (folder / "r73_displacement.tfc").write_bytes(unknown)
@@ -347,6 +379,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     planes.write_bytes(np.random.default_rng(1).integers(0, 256, 98304, dtype=np.uint8).tobytes())
     noise = folder / "noise"
     noise.write_bytes(pausing()[0].tobytes())
+    (folder / "moved.rgb").write_bytes(moves()[0].tobytes())
     rng = np.random.default_rng(2)
     marks = [(rng.uniform(60, 200, (70, 2)), rng.integers(-900, 900, 16)) for _ in range(3)]
     marks.append((np.full((70, 2), 100.0), rng.integers(-900, 900, 16)))
@@ -368,6 +401,10 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             }
             for reference, payloads in tiny_runs()
         ],
+        "moved": {
+            "picture": str(folder / "moved.rgb"), "coded": moves()[1].tolist(), "motion": moves()[3].tolist(),
+            "heads": [dataclasses.astuple(move) for move in moves()[2]],
+        },
         "chains": [[payload.hex() for payload in chain] for chain in keyframe_chains()],
         "gaps": [["", "08aa", "08bb", "", "", "48cc", ""]],
         "comfort": [{"path": str(noise), "sent": pausing()[1], "size": 640}],
@@ -406,7 +443,7 @@ def test_containers_are_read_alike(job: dict[str, Any]) -> None:
     for stream, one, other in zip(job["streams"], wanted, found, strict=True):
         assert other == one, stream.hex()
     rules = {one["rule"] for one in wanted if "rule" in one}
-    assert {*range(1, 38), 61, *range(63, 68), 72, 74, 75, 76} <= rules
+    assert {*range(1, 38), 61, *range(63, 68), 72, *range(74, 79)} <= rules
     assert sum("chunks" in one for one in wanted) > 100
 
 
@@ -420,7 +457,7 @@ def test_speech_of_an_unknown_codec_leaves_the_pictures(job: dict[str, Any]) -> 
 
 
 def test_layers_of_files(job: dict[str, Any]) -> None:
-    """Clips of two keyframes and of a chain of three, the specification's example, files whose layers are faulty."""
+    """Clips of two keyframes and of a chain of three, also moved, the specification's example, and faulty layers."""
     for path, found in zip(job["exact"], job["answers_exact"], strict=True):
         wanted = exact_result(path)
         if path.name in ("r45_rubbish.tfc", "r49_lengths.tfc"):
@@ -480,6 +517,15 @@ def test_tiny_payloads(job: dict[str, Any]) -> None:
     found = [answer for run in job["answers_tiny"] for answer in run]
     assert differing(wanted, found) == []
     assert sum("rule" in answer for answer in found) > 3
+
+
+def test_tiny_frames_of_a_moved_keyframe(job: dict[str, Any]) -> None:
+    picture, samples, heads, motion = moves()
+    keyframe, still = MovedKeyframe(picture), tiny_from_frames(picture[None].repeat(len(motion), 0))
+    coded = TinyPlanes.from_samples(samples)
+    wanted = [restored(coded, keyframe.planes(move, motion), still).samples() for move in heads]
+    assert len(np.unique(np.concatenate(wanted), axis=0)) > 400
+    assert [sha(values.astype("<i2")) for values in wanted] == job["answers_moved"]
 
 
 def test_keyframes_up_to_the_decoder(job: dict[str, Any]) -> None:

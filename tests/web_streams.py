@@ -11,7 +11,9 @@ from test_spec import DATA as EXAMPLE
 from tfcodec import bitstream as bs
 from tfcodec.bitstream.framing import build_chunk
 from tfcodec.displacement import DISPLACEMENT_ID, DisplacementEncoder, displacement_hash
+from tfcodec.motion import MOTION_ID, MotionEncoder, motion_hash
 from tfcodec.speech import encode_speech
+from tfcodec.tinyframe.moved import SHAPES
 
 CHAIN = [
     bytes.fromhex(row["data"])
@@ -69,6 +71,32 @@ def displaced(data: bytes) -> bytes:
             payload = coder.encode(64 * np.sin(frames[:, None] / 4 + np.arange(12)))
             coder.leave_out(left)
             chunks.append(bs.DisplacementChunk(chunk.first_frame, len(frames), payload, chunk.keyframe_tag))
+        chunks.append(chunk)
+    return file_of(*chunks)
+
+
+def moved(data: bytes) -> bytes:
+    """A file whose tiny frames are a difference from those of the keyframe, moved as its motion says.
+
+    Without motion it gets some: the picture turns and goes beyond its edges, and every fifth frame has no face.
+    """
+    chunks: list[bs.Chunk] = []
+    stream, coder = bs.read_stream(data).chunks, MotionEncoder(0, "file")
+    still = not any(isinstance(chunk, bs.MotionTablesChunk) for chunk in stream)
+    for count, chunk in enumerate(stream):
+        if isinstance(chunk, bs.KeyframeChunk) and still:
+            if not any(isinstance(other, bs.KeyframeChunk) for other in chunks):
+                chunks.append(bs.MotionTablesChunk(MOTION_ID, motion_hash()))
+            coder = MotionEncoder(0, "file")
+        if isinstance(chunk, bs.TinyChunk):
+            place = (chunk.first_frame, chunk.frame_count)
+            if still:
+                frames = np.arange(chunk.first_frame, chunk.end_frame)
+                numbers = np.zeros((len(frames), 16))
+                numbers[:, :4] = 40 * (frames[:, None] + 1) * np.sin(np.arange(4) + count)
+                chunks.append(bs.MotionChunk(*place, coder.encode(numbers, frames % 5 != 3), chunk.keyframe_tag))
+            head = (37 * count % SHAPES, 120, 100, 60)
+            chunk = bs.MovedTinyChunk(*place, chunk.payload, chunk.keyframe_tag, *head)
         chunks.append(chunk)
     return file_of(*chunks)
 

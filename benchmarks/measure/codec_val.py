@@ -22,7 +22,7 @@ from benchmarks.common import call_as_file, clip_list, clips, environment, read_
 from tfcodec.metrics.frames import frozen_keyframes
 from tfcodec.metrics.lpips import LPIPS, lpips_of_arms
 from tfcodec.metrics.pixels import psnr
-from tfcodec.tinyframe import TinyDecoder, TinyPlanes, tiny_from_frames
+from tfcodec.tinyframe import Move, MovedKeyframe, TinyDecoder, TinyPlanes, restored, tiny_from_frames
 
 LONG_SECONDS = 5.0
 REFRESH = 25  # frames between payloads of calls whose contexts start anew
@@ -30,15 +30,26 @@ REFRESH = 25  # frames between payloads of calls whose contexts start anew
 
 def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
     """Luma and chroma MSE (0..255) of the stream's tiny planes against the exact box means of the source."""
-    from tfcodec.bitstream import KeyframeChunk, TinyChunk, read_stream
+    from tfcodec.bitstream import KeyframeChunk, MotionChunk, MovedTinyChunk, TinyChunk, read_stream
     from tfcodec.codec.parts.keyframes import KeyframeDecoder
+    from tfcodec.codec.parts.motion import MotionLayerDecoder
 
-    decoder, keyframes, planes = TinyDecoder(), KeyframeDecoder(), []
+    decoder, motion, keyframes = TinyDecoder(), MotionLayerDecoder(), KeyframeDecoder()
+    planes: list[TinyPlanes] = []
     for chunk in read_stream(data).chunks:
         if isinstance(chunk, KeyframeChunk):
-            decoder.reset(tiny_from_frames(keyframes.decode(chunk)[None]))
+            picture = keyframes.decode(chunk)
+            still, moving = tiny_from_frames(picture[None]), MovedKeyframe(picture)
+            decoder.reset(still)
+            motion.reset(picture)
+        elif isinstance(chunk, MotionChunk):
+            said = motion.decode(chunk.payload, chunk.frame_count)
         elif isinstance(chunk, TinyChunk):
-            planes.append(decoder.decode(chunk.payload, chunk.frame_count))
+            coded = decoder.decode(chunk.payload, chunk.frame_count)
+            if isinstance(chunk, MovedTinyChunk):  # the encoder writes one chunk of motion for each of tiny frames
+                move = Move(chunk.shape, chunk.x, chunk.y, chunk.distance)
+                coded = restored(coded, moving.planes(move, said), still)
+            planes.append(coded)
     return TinyPlanes.concatenate(planes).mse(tiny_from_frames(frames))
 
 

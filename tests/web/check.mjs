@@ -12,6 +12,7 @@ const { decoderInput, packetsOf, lostPacket } = await use("speech");
 const { fillGaps, filterOf } = await use("comfort");
 const { LogMel } = await use("mel");
 const { TinyDecoder, MotionDecoder, DisplacementDecoder } = await use("layers");
+const { MovedKeyframe } = await use("moved");
 const { planesToRgb, tinyOfPicture, tinyToRgb } = await use("planes");
 const { synthesise } = await use("marks");
 
@@ -41,6 +42,7 @@ function chunk(c) {
     KEYFRAME: () => [c.kind, c.frame, c.tag, hex(c.data)],
     KEYFRAME_INTER: () => [c.kind, c.frame, c.tag, c.reference, hex(c.data)],
     TINY: () => layer(c),
+    TINY_MOVED: () => [...layer(c), c.shape, c.x, c.y, c.distance],
     MOTION: () => layer(c),
     MOTION_TABLES: () => [c.kind, c.motionId, hex(c.motionHash)],
     DISPLACEMENT: () => layer(c),
@@ -113,6 +115,13 @@ function tinyRun({ reference, payloads }) {
   }));
 }
 
+function movedRun({ picture, coded, heads, motion }) {
+  const rgb = new Uint8Array(readFileSync(picture));
+  const keyframe = new MovedKeyframe(rgb, tinyOfPicture(rgb));
+  const [samples, numbers] = [coded, motion].map((rows) => rows.map((row) => Int16Array.from(row)));
+  return heads.map(([shape, x, y, distance]) => sha(...keyframe.restore(samples, { shape, x, y, distance }, numbers)));
+}
+
 const pool = job.streams.length ? readFileSync(job.pool) : null;
 let at = 0;
 const answers = {
@@ -127,6 +136,7 @@ const answers = {
   motion: job.motion.map((run) => numbersRun(new MotionDecoder(tables.motion), run)),
   displacement: job.displacement.map((run) => numbersRun(new DisplacementDecoder(tables.displacement), run)),
   tiny: job.tiny.map(tinyRun),
+  moved: movedRun(job.moved),
   chains: job.chains.map((chain) => attempt(() => chainPackets(chain.map(bytes)).map(hex))),
   lost: job.lost.map(([config, samples]) => hex(lostPacket(config, samples))),
   gaps: job.gaps.map((list) => decoderInput(list.map((text) => (text ? bytes(text) : null)), 1920)

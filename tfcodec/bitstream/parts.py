@@ -100,7 +100,7 @@ PARTS = (
         announced_by=MotionTablesChunk,
     ),
     Part("TINY", TinyChunk, "max_tiny_bytes", 0, "tiny", lambda chunk: len(chunk.payload)),
-    Part("TINY_MOVED", MovedTinyChunk, "max_tiny_bytes", 4, "tiny", lambda chunk: 4 + len(chunk.payload), other="TINY"),
+    Part("TINY_MOVED", MovedTinyChunk, "max_tiny_bytes", 0, "tiny", lambda chunk: 4 + len(chunk.payload), other="TINY"),
     Part("DISPLACEMENT_TABLES", DisplacementTablesChunk, "max_header_bytes"),
     # After the tiny frames, which change where the network draws.
     Part(

@@ -18,6 +18,7 @@ from tfcodec.errors import BitstreamError, LimitExceeded, MediaError, TruncatedE
 
 from . import av1
 from .colour import SIDE, to_planes, to_rgb
+from .header import say_no_restoration
 
 MAX_KEYFRAME_BYTES = 1 << 20
 
@@ -31,16 +32,18 @@ _MAX_SEQUENCE_BYTES = 64
 # By quality 0...10: the encoder's CRF, and the size in bytes beyond which a picture (noise, foliage) is coded
 # more coarsely. No finer rate control is needed: at equal mean bytes one CRF for all pictures gives the best
 # mean LPIPS.
-_CRF = (63, 61, 59, 56, 53, 49.5, 46, 41, 35, 29, 23)
+_CRF = (60.25, 57.75, 55.75, 53.25, 50, 46, 42.5, 37.5, 31.25, 25.25, 19.25)
+_COARSEST = 63
 _CEILING = (1200, 1500, 1800, 2300, 2800, 3400, 4300, 5700, 7800, 10000, 12000)
 
-# Chosen on training pictures (benchmarks/search/keyframe_options.py); at 1.6 KB 0.2 dB and 14 % of LPIPS better than
-# the encoder's own tune=3 (image quality).
+# Chosen on training pictures and by what is drawn from them (benchmarks/search/keyframe_options.py).
 # avif: a still with the reduced header; lp: one thread; variance boost: more bits for smooth areas such as skin;
-# chroma finer than the encoder thinks best, as it is RGB that counts.
+# chroma finer than the encoder thinks best, as it is RGB that counts. No loop restoration: the network restores, and
+# what that smooths is lost to it.
 _SVT_OPTIONS = (
-    "avif=1:lp=1:tune=1:enable-variance-boost=1:variance-boost-strength=3:variance-octile=4:variance-boost-curve=2"
+    "avif=1:lp=1:tune=0:enable-variance-boost=1:variance-boost-strength=3:variance-octile=6:variance-boost-curve=2"
     ":enable-qm=1:qm-min=2:max-tx-size=32:sharpness=4:ac-bias=3:key-frame-chroma-qindex-offset=-24"
+    ":enable-restoration=0"
 )
 _PRESET, _FAST_PRESET = 1, 5
 _COARSE, _COARSE_PRESET = 2.5, 2  # below this quality slower presets cost LPIPS (lowest_keyframe.json)
@@ -75,9 +78,9 @@ def encode_keyframe(picture: npt.NDArray[np.uint8], quality: float = 5, *, fast:
     while True:
         preset = _FAST_PRESET if fast else _COARSE_PRESET if quality < _COARSE else _PRESET
         payload = _strip(b"".join(av1.encode([planes], preset, f"{_SVT_OPTIONS}:crf={crf}")))
-        if len(payload) <= ceiling or crf == _CRF[0]:
+        if len(payload) <= ceiling or crf == _COARSEST:
             return payload
-        crf = min(_CRF[0], crf + math.ceil(12 * math.log2(len(payload) / ceiling)))  # 12 steps halve the bytes
+        crf = min(_COARSEST, crf + math.ceil(12 * math.log2(len(payload) / ceiling)))  # 12 steps halve the bytes
 
 
 def decode_keyframe(data: bytes | bytearray | memoryview) -> npt.NDArray[np.uint8]:
@@ -110,6 +113,7 @@ def _strip(stream: bytes) -> bytes:
     sequence, frame = av1.picture_of(stream)
     if not sequence or not frame:
         raise MediaError("the AV1 encoder gave no picture")
+    sequence, frame = _with_restoration(sequence, frame)
     if sequence == SEQUENCE_HEADER:
         return bytes((_HEADER_FRAME,)) + frame
     try:
@@ -117,6 +121,21 @@ def _strip(stream: bytes) -> bytes:
     except BitstreamError as error:
         raise MediaError(f"the AV1 encoder left the profile ({error})") from error
     return bytes((_HEADER_SEQUENCE, len(sequence))) + sequence + bytes((_HEADER_FRAME,)) + frame
+
+
+def _with_restoration(sequence: bytes, frame: bytes) -> tuple[bytes, bytes]:
+    """The same picture under a sequence header that has loop restoration, like the constant one, and like those of
+    later keyframes that refer to it."""
+    if sequence[:4] != SEQUENCE_HEADER[:4] or sequence[4] & 1:
+        return sequence, frame
+    other = sequence[:4] + bytes((sequence[4] | 1,)) + sequence[5:]
+    try:
+        renamed = say_no_restoration(frame)
+        before, after = (av1.decode([av1.packet(*each)]) for each in ((frame, sequence), (renamed, other)))
+    except BitstreamError:
+        return sequence, frame
+    same = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    return (other, renamed) if same else (sequence, frame)
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:

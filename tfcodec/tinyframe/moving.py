@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import dct
 
 from tfcodec.tinyframe.entropy import Model
 from tfcodec.tinyframe.moved import REACHES, SHARES, Move, MovedKeyframe, without
@@ -68,5 +68,13 @@ class Mover:
 
     def _bytes(self, planes: TinyPlanes, base: npt.NDArray[np.int64], step: float) -> float:
         """About how many bytes tiny frames take: what their spectrum in time exceeds the quantiser's step by."""
-        spectrum = dct((self._model.analyse(planes.samples()) - base).astype(np.float64), axis=0, norm="ortho")
+        spectrum = _cosines(len(planes)) @ (self._model.analyse(planes.samples()) - base)
         return float(np.log2(1 + np.square(spectrum) * (STRIDE / (2 * step) ** 2)).sum()) / 2
+
+
+@cache
+def _cosines(count: int) -> npt.NDArray[np.float64]:
+    """The orthonormal DCT-II of so many values."""
+    waves = np.cos(np.pi / count * np.outer(np.arange(count), np.arange(count) + 0.5)) * np.sqrt(2 / count)
+    waves[0] /= np.sqrt(2)
+    return np.asarray(waves)

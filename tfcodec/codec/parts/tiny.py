@@ -41,10 +41,12 @@ class TinyLayerEncoder(Carrying):
     Attributes:
         place: where the face is in the keyframe, for what is predicted from the moved one; see `Moving`.
         move: how the keyframe was moved for the last payload.
+        may_move: whether it may be.
     """
 
     def __init__(self, coder: TinyEncoder, refiner: Refining | None = None, *, moves: bool = True) -> None:
-        self._coder, self._refiner, self._may_move = coder, refiner, moves
+        self._coder, self._refiner = coder, refiner
+        self.may_move = moves
         self._keyframe: Frames | None = None
         self._mover: Mover | None = None
         self.place: tuple[int, int, int] | None = None
@@ -79,7 +81,7 @@ class TinyLayerEncoder(Carrying):
     def _move(self, planes: TinyPlanes, motion: NDArray[Any] | None) -> None:
         """Choose how the keyframe is moved for the next payload."""
         self.move = self._moves = None
-        if not self._may_move or motion is None or self.place is None or self._keyframe is None:
+        if not self.may_move or motion is None or self.place is None or self._keyframe is None:
             return
         if self._mover is None:
             self._mover = Mover(self._keyframe, self.place)

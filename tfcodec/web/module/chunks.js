@@ -8,6 +8,7 @@ const CRITICAL = 0x80;
 const LONG_CRC = 0x40;
 const TAGS = 4;
 const FRAMES_PER_CHUNK = 128;
+const SHAPES = 128;
 const HASH_BYTES = 4;
 export const OPUS = 1;
 const CODEC2 = 2;
@@ -51,6 +52,7 @@ export const KINDS = new Map([
   [0x8b, { name: "MOTION", longest: (l) => l.motionBytes, read: readLayer }],
   [0x0d, { name: "DISPLACEMENT_TABLES", longest: (l) => l.headerBytes, read: (f) => readTables(f, "displacement") }],
   [0x0e, { name: "DISPLACEMENT", longest: (l) => l.displacementBytes, read: readLayer }],
+  [0x8f, { name: "TINY_MOVED", longest: (l) => l.tinyBytes + 4, read: readMovedTiny }],
 ]);
 const RESERVED = new Map([[0xc3, "KEYFRAME_PART"], [0x09, "KEYFRAME_REQUEST"]]);
 
@@ -61,7 +63,7 @@ const nameOf = (type) => KINDS.get(type)?.name ?? RESERVED.get(type) ?? `chunk o
 export const isKeyframe = ({ kind }) => kind === "KEYFRAME" || kind === "KEYFRAME_INTER";
 
 /** Whether a chunk holds frames of a layer under a keyframe. */
-export const isLayer = ({ kind }) => ["TINY", "MOTION", "DISPLACEMENT"].includes(kind);
+export const isLayer = ({ layer }) => layer !== undefined;
 
 /**
  * The chunk at `offset`: { kind, type, size, offset, ...fields }, of `size` bytes with framing. Kinds that are not known
@@ -234,7 +236,8 @@ function readInterKeyframe(f, limits) {
   return { frame, tag, reference: high * 256 + low, data: f.rest() };
 }
 
-function readLayer(f, limits, name) {
+/** Which frames a layer's chunk holds, and in `bytes` how many the rest of it are. */
+function readFrames(f, limits, name) {
   const start = f.position;
   const [frame, tag] = readPosition(f);
   const position = f.position;
@@ -245,7 +248,22 @@ function readLayer(f, limits, name) {
   if (frame + count > limits.frames) {
     fail(LimitExceeded, 21, start, `${name} frames up to ${frame + count} are past the limit`);
   }
-  return { frame, tag, count, end: frame + count, data: f.rest() };
+  return { frame, tag, count, end: frame + count, bytes: f.remaining };
+}
+
+function readLayer(f, limits, name) {
+  return { layer: name.toLowerCase(), ...readFrames(f, limits, name), data: f.rest() };
+}
+
+function readMovedTiny(f, limits, name) {
+  const frames = readFrames(f, limits, name);
+  const { position } = f;
+  if (f.remaining < 4) fail(BitstreamError, 78, position, `${name} chunk without shape and place`);
+  const [shape, x, y, distance] = f.take(4, "shape");
+  if (shape >= SHAPES || distance === 0) {
+    fail(BitstreamError, 78, position, `${name} chunk of shape ${shape} and distance ${distance}`);
+  }
+  return { layer: "tiny", ...frames, shape, x, y, distance, data: f.rest() };
 }
 
 function readTables(f, layer) {

@@ -71,7 +71,7 @@ function account(chunks, total) {
   const bytes = { keyframe: 0, motion: 0, tiny: 0, displacement: 0, audio: 0 };
   for (const chunk of chunks) {
     if (isKeyframe(chunk)) bytes.keyframe += chunk.data.length;
-    else if (isLayer(chunk)) bytes[chunk.kind.toLowerCase()] += chunk.data.length;
+    else if (isLayer(chunk)) bytes[chunk.layer] += chunk.bytes;
     else if (chunk.kind === "SPEECH") bytes.audio += chunk.size;
     else if (chunk.kind === "HEADER") bytes.audio += chunk.audio?.bytes ?? 0;
     else if (chunk.kind === "END" && chunk.audioSamples !== null) bytes.audio += varintBytes(chunk.audioSamples);
@@ -111,7 +111,7 @@ class Order {
         fail(BitstreamError, 22, offset, "a repeated HEADER differs from the first");
       }
     } else if (isKeyframe(chunk)) this.acceptKeyframe(chunk);
-    else if (kind === "TINY") this.acceptTiny(chunk);
+    else if (chunk.layer === "tiny") this.acceptTiny(chunk);
     else if (this.layers.has(kind)) this.acceptLayer(chunk, this.layers.get(kind));
     else if (kind.endsWith("_TABLES")) this.acceptTables(chunk, this.layers.get(kind.replace("_TABLES", "")));
     else if (kind === "SPEECH") this.acceptSpeech(chunk);
@@ -179,9 +179,12 @@ class Order {
   }
 
   acceptTiny(chunk) {
-    const { offset, end } = chunk;
+    const { kind, offset, end } = chunk;
+    if (kind === "TINY_MOVED" && !this.layers.get("MOTION").tables) {
+      fail(BitstreamError, 77, offset, "TINY_MOVED in a stream without MOTION_TABLES");
+    }
     if (!this.keyframe) fail(BitstreamError, 23, offset, "tiny frames before the first keyframe");
-    this.due(chunk.frame, this.nextFrame, offset, 26, "TINY chunk");
+    this.due(chunk.frame, this.nextFrame, offset, 26, `${kind} chunk`);
     this.checkTag(chunk);
     this.within(end, offset, "frames");
     checkFrameCount(end, this.header.rate, offset, this.limits);

@@ -4,6 +4,7 @@ import { hex } from "./bytes.js";
 import { isKeyframe } from "./chunks.js";
 import { UnsupportedVersion } from "./errors.js";
 import { DisplacementDecoder, MotionDecoder, NO_MOTION, TinyDecoder } from "./layers.js";
+import { MovedKeyframe } from "./moved.js";
 import { tinyOfPicture } from "./planes.js";
 import { DISPLACEMENT, MOTION, TINY_ID } from "./tables.js";
 
@@ -38,8 +39,8 @@ export class Group {
     this.next = 0;
     this.tables = tables;
     this.decode = decode;
-    /** What is decoded so far of each layer, by the kind of its chunks. */
-    this.values = { TINY: [], MOTION: [], DISPLACEMENT: [] };
+    /** What is decoded so far of each layer. */
+    this.values = { tiny: [], motion: [], displacement: [] };
     this.opened = null;
     this.failure = null;
   }
@@ -54,11 +55,13 @@ export class Group {
     const picture = await this.decode(this.chain);
     const { tiny, motion, displacement } = this.tables;
     this.decoders = {
-      TINY: new TinyDecoder(tiny),
-      MOTION: new MotionDecoder(motion),
-      DISPLACEMENT: new DisplacementDecoder(displacement),
+      tiny: new TinyDecoder(tiny),
+      motion: new MotionDecoder(motion),
+      displacement: new DisplacementDecoder(displacement),
     };
-    this.decoders.TINY.reset(tinyOfPicture(picture));
+    const still = tinyOfPicture(picture);
+    this.decoders.tiny.reset(still);
+    this.keyframe = new MovedKeyframe(picture, still);
     return picture;
   }
 
@@ -66,40 +69,48 @@ export class Group {
   async upTo(frame) {
     await this.picture();
     const wanted = Math.min(frame, this.end) - this.first;
-    while (this.values.TINY.length < wanted) {
+    while (this.values.tiny.length < wanted) {
       if (this.failure) throw this.failure;
-      const { kind, data, count } = this.chunks[this.next];
+      const chunk = this.chunks[this.next];
+      const { kind, layer, data, count } = chunk;
       try {
-        this.values[kind].push(...this.decoders[kind].decode(data, count));
+        const found = this.decoders[layer].decode(data, count);
+        this.values[layer].push(...(kind === "TINY_MOVED" ? this.restore(found, chunk) : found));
       } catch (error) {
         this.failure = error; // the layer's state is lost
         throw error;
       }
       this.next++;
-      if (kind === "TINY") this.hold();
+      if (layer === "tiny") this.hold();
     }
+  }
+
+  /** The tiny frames that are coded as a difference from those of the keyframe, moved. */
+  restore(coded, chunk) {
+    const first = chunk.frame - this.first;
+    return this.keyframe.restore(coded, chunk, this.values.motion.slice(first, first + chunk.count));
   }
 
   /** Displacement that was not sent with the tiny frames is that of the frame before. */
   hold() {
-    const { TINY, DISPLACEMENT } = this.values;
-    const missing = TINY.length - DISPLACEMENT.length;
-    if (missing > 0) DISPLACEMENT.push(...this.decoders.DISPLACEMENT.lose(missing));
+    const { tiny, displacement } = this.values;
+    const missing = tiny.length - displacement.length;
+    if (missing > 0) displacement.push(...this.decoders.displacement.lose(missing));
   }
 
   /** Samples [96] of a frame, or of the nearest that the keyframe has. */
   tinyOf(frame) {
-    return this.values.TINY[Math.min(Math.max(frame, this.first), this.end - 1) - this.first];
+    return this.values.tiny[Math.min(Math.max(frame, this.first), this.end - 1) - this.first];
   }
 
   /** The motion [17] of a frame; zeros where the stream has none. */
   motionOf(frame) {
-    return this.values.MOTION[frame - this.first] ?? NO_MOTION;
+    return this.values.motion[frame - this.first] ?? NO_MOTION;
   }
 
   /** The displacement [12] of a frame in 1/32 pixel; zeros where the stream has none. */
   displacementOf(frame) {
-    return this.values.DISPLACEMENT[frame - this.first];
+    return this.values.displacement[frame - this.first];
   }
 }
 
@@ -110,7 +121,7 @@ export function groupsOf(stream, tables, decode) {
   let chunks = [];
   let keyframe = null;
   let chain = [];
-  const announced = { TINY: true, MOTION: stream.motionTables, DISPLACEMENT: stream.displacementTables };
+  const announced = { tiny: true, motion: stream.motionTables, displacement: stream.displacementTables };
   const close = (end) => {
     if (keyframe) groups.push(new Group(keyframe, groups.length, end, chain, chunks, tables, decode));
     chunks = [];
@@ -120,7 +131,7 @@ export function groupsOf(stream, tables, decode) {
       close(chunk.frame);
       keyframe = chunk;
       chain = chunk.kind === "KEYFRAME" ? [chunk.data] : [...chain, chunk.data];
-    } else if (announced[chunk.kind]) chunks.push(chunk);
+    } else if (announced[chunk.layer]) chunks.push(chunk);
   }
   close(stream.frameCount);
   return groups;

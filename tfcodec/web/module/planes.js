@@ -31,7 +31,7 @@ export function planesToRgb(luma, u, v) {
 
 /** The tiny frame [96] of a picture [256 * 256 * 3] RGB. */
 export function tinyOfPicture(rgb) {
-  const sums = new Float64Array(8 * 8 * 3);
+  const sums = new Int32Array(8 * 8 * 3);
   for (let y = 0; y < SIDE; y++) {
     for (let x = 0; x < SIDE; x++) {
       const field = ((y >> 5) * 8 + (x >> 5)) * 3;
@@ -39,6 +39,11 @@ export function tinyOfPicture(rgb) {
       for (let c = 0; c < 3; c++) sums[field + c] += rgb[pixel + c];
     }
   }
+  return tinyOfSums(sums);
+}
+
+/** The same of the channels' sums over 32 x 32 pixels [8 * 8 * 3]. */
+export function tinyOfSums(sums) {
   const limit = (x) => Math.min(Math.max(x, 0), 4080);
   const out = new Int16Array(96);
   for (let i = 0; i < 64; i++) {

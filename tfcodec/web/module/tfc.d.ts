@@ -45,7 +45,7 @@ export interface Account {
 export interface Chunk {
   kind:
     | "HEADER" | "KEYFRAME" | "KEYFRAME_INTER" | "MOTION_TABLES" | "MOTION" | "TINY" | "DISPLACEMENT_TABLES"
-    | "DISPLACEMENT" | "SPEECH" | "END" | "META" | "PADDING" | "unknown";
+    | "DISPLACEMENT" | "TINY_MOVED" | "SPEECH" | "END" | "META" | "PADDING" | "unknown";
   type: number;
   /** Place in the file, and bytes with framing. */
   offset: number;

@@ -77,7 +77,7 @@ function bytesBySecond(stream) {
     if (isKeyframe(chunk)) put("keyframe", (chunk.frame * under) / over, chunk.size);
     else if (isLayer(chunk)) {
       for (let i = 0; i < chunk.count; i++) {
-        put(chunk.kind.toLowerCase(), ((chunk.frame + i) * under) / over, chunk.size / chunk.count);
+        put(chunk.layer, ((chunk.frame + i) * under) / over, chunk.size / chunk.count);
       }
     } else if (chunk.kind === "SPEECH" && !audio.unknown) {
       chunk.packets.forEach((packet, i) => {
