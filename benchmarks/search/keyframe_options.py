@@ -2,10 +2,10 @@
 
     python -m benchmarks.search.keyframe_options [--clips 10] [--arms "before;ships"]
 
-Clips of `train`, of different people, each coded once. The keyframe is then replaced by the same picture, coded with the
-settings of each arm at two CRFs; tiny frames, motion and displacement stay. Judged are frames that the network draws.
-The ratio is to the first arm, along the line through its two points in LPIPS and the logarithm of the bytes. PSNR
-hardly depends on the keyframe, so it has no ratio; the keyframe's own says what its picture loses.
+Clips of `train`, of different people, each coded once. The keyframe is then replaced by the same picture, coded with
+the settings of each arm at two CRFs; tiny frames, motion and displacement stay. Judged are frames that the network
+draws. The ratio is to the first arm, along the line through its two points in LPIPS and the logarithm of the bytes.
+PSNR hardly depends on the keyframe, so it has no ratio; the keyframe's own says what its picture loses.
 """
 
 from __future__ import annotations
