@@ -1,40 +1,51 @@
-"""Settings of the encoder of keyframes, against those that ship: bytes at equal LPIPS and at equal PSNR.
+"""Settings of the encoder of keyframes, against those from before: bytes at equal LPIPS of what is drawn from them.
 
-    python -m benchmarks.search.keyframe_options [--pictures 24] [--arms slowest,...]
+    python -m benchmarks.search.keyframe_options [--clips 10] [--arms "before;ships"]
 
-Pictures of `train`, of different people, each coded at four CRFs; what is compared is the mean of all, between them
-interpolated: of decoded keyframes, and of what the network's restorer makes of them.
+Clips of `train`, of different people, each coded once. The keyframe is then replaced by the same picture, coded with
+the settings of each arm at two CRFs; tiny frames, motion and displacement stay. Judged are frames that the network
+draws. The ratio is to the first arm, along the line through its two points in LPIPS and the logarithm of the bytes.
+PSNR hardly depends on the keyframe, so it has no ratio; the keyframe's own says what its picture loses.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+import tfcodec
 from benchmarks.common import clip_list, clips, environment, read_clip, write
+from tfcodec.codec import policy
+from tfcodec.codec.file.decoder import ExactParts, read_exact, render_exact
+from tfcodec.codec.file.encoder import WINDOW
 from tfcodec.keyframe import av1, decode_keyframe, still
 from tfcodec.keyframe.colour import to_planes
 from tfcodec.metrics.lpips import LPIPS, lpips_of_frames
 from tfcodec.metrics.pixels import psnr
-from tfcodec.model.blocks import from_pixels
-from tfcodec.model.registry import default_model
-from tfcodec.model.weights import load_model
 
-CRFS = (54, 51, 48, 45)
+LEVELS = {"quality 5": (1, (53.0, 51.0)), "quality 0": (2, (63.0, 59.0))}
+"""Preset, and CRFs with the settings from before."""
 _BEFORE = {"tune": "1", "variance-octile": "4", "enable-restoration": "1"}
-ARMS: dict[str, tuple[int, dict[str, str]]] = {
-    "before": (1, _BEFORE), "no restoration": (1, _BEFORE | {"enable-restoration": "0"}),
-    "texture": (1, _BEFORE | {"variance-octile": "6"}), "restored, tune 0": (1, {"enable-restoration": "1"}),
-    "ships": (1, {}), "slowest": (0, {}), "sharper": (1, {"sharpness": "6"}),
-    "no filters": (1, {"enable-cdef": "0", "enable-dlf": "0"}),
-    "fast, before": (5, _BEFORE), "fast, ships": (5, {}),
+ARMS: dict[str, tuple[float, dict[str, str]]] = {
+    "before": (0, _BEFORE), "without restoration": (0, _BEFORE | {"enable-restoration": "0"}),
+    "more texture": (-4, _BEFORE | {"variance-octile": "6"}), "tune 0": (-0.5, _BEFORE | {"tune": "0"}),
+    "ships": (-3.25, {}), "without filters": (-3.25, {"enable-cdef": "0", "enable-dlf": "0"}),
 }  # fmt: skip
-"""Preset, and options in place of those that ship; ratios are to the first arm, of fast arms to the first of those."""
+"""By how much CRFs differ from those of before, so that bytes are much the same, and options beside those that ship."""
+
+
+class Clip(NamedTuple):
+    picture: NDArray[np.uint8]
+    parts: ExactParts
+    at: NDArray[np.int64]
+    wanted: NDArray[np.uint8]
 
 
 def options(changed: dict[str, str]) -> str:
@@ -42,67 +53,60 @@ def options(changed: dict[str, str]) -> str:
     return ":".join(f"{name}={value}" for name, value in pairs.items())
 
 
-METRICS = ("lpips", "restored_lpips", "psnr", "restored_psnr")
+def load(path: Path) -> Clip:
+    frames = read_clip(path)
+    parts = read_exact(tfcodec.encode(path, quality=5))
+    window = list(frames[:WINDOW])
+    key = policy.choose_keyframe([policy.signature(frame) for frame in window], window)
+    at = np.arange(5, len(parts.tiny), 12)
+    return Clip(frames[key], parts, at, frames[at])
 
 
-def restored(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Decoded keyframes [N, 256, 256, 3] as the network restores them."""
-    restorer = load_model(default_model()).restorer
-    if restorer is None:
-        raise RuntimeError("the network has no restorer")
-    with torch.inference_mode():
-        drawn = [restorer(from_pixels(torch.from_numpy(one[None]))).clamp(0, 1) for one in pictures]
-    return np.asarray((255 * torch.cat(drawn)).round().byte().permute(0, 2, 3, 1).numpy())
+def measure(judge: LPIPS, clip: Clip, preset: int, given: str) -> dict[str, float]:
+    begin = time.process_time()
+    data = still._strip(b"".join(av1.encode([to_planes(clip.picture)], preset, given)))
+    seconds = time.process_time() - begin
+    picture = decode_keyframe(data)
+    parts = replace(clip.parts, keyframes=[(0, picture), *clip.parts.keyframes[1:]])
+    drawn = np.concatenate(list(render_exact(parts, only=clip.at)))
+    return {
+        "bytes": len(data), "lpips": float(lpips_of_frames(judge, drawn, clip.wanted).mean()),
+        "psnr": float(psnr(drawn, clip.wanted).mean()),
+        "keyframe_psnr": float(psnr(picture[None], clip.picture[None]).mean()), "cpu_ms": 1000 * seconds,
+    }  # fmt: skip
 
 
-def measure(judge: LPIPS, pictures: NDArray[np.uint8], arm: tuple[int, dict[str, str]]) -> list[dict[str, float]]:
-    """A row for each CRF."""
-    rows = []
-    for crf in CRFS:
-        begin = time.process_time()
-        given = f"{options(arm[1])}:crf={crf}"
-        coded = [still._strip(b"".join(av1.encode([to_planes(one)], arm[0], given))) for one in pictures]
-        seconds = time.process_time() - begin
-        shown = np.stack([decode_keyframe(one) for one in coded])
-        whole = restored(shown)
-        rows.append({
-            "crf": crf, "bytes": round(float(np.mean([len(one) for one in coded])), 1),
-            "lpips": round(float(lpips_of_frames(judge, shown, pictures).mean()), 5),
-            "restored_lpips": round(float(lpips_of_frames(judge, whole, pictures).mean()), 5),
-            "restored_psnr": round(float(psnr(whole, pictures).mean()), 3),
-            "psnr": round(float(psnr(shown, pictures).mean()), 3), "cpu_ms": round(1000 * seconds / len(coded)),
-        })  # fmt: skip
-    return rows
-
-
-def bytes_ratio(rows: list[dict[str, float]], base: list[dict[str, float]], metric: str) -> float | None:
-    """Bytes at the third quality of ``base``, of those that it needs; None where that is out of reach."""
-    values, sizes = ([row[name] for row in rows] for name in (metric, "bytes"))
-    sign = 1 if values[-1] > values[0] else -1
-    wanted = sign * base[2][metric]
-    along = [sign * value for value in values]
-    if not along[0] <= wanted <= along[-1]:
-        return None
-    return round(float(np.exp(np.interp(wanted, along, np.log(sizes)))) / base[2]["bytes"], 4)
+def ratio(points: list[dict[str, float]], base: list[dict[str, float]]) -> float:
+    """Bytes, of those that ``base`` would need for the same LPIPS; the mean of both points, in octaves."""
+    (x0, x1), (y0, y1) = ([row["lpips"] for row in base], [float(np.log(row["bytes"])) for row in base])
+    needed = [y0 + (row["lpips"] - x0) * (y1 - y0) / (x1 - x0) for row in points]
+    return float(np.exp(np.mean([np.log(row["bytes"]) - y for row, y in zip(points, needed, strict=True)])))
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--pictures", type=int, default=24)
-    p.add_argument("--arms", default=";".join(ARMS), help="names between semicolons, the base among them")
+    p.add_argument("--clips", type=int, default=10)
+    p.add_argument("--arms", default=";".join(ARMS), help="names between semicolons, the base first")
     args = p.parse_args()
     judge = LPIPS("alex")
-    known = [path for path in clips("train") if path.name.endswith("_00.mp4")]
-    paths = [known[i] for i in np.linspace(3, len(known) - 3, args.pictures).astype(int)]
-    pictures = np.stack([(frames := read_clip(path))[len(frames) // 2] for path in paths])
+    known = [path for path in clips("train") if path.name.startswith("d") and path.name.endswith("_00.mp4")]
+    paths = [known[i] for i in np.linspace(3, len(known) - 3, args.clips).astype(int)]
+    loaded = [load(path) for path in tqdm(paths, desc="encoding", mininterval=10)]
     found: dict[str, Any] = {}
-    for name in args.arms.split(";"):
-        rows = measure(judge, pictures, ARMS[name])
-        base = "fast, before" if name.startswith("fast") else "before"
-        found[name] = {"rows": rows}
-        found[name] |= {f"equal_{m}": bytes_ratio(rows, found[base]["rows"], m) for m in METRICS}
-        print(name, found[name], flush=True)
-    write("keyframe_options", {"environment": environment(), "clip_list": clip_list(paths), "arms": found})
+    for level, (preset, crfs) in LEVELS.items():
+        rows: dict[str, Any] = {}
+        for name in args.arms.split(";"):
+            offset, changed = ARMS[name]
+            points = []
+            for crf in crfs:
+                given = f"{options(changed)}:crf={min(crf + offset, 63)}"
+                each = [measure(judge, clip, preset, given) for clip in loaded]
+                points.append({key: round(float(np.mean([row[key] for row in each])), 5) for key in each[0]})
+            rows[name] = {"points": points, "bytes_at_equal_lpips": 1.0}
+            rows[name]["bytes_at_equal_lpips"] = round(ratio(points, rows[args.arms.split(";")[0]]["points"]), 4)
+            print(level, name, rows[name], flush=True)
+        found[level] = rows
+    write("keyframe_options", {"environment": environment(), "clip_list": clip_list(paths), "levels": found})
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ export const KINDS = new Map([
   [0x8b, { name: "MOTION", longest: (l) => l.motionBytes, read: readLayer }],
   [0x0d, { name: "DISPLACEMENT_TABLES", longest: (l) => l.headerBytes, read: (f) => readTables(f, "displacement") }],
   [0x0e, { name: "DISPLACEMENT", longest: (l) => l.displacementBytes, read: readLayer }],
-  [0x8f, { name: "TINY_MOVED", longest: (l) => l.tinyBytes + 4, read: readMovedTiny }],
+  [0x8f, { name: "TINY_MOVED", longest: (l) => l.tinyBytes, read: readMovedTiny }],
 ]);
 const RESERVED = new Map([[0xc3, "KEYFRAME_PART"], [0x09, "KEYFRAME_REQUEST"]]);
 
