@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+KNOWN = (0xC1, 0xC2, 0xC3, 0x84, 0x85, 0xC6, 0x07, 0x08, 0x09, 0x8A, 0x8B, 0xCC, 0x0D, 0x0E, 0x8F)
+
 
 class RefusedError(Exception):
     """The file is not valid."""
@@ -179,7 +181,7 @@ def read(data: bytes) -> list[tuple[Any, ...]]:
     first_header, frame, packet, key, tag, fresh, done, ancillary = b"", 0, 0, -1, 3, False, False, 0
     for kind, payload in split(data[4:]):
         require(not done, 36)
-        number = kind % 64 if kind in (0xC1, 0xC2, 0xC3, 0x84, 0x85, 0xC6, 7, 8, 9, 0x8A, 0x8B, 0xCC, 13, 14, 0x8F) else 0
+        number = kind % 64 if kind in KNOWN else 0
         require(number > 0 or kind < 0x80, 9)
         f = Fields(payload, 10)
         if number == 1:

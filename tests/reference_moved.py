@@ -192,6 +192,8 @@ class ReferenceStream:
             for one in coded:
                 here = len(self.frames)
                 move = self.moves[here] if here < len(self.moves) else None
-                self.frames.append(
-                    one if kind == "tiny" else restored(one, self.maker.frame(*how, move), self.maker.still)
-                )
+                if kind == "tiny moved":
+                    shape, x, y, distance = how
+                    moved = self.maker.frame(shape, x, y, distance, move)
+                    one = restored(one, moved, self.maker.still)
+                self.frames.append(one)

@@ -41,7 +41,8 @@ def long_stream(rng: random.Random, moving: bool = False) -> tuple[bytes, list[t
             chunks.append(bs.KeyframeChunk(100, rng.randbytes(700), 1))
         if moving:
             chunks.append(bs.MotionChunk(10 * k, 10, rng.randbytes(rng.randrange(5, 20)), k // 10))
-        chunks.append(bs.TinyChunk(10 * k, 10, rng.randbytes(rng.randrange(5, 60)), k // 10))
+        tiny = bs.MovedTinyChunk if moving and k % 3 else bs.TinyChunk
+        chunks.append(tiny(10 * k, 10, rng.randbytes(rng.randrange(5, 60)), k // 10))
         if k % 2 == 0:
             chunks.append(bs.SpeechChunk(k, (rng.randbytes(40), rng.randbytes(30))))
     chunks.append(bs.SpeechChunk(20, (b"last",)))

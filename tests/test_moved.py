@@ -88,8 +88,8 @@ def test_the_second_maker_agrees(make: Any) -> None:
         motion = [random_motion(rng) for _ in range(2)]
         planes = product.planes(move, np.array(motion, np.int32))
         for i, numbers in enumerate(motion):
-            given_ = numbers if numbers[16] == 1 else None
-            wanted = reference.frame(move.shape, move.x, move.y, move.distance, given_)
+            sent = numbers if numbers[16] == 1 else None
+            wanted = reference.frame(move.shape, move.x, move.y, move.distance, sent)
             assert planes[i].samples().tolist() == [wanted], (move, numbers)
             coded = [rng.randrange(4081) for _ in range(96)]
             got = restored(TinyPlanes.from_samples(np.array([coded])), planes[i], tiny_from_frames(picture[None]))
@@ -232,7 +232,7 @@ def test_a_chunk_comes_back() -> None:
         {"keyframe_tag": 4},
     ],
 )  # fmt: skip
-def test_what_cannot_be_written_is_refused(fields: dict[str, int]) -> None:
+def test_what_cannot_be_written_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(BitstreamError):
         replace(CHUNK, **fields).to_bytes()
 
@@ -241,7 +241,8 @@ def test_what_cannot_be_written_is_refused(fields: dict[str, int]) -> None:
 
 VECTORS = Path(__file__).parent / "vectors"
 SAMPLES = json.loads((VECTORS / "moved/samples.json").read_text(encoding="utf-8"))
-CHAIN = [bytes.fromhex(row["data"]) for row in json.loads((VECTORS / "keyframe_chain.json").read_text(encoding="utf-8"))]
+KEYFRAMES = json.loads((VECTORS / "keyframe_chain.json").read_text(encoding="utf-8"))
+CHAIN = [bytes.fromhex(row["data"]) for row in KEYFRAMES]
 
 
 def vector(name: str) -> bytes:
@@ -305,7 +306,7 @@ def test_whole_files_decode_to_the_second_decoders_samples(name: str, monkeypatc
 
 def damaged(data: bytes, number: int, how: str) -> bytes:
     """The file with one chunk cut out, with a bit of it inverted, or with a payload that is refused."""
-    chunks = list(bs.read_stream(data).chunks)
+    chunks: list[Any] = list(bs.read_stream(data).chunks)
     if how == "cut out":
         return joined(chunks[:number] + chunks[number + 1 :])
     if how == "malformed":
