@@ -78,6 +78,39 @@ def test_payload_is_bare_and_encoding_repeats(face: Picture, small: bytes) -> No
     assert encode_keyframe(face, 0) == small
 
 
+def coded_without_restoration(face: Picture, preset: int, crf: float, more: str = "") -> tuple[bytes, bytes]:
+    options = f"{still._SVT_OPTIONS}{more}:crf={crf}"
+    return av1.picture_of(b"".join(av1.encode([colour.to_planes(face)], preset, options)))
+
+
+@pytest.mark.parametrize(
+    ("preset", "crf", "more"),
+    [
+        (2, 60, ""), (2, 20, ""), (5, 50, ""), (5, 50, ":enable-dlf=0:enable-qm=0"),
+        (8, 30, ":enable-variance-boost=0"), (8, 2, ":aq-mode=1:variance-boost-strength=1"),
+    ],
+)  # fmt: skip
+def test_restoration_is_switched_off_in_the_frame_header(face: Picture, preset: int, crf: float, more: str) -> None:
+    """The same picture, whichever header says that nothing is restored."""
+    sequence, frame = coded_without_restoration(face, preset, crf, more)
+    assert not sequence[4] & 1  # SVT-AV1 leaves the tool out of the sequence
+    other, renamed = still._with_restoration(sequence, frame)
+    assert other == sequence[:4] + bytes((sequence[4] | 1,)) + sequence[5:]
+    assert len(renamed) - len(frame) in (0, 1)
+    before, after = (av1.decode([av1.packet(*each)]) for each in ((frame, sequence), (renamed, other)))
+    for a, b in zip(before, after, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_headers_that_cannot_be_renamed_stay(face: Picture) -> None:
+    sequence, frame = coded_without_restoration(face, 8, 50)
+    for odd in (bytes((frame[0] ^ 0x02,)) + frame[1:], frame[:5], b"\xff" * 40):  # more tiles, cut off, nonsense
+        assert still._with_restoration(sequence, odd) == (sequence, odd)
+    without_cdef = coded_without_restoration(face, 8, 50, ":enable-cdef=0")
+    assert still._with_restoration(*without_cdef) == without_cdef
+    assert still._with_restoration(SEQUENCE_HEADER, frame) == (SEQUENCE_HEADER, frame)
+
+
 def test_fast_encoding_costs_little(face: Picture) -> None:
     careful, fast = encode_keyframe(face, 5), encode_keyframe(face, 5, fast=True)
     assert len(fast) < 1.3 * len(careful)

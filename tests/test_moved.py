@@ -339,7 +339,6 @@ def test_what_is_lost_is_lost_as_the_text_says(name: str, kind: type[bs.LayerChu
             assert np.array_equal(reader[-1].tiny, wanted[-1])
 
 
-@pytest.mark.xfail(strict=True, reason="R77 is not left out when damage is tolerated")
 def test_without_the_tables_all_stand_still() -> None:
     """MOTION_TABLES is lost: the tiny frames are decoded all the same."""
     data = vector("in_turn")

@@ -160,7 +160,7 @@ class OrderChecker:
     def _accept_layer(self, chunk: LayerChunk, offset: int, header: StreamHeader) -> None:
         kind = TinyChunk if isinstance(chunk, TinyChunk) else type(chunk)
         due = self._positions.get(kind, 0 if self._keyframe is None else self._keyframe.frame_index)
-        if isinstance(chunk, MovedTinyChunk) and MotionTablesChunk not in self._announced:
+        if self.strict and isinstance(chunk, MovedTinyChunk) and MotionTablesChunk not in self._announced:
             fail(BitstreamError, 77, offset, f"{chunk.NAME} in a stream without MOTION_TABLES")
         self._check_layer(chunk, due, 26, offset, header)
         moved = self._ahead[MotionChunk]

@@ -25,6 +25,7 @@ MAX_KEYFRAME_BYTES = 1 << 20
 SEQUENCE_HEADER = bytes.fromhex("181dffffd32020203080")
 """The profile's sequence header (OBU payload); a picture coded with exactly this one does not carry it."""
 
+_CDEF_ALONE = 2  # the last two bits of its fifth byte: enable_cdef, enable_restoration
 _HEADER_SEQUENCE = 0x0A  # OBU header byte: type 1, size field present
 _HEADER_FRAME = 0x30  # OBU header byte: type 6, no size field: the frame reaches to the end of the payload
 _MAX_SEQUENCE_BYTES = 64
@@ -126,7 +127,7 @@ def _strip(stream: bytes) -> bytes:
 def _with_restoration(sequence: bytes, frame: bytes) -> tuple[bytes, bytes]:
     """The same picture under a sequence header that has loop restoration, like the constant one, and like those of
     later keyframes that refer to it."""
-    if sequence[:4] != SEQUENCE_HEADER[:4] or sequence[4] & 1:
+    if sequence[:4] != SEQUENCE_HEADER[:4] or sequence[4] & 3 != _CDEF_ALONE:
         return sequence, frame
     other = sequence[:4] + bytes((sequence[4] | 1,)) + sequence[5:]
     try:
