@@ -370,6 +370,10 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name, (path, found) in {"clip": exact[0], "chained": exact[-1]}.items():
         (folder / f"moved_{name}.tfc").write_bytes(moved(path.read_bytes()))
         exact.append((folder / f"moved_{name}.tfc", found))
+    exact += [
+        (path, names[: len(bs.read_stream(path.read_bytes()).keyframes)])
+        for path in sorted((VECTORS / "moved").glob("*.tfc"))
+    ]
     header, _, *others = bs.read_stream(displaced(EXAMPLE)).chunks
     unknown = file_of(header, bs.DisplacementTablesChunk(1, bytes(4)), *others)
     (folder / "r73_displacement.tfc").write_bytes(unknown)
