@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # ncnn's pow gives 2.4e38 for 0 squared and for (-3) squared, unless the number stands at the end of its row.
 #
-# `x ** 2` in a network (a variance, an energy, a loss that was exported) becomes ncnn's BinaryOp pow. It computes
-# exp(y * log(x)) for several numbers at once, and log(x) has no real value there; the result is neither inf nor NaN but
-# 2.4061436e38, so a test for NaN finds nothing. The one to three numbers that are left over go
-# through C's pow and are right, so a small test passes. UnaryOp square (0=4) or x * x is right everywhere.
+# A power in a network (a variance, an energy) becomes ncnn's BinaryOp pow. It computes exp(y * log(x)) for several
+# numbers at once, and log(x) has no real value there; the result is neither inf nor NaN but 2.4061436e38, so a test for
+# NaN finds nothing. The one to three numbers that are left over go through C's pow and are right, so a small test
+# passes. UnaryOp square (0=4) or x * x is right everywhere.
 #
 # One would guess: (-3) ** 2 is 9 and 0 ** 2 is 0, wherever the number stands.
 #
