@@ -318,3 +318,18 @@ def test_visqol_maps_by_the_lattice_network() -> None:
     judge.cache_clear()
     assert judge("visqol")(source, decoded) == pytest.approx(scores[0], abs=1e-6)
     assert abs(scores[0] - scores[1]) > 0.1
+
+
+def test_dnsmos_hears_all_of_a_long_clip() -> None:
+    dnsmos = pytest.importorskip("speechmos.dnsmos", reason="needs tfcodec[bench-speech]")
+    judge.cache_clear()
+    time = np.arange(20 * SAMPLE_RATE) / SAMPLE_RATE
+    clean = (0.3 * np.sin(2 * np.pi * 200 * time) * np.sin(2 * np.pi * 2 * time)).astype(np.float32)
+    late = clean.copy()
+    late[16 * SAMPLE_RATE :] += np.random.default_rng(1).normal(0, 0.1, 4 * SAMPLE_RATE).astype(np.float32)
+    measured = judge("dnsmos")
+    assert abs(measured(late, late) - measured(clean, clean)) > 0.01
+    for seconds in (4, 8.5, 10.6):  # where the package leaves no window out, its own score
+        short = clean[: int(seconds * SAMPLE_RATE)]
+        padded = np.pad(short, SAMPLE_RATE // 2)
+        assert measured(short, short) == pytest.approx(dnsmos.run(padded, SAMPLE_RATE)["p808_mos"], abs=1e-5)
