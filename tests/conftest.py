@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -144,32 +143,31 @@ def data_dir() -> Path:
 
 CODES_KEYFRAMES = ("keyframe", "keyframe_inter", "web_module", "webrtc")
 """Files of tests of keyframes themselves, and of calls in real time: there each is coded anew."""
-_coded: dict[tuple[bytes, int, str], list[bytes]] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def keyframes_are_coded_once(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What AV1 makes of a picture is kept: hundreds of tests begin with the same ones: a tenth of all time.
+def computed_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What AV1 makes of a picture is kept, since hundreds of tests begin with the same ones; so is what the tracker
+    sees in it, and in some files what is drawn (see `once`).
 
-    That coding them again gives the same bytes is shown by `test_keyframe`.
+    That doing it again gives the same is shown by `test_keyframe`, `test_tracker` and `test_render`.
     """
-    if request.path.stem.removeprefix("test_") in CODES_KEYFRAMES:
-        yield
-        return
-    from tfcodec.keyframe import av1
+    import once
 
-    encode = av1.encode
-
-    def kept(pictures: Iterable[Any], preset: int, options: str) -> list[bytes]:
-        pictures = list(pictures)
-        digest = hashlib.sha256(b"".join(plane.tobytes() for planes in pictures for plane in planes)).digest()
-        key = digest + bytes([len(pictures)]), preset, options
-        if key not in _coded:
-            _coded[key] = encode(pictures, preset, options)
-        return list(_coded[key])
-
+    name = request.path.stem.removeprefix("test_")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(av1, "encode", kept)
+        if name not in CODES_KEYFRAMES:
+            from tfcodec.keyframe import av1
+
+            patch.setattr(av1, "encode", once.coding(av1.encode))
+        if name in once.TRACKED:
+            from tfcodec.model import tracking
+
+            patch.setattr(tracking, "find", once.tracking(tracking.find))
+        if name in once.DRAWN:
+            from tfcodec.model.renderer import Renderer
+
+            patch.setattr(Renderer, "begin", once.drawing(Renderer.begin))
         yield
 
 

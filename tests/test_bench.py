@@ -75,6 +75,12 @@ def finished(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but not drawn, which takes a second a report: those of `finished` are looked at."""
+    monkeypatch.setattr(plots, "svg", lambda figure: "<svg></svg>")
+
+
 def results(out: Path) -> dict[str, Any]:
     return json.loads((out / "results.json").read_text())
 
@@ -163,7 +169,8 @@ def test_a_coder_that_fails_says_why(tmp_path: Path) -> None:
 def test_tfcodec_draws_what_the_receiver_shows(
     arm: Arm, moving_face: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
-    frames, sound = moving_face[0][:COUNT], moving_face[1][: COUNT * 640]
+    count = 6
+    frames, sound = moving_face[0][:count], moving_face[1][: count * 640]
     path = tmp_path / "x.tfc"
     coder = codec_of(arm)
     coder.encode(arm, frames, sound, path)
@@ -171,21 +178,21 @@ def test_tfcodec_draws_what_the_receiver_shows(
     assert coded.file + coded.speech == path.stat().st_size
     assert coded.file == sum(coded.parts.values())
     assert coded.speech > 0
-    wanted = np.array([0, 1, COUNT - 1])
+    wanted = np.array([0, 1, count - 1])
     decoded = coder.decode(arm, path, wanted)
     if arm.delay == "file":
         assert tfcodec.probe(path).bytes["total"] == path.stat().st_size
         shown = tfcodec.decode(path).frames
     else:
         sender, receiver, pictures = tfcodec.Encoder(arm.point, "call"), tfcodec.Decoder(), {}
-        for i in range(COUNT + 5):
-            part = (frames[i], sound[i * 640 : (i + 1) * 640]) if i < COUNT else None
+        for i in range(count + 5):
+            part = (frames[i], sound[i * 640 : (i + 1) * 640]) if i < count else None
             for packet in sender.push(*part) if part else sender.flush():
                 receiver.push(packet)
             picture = receiver.pull()
             if receiver.next_frame is not None:
                 pictures[receiver.next_frame - 1] = picture
-        shown = np.stack([pictures[i] for i in range(COUNT)])
+        shown = np.stack([pictures[i] for i in range(count)])
     assert shown is not None
     difference = np.abs(decoded.astype(int) - shown[wanted])
     assert difference.max() <= 3  # batches of other sizes round otherwise
@@ -416,6 +423,7 @@ def test_speech_is_aligned_with_its_source(codec: str) -> None:
     assert abs(lag(*(x - x.mean() for x in smooth))) <= 320
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, tmp_path: Path) -> None:
     """The second goes on from what it finds of the first."""
     out = tmp_path / "out"
@@ -429,6 +437,7 @@ def test_two_runs_give_identical_bytes_and_metrics(finished: Path, clips: Path, 
     assert (finished / "summary.csv").read_bytes() == (out / "summary.csv").read_bytes()
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_rivals_of_an_earlier_run(finished: Path, clips: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "out", finished / "results.json"
     for file in finished.glob("*/*.m*/frozen*"):  # of the frozen keyframe there is everything
@@ -627,6 +636,7 @@ def test_report_needs_nothing_from_anywhere(finished: Path) -> None:
     assert "<script" not in page
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_players_in_a_folder(
     finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

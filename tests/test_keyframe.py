@@ -128,7 +128,7 @@ def test_real_faces_meet_the_budget(data_dir: Path) -> None:
         sizes.append(len(payload))
         quality.append(psnr(decode_keyframe(payload), picture))
         if len(sizes) == 1:
-            ladder = [encode_keyframe(picture, step) for step in (0, 2, 4, 5, 6, 8, 10)]
+            ladder = [payload if step == 5 else encode_keyframe(picture, step) for step in (0, 2, 4, 5, 6, 8, 10)]
             assert all(len(a) < len(b) for a, b in pairwise(ladder))
             assert all(a < b for a, b in pairwise(psnr(decode_keyframe(data), picture) for data in ladder))
     assert len(sizes) == 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import os
 import threading
 import time
@@ -21,9 +20,7 @@ import tfcodec
 from tfcodec import bitstream as bs
 from tfcodec.codec.call import encoder as call_encoder
 from tfcodec.codec.call.encoder import CallEncoder
-from tfcodec.model import tracking
 from tfcodec.model.renderer import Renderer, render_all
-from tfcodec.model.tracker import FaceTracker
 from tfcodec.simulator import Link
 from tfcodec.simulator.call import CallReport, Network, simulate
 
@@ -41,23 +38,10 @@ def send(face: Face, count: int = 40, **options: object) -> Sent:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def seen_once() -> Iterator[None]:
-    """The tracker looks at each picture once: the same sixty are sent again and again."""
-    known: dict[tuple[int, bytes], tuple[np.ndarray, np.float32]] = {}
-    find = tracking.find
-
-    def remembered(
-        frames: np.ndarray, tracker: FaceTracker | None = None, work: tracking.Looking | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        names = [(id(tracker), hashlib.sha256(frame.tobytes()).digest()) for frame in frames]
-        if not all(name in known for name in names):
-            known.update(zip(names, zip(*find(frames, tracker, work), strict=True), strict=True))
-        marks, scores = zip(*(known[name] for name in names), strict=True)
-        return np.stack(marks), np.array(scores)
-
+def first_number_0() -> Iterator[None]:
+    """So that the packets of two calls can be compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "find", remembered)
-        patch.setattr(call_encoder, "first_number", lambda: 0)  # so that the packets of two calls can be compared
+        patch.setattr(call_encoder, "first_number", lambda: 0)
         yield
 
 

@@ -427,7 +427,7 @@ def call_page(
     """The example, running, and its page."""
     pytest.importorskip("aiohttp", reason="needs the extra webrtc")
     pytest.importorskip("aiortc", reason="needs the extra webrtc")
-    frames, audio = moving_face
+    frames, audio = moving_face[0][:20], moving_face[1][: 20 * 640]
     clip = tmp_path / "face.mp4"
     write_video(clip, np.concatenate([frames, frames[::-1]]), 25, np.tile(audio, 2), 16000)
     with socket.socket() as probe:

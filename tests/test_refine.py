@@ -13,7 +13,7 @@ import torch
 import tfcodec
 from tfcodec.cli import main
 from tfcodec.codec.encoder import Encoder
-from tfcodec.codec.file.decoder import read_exact
+from tfcodec.codec.file.decoder import read_exact, render_exact
 from tfcodec.codec.file.encoder import encode_clip
 from tfcodec.codec.file.refine import Descent, Refiner, _to_rgb
 from tfcodec.codec.options import EncodeOptions
@@ -44,10 +44,10 @@ def change(a: TinyPlanes, b: TinyPlanes) -> float:
 
 
 def test_pictures_are_better_and_the_stream_hardly_longer(moving_face: Face) -> None:
-    frames = moving_face[0][:40]
+    frames, some = moving_face[0][:40], np.arange(1, 40, 3)
     plain, refined = (tfcodec.encode(frames, fps=25, refine=refine) for refine in (False, True))
-    shown = [tfcodec.decode(data).frames for data in (plain, refined)]
-    before, after = (float(psnr(frames, x).mean()) for x in shown if x is not None)
+    shown = [np.concatenate(list(render_exact(read_exact(data), only=some))) for data in (plain, refined)]
+    before, after = (float(psnr(frames[some], x).mean()) for x in shown)
     assert after > before + 0.2
     sizes = [tfcodec.probe(data).bytes for data in (plain, refined)]
     assert sizes[0]["keyframe"] == sizes[1]["keyframe"]

@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 Face = tuple[np.ndarray, np.ndarray]
 
 aiortc = pytest.importorskip("aiortc", reason="needs the extra webrtc")
-pytestmark = pytest.mark.alone
 bridge = pytest.importorskip("tfcodec.contrib.aiortc")
 
 
@@ -81,6 +80,7 @@ async def until(condition: Callable[[], bool], seconds: float = 100) -> bool:
     return condition()
 
 
+@pytest.mark.alone
 def test_a_call_over_data_channels(moving_face: Face) -> None:
     seen: dict[str, Any] = {"late": 0.0}
 
@@ -117,6 +117,7 @@ def test_a_call_over_data_channels(moving_face: Face) -> None:
     assert seen["late"] < 0.25
 
 
+@pytest.mark.alone
 def test_a_burst_of_loss_is_recovered_from(moving_face: Face) -> None:
     seen: dict[str, Any] = {}
 
@@ -236,6 +237,7 @@ def test_a_hidden_tab_a_text_message_and_a_channel_that_closes(moving_face: Face
     asyncio.run(run())
 
 
+@pytest.mark.alone
 def test_a_sender_that_restarts_and_a_receiver_that_joins_late(moving_face: Face) -> None:
     """On the same channels. Before ends were told apart, this took 4 to 12 s; how many ticks it may take is in
     test_odd_calls.py, here drawing and a busy machine come on top."""

@@ -9,18 +9,35 @@ from typing import Any
 from ..errors import TfcodecError
 from .runner import Row
 
+SETTINGS = ("every", "crop", "quick")
+"""What two runs have to have in common."""
 
-def read(path: Path) -> dict[str, Any]:
-    """What a results.json holds. Raises TfcodecError if it is none."""
+
+def read(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a results.json holds. Raises TfcodecError if it is none, or was made with other ``settings``."""
     try:
         earlier = json.loads(path.read_text())
     except OSError as error:
         raise TfcodecError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         earlier = None
-    if not isinstance(earlier, dict) or not isinstance(earlier.get("rows"), list):
-        raise TfcodecError(f"{path} is no results.json of tfcodec bench")
-    return earlier
+    try:
+        if not isinstance(earlier["rows"], list):
+            raise TypeError
+        _about(earlier)
+        found = {name: earlier[name] for name in SETTINGS}
+    except (KeyError, TypeError):
+        raise TfcodecError(f"{path} is no results.json of tfcodec bench") from None
+    for name, value in found.items():
+        if value != settings[name]:
+            raise TfcodecError(f"{path} was made with {name}={value}, this run with {name}={settings[name]}")
+    return dict(earlier)
+
+
+def _about(earlier: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The hashes of its clips, and what is to be said of the run."""
+    hashes = {clip["clip"]: clip["sha256"] for clip in earlier["clips"]}
+    return hashes, {"environment": earlier["environment"], "network": earlier["network"]}
 
 
 def add_earlier(earlier: dict[str, Any], source: Path, result: dict[str, Any]) -> None:
@@ -33,18 +50,10 @@ def add_earlier(earlier: dict[str, Any], source: Path, result: dict[str, Any]) -
         earlier: what `read` gave of ``source``.
 
     Raises:
-        TfcodecError: it is no such file, judges other frames or by other metrics, or has none of the clips.
+        TfcodecError: it judges by other metrics, or has none of the clips.
     """
-    try:
-        rows: list[Row] = earlier["rows"]
-        hashes = {clip["clip"]: clip["sha256"] for clip in earlier["clips"]}
-        about = {"environment": earlier["environment"], "network": earlier["network"]}
-        settings = {name: earlier[name] for name in ("every", "crop", "quick")}
-    except (KeyError, TypeError):
-        raise TfcodecError(f"{source} is no results.json of tfcodec bench") from None
-    for name, value in settings.items():
-        if value != result[name]:
-            raise TfcodecError(f"{source} was made with {name}={value}, this run with {name}={result[name]}")
+    rows: list[Row] = earlier["rows"]
+    hashes, about = _about(earlier)
     ours = {row["arm"] for row in result["rows"]}
     same = {clip["clip"] for clip in result["clips"] if hashes.get(clip["clip"]) == clip["sha256"]}
     wanted = [row for row in rows if row["clip"] in same and row["arm"] not in ours]

@@ -124,7 +124,8 @@ def run(
     require_extra()
     options = options or Options()
     clips, arms = find_clips(folder), _arms(options)
-    earlier = None if options.earlier is None else read_earlier(options.earlier)  # before anything is measured
+    # Before anything is measured.
+    earlier = None if options.earlier is None else read_earlier(options.earlier, vars(options))
     # Exported now if it has to be, so that what is missing is said before the run.
     network = kept_model() if options.players == "folder" else None
     if options.quick:

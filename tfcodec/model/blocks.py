@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
@@ -21,7 +22,19 @@ def to_load(make: Callable[[], Network]) -> Network:
     The device "meta" would draw no numbers; but to know it, torch loads 800 modules, for two seconds (torch 2.13).
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        return make()
+        _thread.fills = False
+        try:
+            return make()
+        finally:
+            _thread.fills = True
+
+
+class _Thread(threading.local):
+    fills = True
+    """Whether convolutions that are made begin with random weights."""
+
+
+_thread = _Thread()
 
 
 class Conv(nn.Conv2d):
@@ -30,6 +43,11 @@ class Conv(nn.Conv2d):
     For a single small picture torch takes an implementation of its own, which is several times as slow (torch 2.13,
     `ConvParams::use_mkldnn`); a tenth of a frame's time goes into those.
     """
+
+    def reset_parameters(self) -> None:
+        """Random weights; none where others are loaded next: drawing them takes half of the time that loading does."""
+        if _thread.fills:
+            super().reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
         tracing = torch._C._get_tracing_state() is not None and not torch.onnx.is_in_onnx_export()
