@@ -26,7 +26,7 @@ from tfcodec.model.lips import (
     save_lips,
 )
 from tfcodec.model.logmel import log_mel
-from tfcodec.model.mouth import GAIN, HEARD
+from tfcodec.model.mouth import GAIN, HEARD, lips_apart, moved
 from tfcodec.model.registry import FOLDER
 from tfcodec.motion import analyse, synthesise
 from tfcodec.speech import decode_speech, encode_speech
@@ -143,6 +143,7 @@ def test_speech_and_tiny_frames_both_move_the_mouth() -> None:
     told, mouth = GAIN * 1024 * said[:, :4].double().numpy(), numbers[:, MOUTH_PART.numbers]
     mouth[0] = told[0] - 1024 * lips.key_state(reference)
     mouth[1:] += HEARD * told[1:]
+    assert min(map(lips_apart, synthesise(reference, numbers))) > 0
     np.testing.assert_allclose(marks(sound), synthesise(reference, numbers), atol=1e-2)
     # The graph that is exported does the same.
     keys, before = (torch.from_numpy(x) / HALF - 1 for x in (np.stack([reference] * 3), marks(None)))
