@@ -1,6 +1,6 @@
 """Mouths whose motion is not sent: what the tiny frames say of them, what the speech says, and both.
 
-    python -m benchmarks.measure.lips_withheld [--train 20] [--every 2] [--rows FILE] [--before FILE]
+    python -m benchmarks.measure.lips_withheld [--train 20] [--every 2] [--rows FILE] [--ways speech silence]
 
 Clips with speech are coded at quality 5 without the motion layer; of `train` without search, which saves time.
 
@@ -45,6 +45,7 @@ from tfcodec.training.lips_data import find_items, read_landmarks, read_sound
 
 QUALITY = 5
 LONGEST = 250
+WAYS = ("speech", "silence")
 SHARES = (0.3, 0.5, 0.7, 1.0, 1.4)
 Floats = NDArray[np.float64]
 
@@ -93,13 +94,14 @@ def curves(path: Path, frames: NDArray[np.uint8], parts: ExactParts, truth: Floa
 
 
 def pictures(
-    frames: NDArray[np.uint8], parts: ExactParts, meter: FaceMeter, every: int, silent: dict[str, float]
+    frames: NDArray[np.uint8], parts: ExactParts, meter: FaceMeter, every: int, ways: list[str]
 ) -> dict[str, float]:
-    """Mouths of a clip without the motion layer, decoded with speech and without; the latter if not in ``silent``."""
+    """Mouths of a clip without the motion layer, decoded with "speech" and in "silence"."""
     at = np.arange(0, len(frames), every)
     source = meter.landmarks(frames[at])
-    row = dict(silent)
-    for name, audio in (("speech", parts.audio),) if silent else (("speech", parts.audio), ("silence", None)):
+    row = {}
+    for name in ways:
+        audio = parts.audio if name == "speech" else None
         drawn = np.concatenate(list(render_exact(replace(parts, audio=audio), only=at)))
         found = meter.landmarks(drawn)
         row[f"r_{name}"] = round(opening_correlation(mouth_opening(found), mouth_opening(source)), 4)
@@ -124,9 +126,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=20, help="clips of train")
     parser.add_argument("--every", type=int, default=2, help="judge every n-th picture")
     parser.add_argument("--rows", type=Path, help="JSON lines of an earlier run that was broken off")
-    parser.add_argument(
-        "--before", type=Path, help="earlier results of this script: pictures without speech are not drawn again"
-    )
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="how pictures are drawn")
     args = parser.parse_args()
     torch.set_num_threads(1)
     folder, meter = data_folder(), FaceMeter()
@@ -134,12 +134,6 @@ def main() -> None:
     rows: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
     kept = args.rows.read_text().splitlines() if args.rows and args.rows.exists() else []
     known = {row["clip"]: row for row in map(json.loads, kept)}
-    silent: dict[str, dict[str, float]] = {}
-    if args.before:
-        silent = {
-            row["clip"]: {name: value for name, value in row["pictures"].items() if name.endswith("_silence")}
-            for row in json.loads(args.before.read_text())["rows"]["val"]
-        }
     items = [item for item in find_items(folder) if item[0].kind in rows]
     order = np.random.default_rng(3).permutation(len(items)).tolist()
     for i in sorted(order, key=lambda i: items[i][0].kind == "train"):
@@ -162,7 +156,7 @@ def main() -> None:
         if row is None:
             continue
         if split == "val":
-            row["pictures"] = pictures(frames, parts, meter, args.every, silent.get(path.name, {}))
+            row["pictures"] = pictures(frames, parts, meter, args.every, args.ways)
         rows[split].append(row)
         if args.rows:
             with args.rows.open("a") as file:
