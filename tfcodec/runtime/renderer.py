@@ -318,5 +318,3 @@ def _loaded(entry: ModelEntry) -> Net:
         raise
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
-
-
