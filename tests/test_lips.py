@@ -26,8 +26,9 @@ from tfcodec.model.lips import (
     save_lips,
 )
 from tfcodec.model.logmel import log_mel
-from tfcodec.model.mouth import GAIN, HEARD
+from tfcodec.model.mouth import GAIN, HEARD, lips_apart, moved
 from tfcodec.model.registry import FOLDER
+from tfcodec.model.renderer import sound_windows
 from tfcodec.motion import analyse, synthesise
 from tfcodec.speech import decode_speech, encode_speech
 from tfcodec.training import lips as training
@@ -143,12 +144,44 @@ def test_speech_and_tiny_frames_both_move_the_mouth() -> None:
     told, mouth = GAIN * 1024 * said[:, :4].double().numpy(), numbers[:, MOUTH_PART.numbers]
     mouth[0] = told[0] - 1024 * lips.key_state(reference)
     mouth[1:] += HEARD * told[1:]
+    assert min(map(lips_apart, synthesise(reference, numbers))) > 0  # nothing to shut
     np.testing.assert_allclose(marks(sound), synthesise(reference, numbers), atol=1e-2)
     # The graph that is exported does the same.
     keys, before = (torch.from_numpy(x) / HALF - 1 for x in (np.stack([reference] * 3), marks(None)))
     with torch.no_grad():
         graph = PortableLips(lips)(torch.from_numpy(sound), keys, before, torch.tensor([[0.0], [1.0], [1.0]]))
     np.testing.assert_allclose((graph.numpy() + 1) * HALF, marks(sound), atol=1e-2)
+
+
+def test_windows_say_the_mean_of_two_frames(network: Lips) -> None:
+    mel = voices(60)
+    frames = np.arange(60)
+    whole = network.of_stream(mel, 0, 61)
+    said = network.of_frames(torch.from_numpy(sound_windows(mel.numpy(), frames)))
+    # The earlier of the two lacks two columns of 1.4 s ago.
+    torch.testing.assert_close(said, (whole[:-1] + whole[1:]) / 2, rtol=0, atol=0.05 * float(whole.std()))
+
+
+def test_lips_do_not_pass_through_one_another() -> None:
+    """Whatever the speech says, at whatever angle the head is held; mouths that stay open are not changed."""
+    reference = a_face(-0.08)
+    turned = np.asarray(synthesise(reference, np.array([[-100, 300, 0, 0, *[0] * 12]]))[0], np.float64)
+    numbers = np.random.default_rng(5).normal(0, 60, (200, 16))
+    said, guessed = np.random.default_rng(6).normal(0, 0.1, (200, 5)), np.arange(200) % 2 > 0
+    told = GAIN * 1024 * said[:, :4]
+    for marks in (reference, turned):
+        there = numbers.copy()
+        there[:, MOUTH_PART.numbers] = moved(marks, numbers, said, told / GAIN, guessed)
+        free = numbers.copy()
+        free[:, MOUTH_PART.numbers] = np.where(guessed[:, None], numbers[:, 4:8] + HEARD * told, told)
+        # The head's own numbers move the reference as a whole: without them the eyes' line is as it was.
+        gaps = []
+        for values in (free, there):
+            values[:, :4] = 0
+            gaps.append([lips_apart(one) for one in synthesise(marks, values)])
+        before, after = np.array(gaps)
+        assert min((before < -0.02).sum(), (before > 0.02).sum()) > 20
+        np.testing.assert_allclose(after, np.maximum(before, 0), atol=0.01)
 
 
 def test_weights_are_those_of_their_hash(tmp_path: Path, network: Lips) -> None:

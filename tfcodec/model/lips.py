@@ -26,7 +26,7 @@ from ..errors import WeightsError
 from ..files import write_atomically
 from ..motion.geometry import UNIT
 from .blocks import to_load
-from .inputs import MEL_BANDS, MEL_PER_FRAME, REACH
+from .inputs import LIPS_COLUMNS, MEL_BANDS, MEL_PER_FRAME, REACH
 from .mouth import LIPS_FILE as LIPS_FILE
 from .mouth import LIPS_SHA256 as LIPS_SHA256
 from .mouth import MOUTH_NUMBERS as MOUTH_NUMBERS
@@ -44,6 +44,8 @@ FUTURE = REACH * MEL_PER_FRAME
 """Columns after a frame's own: 80 ms, which is what the decoder holds anyway for its window of tiny frames."""
 PAST = 4 * sum(DILATIONS) - 2
 """Columns before a frame's own that matter."""
+MISSING = PAST + 2 * MEL_PER_FRAME + FUTURE - LIPS_COLUMNS
+"""Columns at the beginning of what two frames listen to that they are not given: the first ones stand there twice."""
 SILENCE = -1.0
 MAX_LAG = 5
 """Frames that a source's sound is looked for early or late."""
@@ -118,9 +120,13 @@ class Lips(nn.Module):
 
     @torch.no_grad()
     def of_frames(self, mel: Tensor) -> Tensor:
-        """What frames say, [N, 5], of the log-mel of `LIPS_REACH` frames before each to `REACH` after, [N, 148, 80]."""
-        said: Tensor = self(mel[:, -(PAST + MEL_PER_FRAME + FUTURE) :])[:, 0, STEADY]
-        return said
+        """What frames say, [N, 5], of the log-mel of `LIPS_REACH` frames before each to `LIPS_FUTURE` after,
+        [N, 148, 80].
+
+        It is the mean of what the frame and the one after it say: that trembles less, and follows better.
+        """
+        said: Tensor = self(torch.cat((mel[:, :MISSING], mel), 1))[:, :, STEADY]
+        return said.mean(1)
 
     @torch.no_grad()
     def of_stream(self, mel: Tensor, first: int, frames: int, lag: int | None = None) -> Tensor:

@@ -69,8 +69,9 @@ def frame_marks(
     if sound is not None and face and (heard := np.flatnonzero(state != SENT)).size:
         lips, some = load_lips(), to_device(heard, device)
         numbers = analyse(reference, ((marks[some] + 1) * HALF).cpu().numpy())
-        said, mouth = lips.of_frames(torch.from_numpy(sound[heard])), numbers[:, MOUTH_PART.numbers]
-        mouth[:] = moved(mouth, said.numpy(), lips.relative(said, reference), state[heard] == ABSENT)
+        said = lips.of_frames(torch.from_numpy(sound[heard]))
+        alone, guessed = lips.relative(said, reference), state[heard] == ABSENT
+        numbers[:, MOUTH_PART.numbers] = moved(reference, numbers, said.numpy(), alone, guessed)
         marks[some] = to_device(_placed(reference, numbers), device)
     return marks
 

@@ -27,7 +27,7 @@ from ..files import make_folder, write_atomically
 from . import graph
 from .blocks import box_down
 from .displacement import DISPLACEMENTS, PER_PIXEL
-from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+from .inputs import LIPS_COLUMNS, LIPS_FUTURE, LIPS_REACH, MEL_BANDS, MEL_COLUMNS, WINDOW
 from .landmarks import COUNT
 from .lips import LIPS_SHA256, load_lips
 from .portable_lips import PortableLips
@@ -67,8 +67,8 @@ _TINY = Tensors(
     "keyframe's frames repeat", (0, 1),
 )  # fmt: skip
 _MEL = Tensors(
-    "mel", (MEL_PER_FRAME * (LIPS_REACH + 1 + REACH), MEL_BANDS), f"log-mel of the speech (specification, 9.4) of "
-    f"{LIPS_REACH} frames before each to {REACH} after", (-1, 1),
+    "mel", (LIPS_COLUMNS, MEL_BANDS), f"log-mel of the speech (specification, 9.4) of {LIPS_REACH} frames before each "
+    f"to {LIPS_FUTURE} after; silence where it is not there", (-1, 1),
 )  # fmt: skip
 _GUESSED = Tensors(
     "guessed", (1,), "1 if the frame's landmarks are the guess, since no motion was sent; 0 if they were held, since "

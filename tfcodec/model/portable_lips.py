@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..motion.geometry import HEAD, MIN_DISTANCE, POINTS, load_bases
-from .inputs import MEL_PER_FRAME
-from .lips import FUTURE, MOUTH_NUMBERS, MOUTH_PART, OUTPUTS, PAST, STEADY, Lips
-from .mouth import GAIN, HEARD
+from .lips import MISSING, MOUTH_NUMBERS, MOUTH_PART, OUTPUTS, STEADY, Lips
+from .mouth import GAIN, HEARD, LOWER_LIP, UPPER_LIP, opening_of_numbers
 from .places import HALF
 
 
@@ -34,13 +33,14 @@ def _head(reference: Tensor) -> _Head:
 class PortableLips(nn.Module):
     """Moves the lips of landmarks to the sound.
 
-    Takes log-mel [N, 148, 80] of 34 frames before each to 2 after; the keyframe's landmarks and the frame's, both
+    Takes log-mel [N, 148, 80] of 33 frames before each to 3 after; the keyframe's landmarks and the frame's, both
     [N, 70, 2] in -1..1; and [N, 1], 1 if the latter are the tiny frames' guess, 0 if they were held since others were
     lost. Gives the latter with another mouth.
     """
 
     forward_basis: Tensor
     inverse_basis: Tensor
+    opens: Tensor
 
     def __init__(self, lips: Lips) -> None:
         super().__init__()
@@ -48,6 +48,7 @@ class PortableLips(nn.Module):
         bases = load_bases()
         self.register_buffer("forward_basis", torch.from_numpy(bases.forward.T.copy()).float())
         self.register_buffer("inverse_basis", torch.from_numpy(bases.inverse.copy()).float())
+        self.register_buffer("opens", torch.from_numpy(opening_of_numbers().copy()).float()[:, None])
 
     def forward(self, mel: Tensor, key_marks: Tensor, marks: Tensor, guessed: Tensor) -> Tensor:
         reference = (key_marks + 1) * HALF
@@ -57,14 +58,19 @@ class PortableLips(nn.Module):
         alone = GAIN * said - self._key_state(reference)
         mouth = alone + guessed * (beside - alone)
         rest = torch.cat((rest[:, :first], mouth, rest[:, first + MOUTH_NUMBERS :]), 1)
+        # Lips that would pass through one another are shut, as in `mouth.moved`.
+        own = self.opens[first : first + MOUTH_NUMBERS, 0]
+        short = (-(_lips_apart(reference) + rest @ self.opens)).clamp(min=0)
+        mouth = mouth + short * (own / own.square().sum())
+        rest = torch.cat((rest[:, :first], mouth, rest[:, first + MOUTH_NUMBERS :]), 1)
         return self._synthesise(reference, head, rest) / HALF - 1
 
     def _said(self, mel: Tensor) -> Tensor:
         """What the frames' sound says, [N, 5]; as `Lips.of_frames`."""
         lips = self.lips
-        speech = lips.norm(lips.blocks(lips.start(_by_four(mel[:, -(PAST + MEL_PER_FRAME + FUTURE) :]))))
+        speech = lips.norm(lips.blocks(lips.start(_by_four(torch.cat((mel[:, :MISSING], mel), 1)))))
         out = lips.out(F.silu(lips.hidden(_by_four(speech))))
-        return out[:, 0, STEADY * OUTPUTS : (STEADY + 1) * OUTPUTS]
+        return out[:, :, STEADY * OUTPUTS : (STEADY + 1) * OUTPUTS].mean(1)
 
     def _key_state(self, reference: Tensor) -> Tensor:
         """As `Lips.key_state`, [N, 4]."""
@@ -99,6 +105,14 @@ class PortableLips(nn.Module):
         x, y = shape[..., 0], shape[..., 1]
         turned = torch.stack((c * x - n * y, n * x + c * y), -1)
         return turned + head.centre + numbers[:, None, 2:4] * head.distance
+
+
+def _lips_apart(reference: Tensor) -> Tensor:
+    """As `mouth.lips_apart`, [N, 1]."""
+    x, y = (reference[:, 42:48].mean(1) - reference[:, 36:42].mean(1)).unbind(1)
+    across, down = (reference[:, LOWER_LIP] - reference[:, UPPER_LIP]).mean(1).unbind(1)
+    length = (x.square() + y.square()).sqrt()
+    return ((x * down - y * across) / (length.clamp(min=1e-6) * length.clamp(min=MIN_DISTANCE)))[:, None]
 
 
 def _by_four(x: Tensor) -> Tensor:

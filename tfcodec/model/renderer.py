@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import TfcodecError
 from .displacement import in_pixels
-from .inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
+from .inputs import LIPS_COLUMNS, LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH, WINDOW
 from .registry import ModelEntry
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Renderer:
             tiny: windows [N, 5, 8, 8, 3] uint8, each with the frame to draw in the middle.
             mel: log-mel windows [N, 20, 80].
             coarse: return stage 1's 64x64 pictures instead.
-            sound: log-mel [N, 148, 80] of 34 frames before each to 2 after, to which the lips move where the motion of
+            sound: log-mel [N, 148, 80] of 33 frames before each to 3 after, to which the lips move where the motion of
                 the mouth was not sent; None without speech.
             motion: numbers of the motion layer and whether they were sent, [N, 17] (see `tfcodec.motion`); None if the
                 stream has no such layer. Where they were not, the tiny frames say how the face moved.
@@ -252,7 +252,7 @@ def mel_windows(mel: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[
 
 def sound_windows(mel: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[np.float32]:
     """Windows [N, 148, 80] for lips from speech around the given frames of ``mel`` [4 T, 80]; silence outside."""
-    index = MEL_PER_FRAME * (frames[:, None] - LIPS_REACH) + np.arange(MEL_PER_FRAME * (LIPS_REACH + 1 + REACH))
+    index = MEL_PER_FRAME * (frames[:, None] - LIPS_REACH) + np.arange(LIPS_COLUMNS)
     inside = (index >= 0) & (index < len(mel))
     out = np.full((*index.shape, MEL_BANDS), MEL_SILENCE, np.float32)
     out[inside] = mel[index[inside]]

@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
-from ..model.inputs import MEL_PER_FRAME, REACH
+from ..model.inputs import LIPS_COLUMNS, MEL_PER_FRAME, REACH
 from ..model.mouth import LIPS_FILE, LIPS_SHA256, MOUTH_NUMBERS, key_features
 from ..model.registry import FOLDER
 from ..motion.geometry import UNIT
 from .landmarks import Floats, State, linear, silu
 
 DILATIONS = (1, 2, 4, 8, 16, 2, 1)
-_COLUMNS = 4 * sum(DILATIONS) - 2 + MEL_PER_FRAME + REACH * MEL_PER_FRAME
+_MISSING = 4 * sum(DILATIONS) - 2 + (2 + REACH) * MEL_PER_FRAME - LIPS_COLUMNS
 _OUTPUTS = MOUTH_NUMBERS + 1
 
 
 def of_frames(mel: NDArray[np.float32]) -> Floats:
     """What frames say, [N, 5], of log-mel [N, 148, 80] (`Lips.of_frames`)."""
     state = _state()
-    mel = mel[:, -_COLUMNS:]
+    mel = np.concatenate((mel[:, :_MISSING], mel), 1)
     count, columns = mel.shape[:2]
     index = np.arange(0, columns - 3, 2)[:, None] + np.arange(4)
     # Four columns, band by band, as `Tensor.unfold` has them.
@@ -36,8 +36,9 @@ def of_frames(mel: NDArray[np.float32]) -> Floats:
         y = silu(linear(state, f"{at}.taps.mix", taps))
         x = x[:, 2 * step :] + linear(state, f"{at}.point", y)
     x = _norm(state, "norm", x)
-    y = silu(linear(state, "hidden", x.swapaxes(1, 2).reshape(count, -1)))
-    return linear(state, "out", y)[:, :_OUTPUTS]
+    # Two frames of two steps, and one step before and after each.
+    y = np.stack([x[:, at : at + 4].swapaxes(1, 2).reshape(count, -1) for at in (0, 2)], 1)
+    return linear(state, "out", silu(linear(state, "hidden", y)))[..., :_OUTPUTS].mean(1)
 
 
 def relative(said: Floats, reference: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -173,8 +173,9 @@ class Net:
             marks[sent] = _placed(reference, motion[sent, :NUMBERS])
         if sound is not None and key.face and (heard := np.flatnonzero(state != SENT)).size:
             numbers = analyse(reference, (marks[heard] + 1) * HALF)
-            said, mouth = lips.of_frames(sound[heard]), numbers[:, MOUTH_PART.numbers]
-            mouth[:] = moved(mouth, said, lips.relative(said, reference), state[heard] == ABSENT)
+            said = lips.of_frames(sound[heard])
+            alone, guessed = lips.relative(said, reference), state[heard] == ABSENT
+            numbers[:, MOUTH_PART.numbers] = moved(reference, numbers, said, alone, guessed)
             marks[heard] = _placed(reference, numbers)
         return marks
 
@@ -317,5 +318,3 @@ def _loaded(entry: ModelEntry) -> Net:
         raise
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} does not hold weights of this network: {error}") from None
-
-

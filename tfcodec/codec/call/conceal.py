@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...model.inputs import LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH
+from ...model.inputs import LIPS_FUTURE, LIPS_REACH, MEL_BANDS, MEL_COLUMNS, MEL_PER_FRAME, REACH
 from ...model.renderer import MEL_SILENCE, tiny_windows
 from ...motion import LOST, SENT
 from .jitter import SpeechJitter
@@ -39,7 +39,7 @@ class Scene:
         self.mel = _mel(receiver.speech if hears else None, frame, last - frame)
         self.sound: NDArray[np.float32] | None = None
         if receiver.speech is not None and (self.motion is None or self.motion[0, -1] != SENT):
-            self.sound = _mel(receiver.speech, frame, last - frame, LIPS_REACH)[None]
+            self.sound = _mel(receiver.speech, frame, last - frame, LIPS_REACH, LIPS_FUTURE)[None]
 
     def same(self, other: Scene | None) -> bool:
         """Whether the other's picture is this one's, too, as when nothing moves."""
@@ -63,10 +63,12 @@ def _equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
     return (one is None and other is None) or (one is not None and other is not None and np.array_equal(one, other))
 
 
-def _mel(line: SpeechJitter | None, frame: int, future: int, past: int = REACH) -> NDArray[np.float32]:
+def _mel(
+    line: SpeechJitter | None, frame: int, future: int, past: int = REACH, after: int = REACH
+) -> NDArray[np.float32]:  # fmt: skip
     if line is None:
         return np.full((MEL_COLUMNS, MEL_BANDS), MEL_SILENCE, np.float32)
-    mel = line.mel(frame, future, past)
+    mel = line.mel(frame, future, past, after)
     mel[(past + 1 + future) * MEL_PER_FRAME :] = MEL_SILENCE
     return mel
 

@@ -63,9 +63,9 @@ class SpeechJitter:
         out[: len(piece)] = piece
         return out
 
-    def mel(self, frame: int, future: int, past: int = REACH) -> NDArray[np.float32]:
-        """Log-mel of frames ``frame - past ... frame + 2``, four columns each, [n, 80]; speech is decoded ``future``
-        frames ahead."""
+    def mel(self, frame: int, future: int, past: int = REACH, after: int = REACH) -> NDArray[np.float32]:
+        """Log-mel of frames ``frame - past ... frame + after``, four columns each, [n, 80]; speech is decoded
+        ``future`` frames ahead."""
         # The codec's own delay keeps the last samples of a frame back until the next frame's packet; leaving them out
         # always makes the picture independent of when packets happen to come.
         end = (frame + future + 1) * SAMPLES_PER_FRAME - self._skip
@@ -74,8 +74,8 @@ class SpeechJitter:
             known = self._pcm[: max(0, end - self._start)]
             start = (frame - past) * SAMPLES_PER_FRAME - self._start
         if start < 0:
-            return log_mel(np.pad(known, (-start, 0)), past + REACH + 1)
-        return log_mel(known, past + REACH + 1, start=start)
+            return log_mel(np.pad(known, (-start, 0)), past + after + 1)
+        return log_mel(known, past + after + 1, start=start)
 
     def _decode_until(self, end: int, only_present: bool = False) -> None:
         parts = [self._pcm]

@@ -17,7 +17,7 @@ from ...arguments import whole
 from ...bitstream import DEFAULT_LIMITS, KeyframeChunk, Limits, read_stream
 from ...errors import BitstreamError, TfcodecError
 from ...model.device import FRAMES_AT_ONCE, check_batch, check_device, find_device
-from ...model.inputs import LIPS_REACH, REACH
+from ...model.inputs import LIPS_FUTURE, LIPS_REACH, REACH
 from ...model.logmel import MARGIN, log_mel
 from ...model.registry import ModelEntry, check_network, find_model
 from ...model.renderer import BATCH, PREPARE_FROM, Drawer, mel_windows, silent_windows, sound_windows, tiny_windows
@@ -322,18 +322,19 @@ class Reader:
         others = {name: values[places] for name, values in waiting.layers.items() if name != "tiny"}
         sound = None
         if self.speech is not None and ("motion" not in others or (others["motion"][:, -1] != SENT).any()):
-            sound = np.concatenate([self._mel(number, LIPS_REACH) for number in batch])
+            sound = np.concatenate([self._mel(number, lips=True) for number in batch])
         return self._renderer.begin(windows, mel, self._coarse, **others, sound=sound)
 
-    def _mel(self, number: int, past: int = REACH) -> NDArray[np.float32]:
-        """The log-mel window of a frame, [1, 20, 80]; with ``past=LIPS_REACH`` the lips' longer one, [1, 148, 80]."""
+    def _mel(self, number: int, lips: bool = False) -> NDArray[np.float32]:
+        """The log-mel window of a frame, [1, 20, 80]; or the lips' longer one, [1, 148, 80]."""
         if self.speech is None:
             return silent_windows(1)
-        first, end = max(0, number - past), min(len(self), number + REACH + 1)
+        past, future = (LIPS_REACH, LIPS_FUTURE) if lips else (REACH, REACH)
+        first, end = max(0, number - past), min(len(self), number + future + 1)
         start = self._sample(first) - MARGIN
         known = self.speech.samples(start, self._sample(end) + MARGIN)
         mel = log_mel(known, end - first, self.fps, start=-start, first=first)
-        cut = mel_windows if past == REACH else sound_windows
+        cut = sound_windows if lips else mel_windows
         return cut(mel, np.array([number - first]))
 
     def _sound_of(self, number: int) -> NDArray[np.float32] | None:

@@ -8,8 +8,8 @@ const BANDS = 80;
 const PER_FRAME = 4;
 const KEPT = 1024; // columns
 /** Frames of the past that lips from speech listen to, and of the future. */
-const PAST = 34;
-const FUTURE = 2;
+const PAST = 33;
+const FUTURE = 3;
 const COLUMNS = PER_FRAME * (PAST + 1 + FUTURE);
 
 const HANN = Float64Array.from({ length: WINDOW }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / WINDOW));
