@@ -67,7 +67,7 @@ def test_faulty_concealed(name: str) -> None:
         return
     # What ties frames to keyframes and totals may be broken by damage elsewhere, so it is left to the decoder
     # then.
-    tolerated = {"R23", "R24", "R25", "R34", "R26", "R29", "R61", "R64", "R65", "R66", "R67", "R72", "R75", "R76", "R77"}
+    tolerated = {f"R{n}" for n in (23, 24, 25, 26, 29, 34, 61, 64, 65, 66, 67, 72, 75, 76, 77)}
     rule = next(rule for other, rule, _ in FAULTY if other == name)
     assert parsed.damaged or rule in tolerated
 
