@@ -22,7 +22,7 @@ MODEL_FILES = (
     "card.json",
     *(f"{name}.{kind}" for name in ("keyframe", "frame", "guess", "lips") for kind in ("program", "onnx")),
 )
-EXPORT = 6
+EXPORT = 7
 """Counts up when the export changes, so that an earlier one in a user's cache is not taken for it."""
 TABLES = {
     name: HERE.parent / f"{source}.bin"
