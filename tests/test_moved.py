@@ -27,6 +27,7 @@ from tfcodec import bitstream as bs
 from tfcodec.bitstream import MotionChunk, MotionTablesChunk, MovedTinyChunk, TinyChunk
 from tfcodec.codec.file import reader as reader_module
 from tfcodec.codec.file.decoder import read_exact
+from tfcodec.codec.parts.tiny import TinyLayerDecoder, TinyLayerEncoder
 from tfcodec.errors import BitstreamError
 from tfcodec.keyframe import decode_inter_keyframe, decode_keyframe
 from tfcodec.tinyframe import (
@@ -208,6 +209,49 @@ def test_a_head_that_moves_costs_less() -> None:
     assert less < 0.8 * plain
     errors = [planes.mse(one) for one in (restored(coded, moved, still), shown)]
     assert errors[0][0] < errors[1][0] * 1.1
+
+
+def layer_of(picture: Picture, *, moves: bool = True) -> TinyLayerEncoder:
+    layer = TinyLayerEncoder(TinyEncoder(1), moves=moves)
+    layer.reset(picture)
+    layer.place = (128, 130, 40)
+    return layer
+
+
+def test_the_layer_moves_the_keyframe_where_that_saves_bytes() -> None:
+    shifts = [round(26 * np.sin(t / 6)) for t in range(24)]
+    frames = np.stack([head_over_a_wall(shift) for shift in shifts])
+    motion = motion_of(*((0, 0, shift * 1024 // 40, 0) for shift in shifts))
+    moving, still = layer_of(frames[0]), layer_of(frames[0], moves=False)
+    payload, plain = (layer.encode(frames, {"motion": motion}) for layer in (moving, still))
+    assert still.move is None
+    assert moving.move is not None
+    assert (moving.move.x, moving.move.y, moving.move.distance) == (128, 130, 40)
+    assert len(payload) + 4 < 0.8 * len(plain)
+    decoder = TinyLayerDecoder()
+    decoder.reset(frames[0])
+    assert np.array_equal(decoder.decode_moved(payload, moving.move, motion), moving.said)
+    # What follows depends on the coded samples alone, and on the keyframe: another decoder can go on.
+    other = TinyLayerDecoder()
+    other.state = decoder.state
+    payload = moving.encode(frames[::-1], {"motion": motion[::-1]})
+    assert moving.move is not None
+    for one in (decoder, other):
+        assert np.array_equal(one.decode_moved(payload, moving.move, motion[::-1]), moving.said)
+
+
+def test_the_layer_lets_the_keyframe_stand_where_moving_saves_nothing() -> None:
+    frames = np.stack([head_over_a_wall(0)] * 8)
+    layer = layer_of(frames[0])
+    for motion in (motion_of(*[(0, 0, 300, 0)] * 8), motion_of(*[(0, 0, 0, 0)] * 8), np.zeros((8, 17), np.int32)):
+        assert layer.encode(frames, {"motion": motion}) == layer_of(frames[0], moves=False).encode(frames, {})
+        assert layer.move is None
+        layer.reset(frames[0])
+        layer.place = (128, 130, 40)
+    layer.place = None  # no face in the keyframe
+    moved = np.stack([head_over_a_wall(20)] * 8)
+    layer.encode(moved, {"motion": motion_of(*[(0, 0, 512, 0)] * 8)})
+    assert layer.move is None
 
 
 # --- chunks ---------------------------------------------------------------------------------------------------
