@@ -2,9 +2,9 @@
 
 Layers of calls: tiny frames at their qualities 1 (`call_loss`) and 5 (`tiny_rate`), others by the step between them;
 motion by `motion_rate`. Headers: `call_live`. Files: keyframe (`keyframe_rate`), layers and container put together in
-the same way, and then brought to what whole files of qualities 0 and 5 take (`speech_val`); beside them displacement
-(`align_search`), which those did not have yet. Speech: `speech_val`; of
-Opus, whose packets are the same since, `val/results` has all qualities.
+the same way, displacement (`align_search`) beside them, and then brought to what whole files of quality 0
+(`speech_val`, from before displacement) and 5 (`codec_val`) take. Speech: `speech_val`; of Opus, whose packets are the
+same since, `val/results` has all qualities.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def files() -> list[float]:
         for q, layer in zip(QUALITIES, layers("file", tiny * ratio * 1000 / FPS), strict=True)
     ]
     means = load("speech_val")["mean"]
-    wanted = {q: next(m["video_kbps"] for n, m in means.items() if f"quality {q}," in n) for q in (0, 5)}
+    lowest = next(m["video_kbps"] for n, m in means.items() if "quality 0," in n)
+    middle = load("codec_val")["summary"]["mean_of_clips_of_5_s_and_more"]["video_kbps"]
+    wanted = {0: lowest, 5: middle - displacement()[5]}
     share = np.interp(QUALITIES, [0, 5], [wanted[q] / sums[q] for q in (0, 5)])
     return [round(float(kbps), 2) for kbps in share * sums + displacement()]
 
