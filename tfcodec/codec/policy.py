@@ -28,7 +28,7 @@ NEARLY = 1.1
 # benchmarks/search/ladder_search.py (clips of `train`): now that the motion says how the face moves, a bit is worth
 # most in the keyframe, and tiny frames may be coarse; coarser still, light and background would no longer follow. At
 # quality 5 what the moved keyframe saves in tiny frames goes into the keyframe, so that the rate stayed.
-_KEYFRAME_LADDER = (0.0, 0.8, 1.6, 2.5, 3.4, 4.43, 5.6, 6.8, 8.0, 9.2, 10.6)
+_KEYFRAME_LADDER = (0.0, 0.8, 1.6, 2.5, 3.4, 4.41, 5.6, 6.8, 8.0, 9.2, 10.6)
 _TINY_LADDER = (0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 7)
 _MOTION_LADDER = (0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 10)
 _DISPLACEMENT_LADDER = (0, 1, 2, 3, 5, 7, 7, 7, 8, 9, 10)  # not searched for
