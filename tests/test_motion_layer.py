@@ -193,6 +193,20 @@ def test_a_tracker_of_ones_own_is_asked(moving_face: Face) -> None:
         assert not np.concatenate(taken)[:, NUMBERS].any()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("latency", ["file", "call"])
+def test_a_tracker_that_finds_the_face_nowhere_is_refused(latency: Any, moving_face: Face) -> None:
+    astray = FaceTracker().eval().requires_grad_(False)
+    astray.coarse.shape.bias.fill_(float("nan"))
+    last = astray.present[2]
+    assert isinstance(last, torch.nn.Linear)
+    last.weight.zero_()
+    last.bias.fill_(50.0)
+    coder = tfcodec.Encoder(latency=latency, audio=False, refine=False, motion=astray)
+    with pytest.raises(tfcodec.TfcodecError, match="not finite"):
+        assert coder.push(moving_face[0][:4]) + coder.flush()
+
+
 def test_lost_motion_is_held_and_costs_nothing_else(two_scenes: tuple[Frames, bytes, np.ndarray]) -> None:
     frames, data, said = two_scenes
     whole = read_exact(data)

@@ -100,8 +100,9 @@ class MotionLayerEncoder(Carrying):
         """See `Placing`."""
         if self._reference is None:
             return None
-        x, y = np.clip(np.rint(self._reference.mean(axis=0)), 0, 255).astype(int).tolist()
-        return x, y, int(np.clip(round(distance(self._reference)), 1, 255))
+        eyes = distance(self._reference)  # which refuses what a tracker of one's own finds nowhere
+        x, y = np.clip(np.rint(self._reference.mean(axis=0, dtype=np.float64)), 0, 255).astype(int).tolist()
+        return x, y, int(np.clip(round(eyes), 1, 255))
 
     def set_quality(self, quality: int) -> None:
         self._coder.set_quality(policy.motion_quality(quality))
