@@ -193,6 +193,7 @@ def test_a_tracker_of_ones_own_is_asked(moving_face: Face) -> None:
         assert not np.concatenate(taken)[:, NUMBERS].any()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("latency", ["file", "call"])
 def test_a_tracker_that_finds_the_face_nowhere_is_refused(latency: Any, moving_face: Face) -> None:
     astray = FaceTracker().eval().requires_grad_(False)
