@@ -76,7 +76,7 @@ def files() -> list[float]:
 def displacement() -> NDArray[np.float64]:
     """kbit/s of the layer of displacement, by quality; on clips of `train`."""
     found = {name.partition(":")[0]: row["displacement_bits"] for name, row in load("align_search")["mean"].items()}
-    octaves = np.polyfit([5, 6, 8], np.log2([found["quality 5"], found["as it ships"], found["quality 8"]]), 1)
+    octaves = np.polyfit([5, 6, 8], np.log2([found["quality 5"], found["quality 6"], found["quality 8"]]), 1)
     return 2 ** np.polyval(octaves, [policy.displacement_quality(q) for q in QUALITIES]) * FPS / 1000
 
 

@@ -38,7 +38,7 @@ class Alignment:
     """Only every so many frames are drawn and measured; those between are interpolated."""
     steps: int = 2
     """Steps of Gauss and Newton."""
-    calm: float = 4e-5
+    calm: float = 6e-5
     """What a change from one frame to the next costs: its square, in pixels, times this, against the mean squared
     error of pictures in 0..1."""
     small: float = 6e-8
