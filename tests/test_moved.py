@@ -40,6 +40,7 @@ from tfcodec.tinyframe import (
     without,
 )
 from tfcodec.tinyframe.moved import SHAPES
+from tfcodec.tinyframe.moving import CLIPPED, Mover
 
 PACKAGE = Path(tfcodec.__file__).parent
 Picture = npt.NDArray[np.uint8]
@@ -252,6 +253,29 @@ def test_the_layer_lets_the_keyframe_stand_where_moving_saves_nothing() -> None:
     moved = np.stack([head_over_a_wall(20)] * 8)
     layer.encode(moved, {"motion": motion_of(*[(0, 0, 512, 0)] * 8)})
     assert layer.move is None
+
+
+def test_a_move_is_taken_only_where_what_is_coded_fits() -> None:
+    """The head comes back whole, also before a wall of black and white, where differences leave the samples' range."""
+    taken = clipped = 0
+    for stripes in (16, 24, 40, 64):
+        wall = np.where(np.mgrid[:256, :256][1] // stripes % 2, 255, 0).astype(np.uint8)[..., None].repeat(3, 2)
+        frames = np.stack([wall] * 16)
+        shifts = [round(20 * np.sin(t / 4)) for t in range(16)]
+        for t, shift in enumerate(shifts):
+            frames[t, 60:200, 88 + shift : 168 + shift] = (230, 190, 160)
+        motion, still = motion_of(*((0, 0, shift * 1024 // 40, 0) for shift in shifts)), tiny_from_frames(frames[:1])
+        planes, mover = tiny_from_frames(frames), Mover(frames[0], (128, 130, 40))
+        for shape in range(0, SHAPES, 16):
+            moved = mover.keyframe.planes(Move(shape, 128, 130, 40), motion)
+            clipped += max(restored(without(planes, moved, still), moved, still).mse(planes)) > CLIPPED
+        move = mover.choose(planes, motion, still, 512.0)
+        if move is not None:
+            taken += 1
+            moved = mover.keyframe.planes(move, motion)
+            assert max(restored(without(planes, moved, still), moved, still).mse(planes)) <= CLIPPED
+    assert taken
+    assert clipped  # without the rule
 
 
 # --- chunks ---------------------------------------------------------------------------------------------------

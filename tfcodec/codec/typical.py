@@ -18,7 +18,7 @@ from .results import Packet
 Latency = Literal["call", "file"]
 
 # By quality 0...10, in kbit/s; put together by benchmarks/publish/typical.py.
-FILE_KBPS = (1.13, 1.21, 1.38, 1.57, 1.83, 2.11, 2.64, 3.4, 4.69, 6.36, 8.5)
+FILE_KBPS = (1.13, 1.2, 1.35, 1.53, 1.76, 2.09, 2.53, 3.24, 4.46, 6.05, 8.09)
 """Pictures in files of 8 s, all told: half of it is the keyframe."""
 LAYERS_KBPS = (0.56, 0.61, 0.65, 0.76, 0.82, 0.89, 0.95, 1.11, 1.27, 1.48, 1.93)
 """Motion and tiny frames in calls."""

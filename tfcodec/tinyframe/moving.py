@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfcodec.tinyframe.entropy import Model
-from tfcodec.tinyframe.moved import REACHES, SHARES, Move, MovedKeyframe, without
+from tfcodec.tinyframe.moved import REACHES, SHARES, Move, MovedKeyframe, restored, without
 from tfcodec.tinyframe.planes import TinyPlanes
 from tfcodec.tinyframe.tables import load_tables
 
@@ -17,6 +17,9 @@ STRIDE = 4
 """Only every so many frames are looked at."""
 WORTH = 6.0
 """Bytes that a move has to save by this estimate, since naming it takes four."""
+CLIPPED = 0.5
+"""Mean squared error, in grey levels, that a move may cost. What is coded is clipped to the samples' range, and where
+the keyframe is bright, and dark when it has moved, the difference can lie outside."""
 _FIRST = 4 * 4 * 3  # the shape to begin with: the middle of the reaches, all of the way
 
 
@@ -46,13 +49,17 @@ class Mover:
         """
         if not (motion[:, -1] == 1).any():
             return None
+        whole = planes, motion
         planes, motion = TinyPlanes(planes.luma[::STRIDE], planes.chroma[::STRIDE]), motion[::STRIDE]
         base = self._model.analyse(still.samples())
         known: dict[Move, float] = {}
 
         def cost(move: Move) -> float:
             if move not in known:
-                known[move] = self._bytes(without(planes, self.keyframe.planes(move, motion), still), base, step)
+                moved = self.keyframe.planes(move, motion)
+                coded = without(planes, moved, still)
+                fits = _fits(planes, coded, moved, still)
+                known[move] = self._bytes(coded, base, step) if fits else float("inf")
             return known[move]
 
         # One after the other: what is best of one hardly depends on the others.
@@ -64,7 +71,10 @@ class Mover:
                 best = min((replace(best, shape=rest + scale * i) for i in range(count)), key=cost)
             if best == before:
                 break
-        return best if cost(best) + WORTH < self._bytes(planes, base, step) else None
+        if cost(best) + WORTH >= self._bytes(planes, base, step):
+            return None
+        moved = self.keyframe.planes(best, whole[1])
+        return best if _fits(whole[0], without(whole[0], moved, still), moved, still) else None
 
     def _bytes(self, planes: TinyPlanes, base: npt.NDArray[np.int64], step: float) -> float:
         """About how many bytes tiny frames take: what their spectrum in time exceeds the quantiser's step by."""
@@ -78,3 +88,8 @@ def _cosines(count: int) -> npt.NDArray[np.float64]:
     waves = np.cos(np.pi / count * np.outer(np.arange(count), np.arange(count) + 0.5)) * np.sqrt(2 / count)
     waves[0] /= np.sqrt(2)
     return np.asarray(waves)
+
+
+def _fits(planes: TinyPlanes, coded: TinyPlanes, moved: TinyPlanes, still: TinyPlanes) -> bool:
+    """Whether what is coded leads back to the tiny frames."""
+    return max(restored(coded, moved, still).mse(planes)) <= CLIPPED
