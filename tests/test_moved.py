@@ -269,10 +269,11 @@ def test_a_move_is_taken_only_where_what_is_coded_fits() -> None:
         for shape in range(0, SHAPES, 16):
             moved = mover.keyframe.planes(Move(shape, 128, 130, 40), motion)
             clipped += max(restored(without(planes, moved, still), moved, still).mse(planes)) > CLIPPED
-        move = mover.choose(planes, motion, still, 512.0)
-        if move is not None:
+        chosen = mover.choose(planes, motion, 512.0)
+        if chosen is not None:
             taken += 1
-            moved = mover.keyframe.planes(move, motion)
+            move, moved = chosen
+            assert moved == mover.keyframe.planes(move, motion)
             assert max(restored(without(planes, moved, still), moved, still).mse(planes)) <= CLIPPED
     assert taken
     assert clipped  # without the rule

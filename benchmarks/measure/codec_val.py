@@ -39,8 +39,8 @@ def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
     for chunk in read_stream(data).chunks:
         if isinstance(chunk, KeyframeChunk):
             picture = keyframes.decode(chunk)
-            still, moving = tiny_from_frames(picture[None]), MovedKeyframe(picture)
-            decoder.reset(still)
+            moving = MovedKeyframe(picture)
+            decoder.reset(moving.still)
             motion.reset(picture)
         elif isinstance(chunk, MotionChunk):
             said = motion.decode(chunk.payload, chunk.frame_count)
@@ -48,7 +48,7 @@ def tiny_error(data: bytes, frames: NDArray[np.uint8]) -> tuple[float, float]:
             coded = decoder.decode(chunk.payload, chunk.frame_count)
             if isinstance(chunk, MovedTinyChunk):  # the encoder writes one chunk of motion for each of tiny frames
                 move = Move(chunk.shape, chunk.x, chunk.y, chunk.distance)
-                coded = restored(coded, moving.planes(move, said), still)
+                coded = restored(coded, moving.planes(move, said), moving.still)
             planes.append(coded)
     return TinyPlanes.concatenate(planes).mse(tiny_from_frames(frames))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tfcodec.tinyframe.planes import TinyPlanes, planes_of_sums
+from tfcodec.tinyframe.planes import TinyPlanes, planes_of_sums, tiny_from_frames
 
 Ints = npt.NDArray[np.int32]
 """All that is computed fits."""
@@ -64,11 +64,15 @@ class MovedKeyframe:
 
     Args:
         keyframe: the decoded picture, [256, 256, 3] uint8.
+
+    Attributes:
+        still: its tiny frame, when nothing moves.
     """
 
     def __init__(self, keyframe: npt.NDArray[np.uint8]) -> None:
         rows = keyframe.reshape(SIDE, CELL, SIDE, CELL, 3).sum(axis=(1, 3), dtype=np.int32)
         self._sums = rows.reshape(SIDE * SIDE, 3)
+        self.still = tiny_from_frames(keyframe[None])
 
     def planes(self, move: Move, motion: npt.NDArray[np.int32]) -> TinyPlanes:
         """Tiny frames of the keyframe, moved.

@@ -37,28 +37,26 @@ class Mover:
         self._start = Move(_FIRST, *place)
 
     def choose(
-        self, planes: TinyPlanes, motion: npt.NDArray[np.int32], still: TinyPlanes, step: float
-    ) -> Move | None:
-        """The best move for some tiny frames; None if that is none.
+        self, planes: TinyPlanes, motion: npt.NDArray[np.int32], step: float
+    ) -> tuple[Move, TinyPlanes] | None:  # fmt: skip
+        """The best move for some tiny frames, and those of the keyframe that is moved so; None if it had better stand.
 
         Args:
             planes: T tiny frames, as they are.
             motion: [T, 17] of the same frames.
-            still: the keyframe's tiny frame.
             step: of the quantiser they will be coded with, in 1/16 grey level.
         """
         if not (motion[:, -1] == 1).any():
             return None
-        whole = planes, motion
-        planes, motion = TinyPlanes(planes.luma[::STRIDE], planes.chroma[::STRIDE]), motion[::STRIDE]
+        some, still = TinyPlanes(planes.luma[::STRIDE], planes.chroma[::STRIDE]), self.keyframe.still
         base = self._model.analyse(still.samples())
         known: dict[Move, float] = {}
 
         def cost(move: Move) -> float:
             if move not in known:
-                moved = self.keyframe.planes(move, motion)
-                coded = without(planes, moved, still)
-                fits = _fits(planes, coded, moved, still)
+                moved = self.keyframe.planes(move, motion[::STRIDE])
+                coded = without(some, moved, still)
+                fits = _fits(some, coded, moved, still)
                 known[move] = self._bytes(coded, base, step) if fits else float("inf")
             return known[move]
 
@@ -71,10 +69,10 @@ class Mover:
                 best = min((replace(best, shape=rest + scale * i) for i in range(count)), key=cost)
             if best == before:
                 break
-        if cost(best) + WORTH >= self._bytes(planes, base, step):
+        if cost(best) + WORTH >= self._bytes(some, base, step):
             return None
-        moved = self.keyframe.planes(best, whole[1])
-        return best if _fits(whole[0], without(whole[0], moved, still), moved, still) else None
+        moved = self.keyframe.planes(best, motion)
+        return (best, moved) if _fits(planes, without(planes, moved, still), moved, still) else None
 
     def _bytes(self, planes: TinyPlanes, base: npt.NDArray[np.int64], step: float) -> float:
         """About how many bytes tiny frames take: what their spectrum in time exceeds the quantiser's step by."""

@@ -85,10 +85,10 @@ class TinyLayerEncoder(Carrying):
             return
         if self._mover is None:
             self._mover = Mover(self._keyframe, self.place)
-        still = tiny_from_frames(self._keyframe[None])
-        self.move = self._mover.choose(planes, motion, still, self._coder.step)
-        if self.move is not None:
-            self._moves = _Moves(self._mover.keyframe.planes(self.move, motion), still)
+        chosen = self._mover.choose(planes, motion, self._coder.step)
+        if chosen is not None:
+            self.move, moved = chosen
+            self._moves = _Moves(moved, self._mover.keyframe.still)
 
     def _code(self, coder: TinyEncoder, planes: TinyPlanes) -> bytes:
         return coder.encode(planes if self._moves is None else without(planes, *self._moves))
@@ -142,8 +142,7 @@ class TinyLayerDecoder:
             return tiny_to_rgb(coded)
         if self._moved is None:
             self._moved = MovedKeyframe(self._keyframe)
-        still = tiny_from_frames(self._keyframe[None])
-        return tiny_to_rgb(restored(coded, self._moved.planes(move, motion), still))
+        return tiny_to_rgb(restored(coded, self._moved.planes(move, motion), self._moved.still))
 
     def decode_from(self, coder: RangeDecoder, frames: int) -> Frames:
         return tiny_to_rgb(self._coder.decode_from(coder, frames))
